@@ -1,0 +1,70 @@
+"""limbeck distils large deep probabilistic models (teachers) into small or fast ones (students).
+
+Importing the package costs nothing; the names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck import data, engine, metrics, models, report
+    from limbeck.core import divergence, methods, reparam
+    from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
+    from limbeck.core.graph import DGM
+    from limbeck.core.loss import Batch, Loss
+    from limbeck.core.objective import Match, Objective
+    from limbeck.core.sites import Sites
+    from limbeck.core.trace import Kind, Site, Trace
+    from limbeck.engine.distill import Distilled, distill
+    from limbeck.engine.prepare import prepare
+    from limbeck.errors import LimbeckError
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "limbeck.core.loss",
+    "DGM": "limbeck.core.graph",
+    "Distilled": "limbeck.engine.distill",
+    "IndependentNoise": "limbeck.core.coupling",
+    "Kind": "limbeck.core.trace",
+    "LimbeckError": "limbeck.errors",
+    "Loss": "limbeck.core.loss",
+    "Match": "limbeck.core.objective",
+    "Objective": "limbeck.core.objective",
+    "SharedNoise": "limbeck.core.coupling",
+    "SharedValues": "limbeck.core.coupling",
+    "Site": "limbeck.core.trace",
+    "Sites": "limbeck.core.sites",
+    "Trace": "limbeck.core.trace",
+    "distill": "limbeck.engine.distill",
+    "prepare": "limbeck.engine.prepare",
+}
+_MODULES = {
+    "data": "limbeck.data",
+    "divergence": "limbeck.core.divergence",
+    "engine": "limbeck.engine",
+    "methods": "limbeck.core.methods",
+    "metrics": "limbeck.metrics",
+    "models": "limbeck.models",
+    "reparam": "limbeck.core.reparam",
+    "report": "limbeck.report",
+}
+
+__all__ = ["__version__", "Batch", "DGM", "Distilled", "IndependentNoise", "Kind", "LimbeckError", "Loss", "Match",
+           "Objective", "SharedNoise", "SharedValues", "Site", "Sites", "Trace", "data", "distill", "divergence",
+           "engine", "methods", "metrics", "models", "prepare", "reparam", "report"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # torch and lightning take seconds to import; `limbeck --help` must not.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,199 @@
+"""Couplings: how the student's run is tied to the teacher's.
+
+A coupling runs both programs once ([U] Alg. 1 is one pass over the graph) and returns the sites that the matches ask
+for. The teacher always runs without gradients and in eval mode: its statistics never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
+
+from limbeck.core.graph import DGM
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
+from limbeck.errors import MatchError
+
+__all__ = ["Coupling", "IndependentNoise", "Request", "SharedNoise", "SharedValues", "frozen"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an objective asks of a coupling.
+
+    Attributes:
+        batch_size: number of rows; ``None`` if ``x`` tells it.
+        x: conditioning input, shape (batch, ...), shared by both models.
+        keep_teacher: sites whose distribution the matches need from the teacher.
+        keep_student: given the teacher's trace, the same for the student.
+        rename: teacher site name to student site name.
+        generator: source of fresh noise.
+    """
+
+    batch_size: int | None
+    x: Tensor | None
+    keep_teacher: Keep
+    keep_student: Callable[[Trace], Keep]
+    rename: Callable[[str], str]
+    generator: torch.Generator | None = None
+
+
+class Coupling(Protocol):
+    """Runs the teacher, then the student tied to it."""
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Returns the traces of the teacher and of the student, with the distributions that were asked for."""
+        ...
+
+
+@contextmanager
+def frozen(teacher: DGM) -> Iterator[None]:
+    """Run the teacher without gradients and in eval mode, and leave its mode as it was."""
+    training = teacher.training
+    if training:
+        teacher.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if training:
+            teacher.train()
+
+
+@dataclass(frozen=True)
+class SharedNoise:
+    """Student latents from the teacher's noise, student targets from the teacher's samples ([U] Alg. 1, lines 10-16)."""
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both; see :class:`Coupling`."""
+
+        def keep(name: str, kind: Kind) -> int:
+            shared = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}[kind]
+            return shared | request.keep_teacher(name, kind)
+
+        with frozen(teacher):
+            taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
+        rename = request.rename
+        learned = student.trace(
+            taught.batch_size,
+            request.x,
+            noise={rename(name): noise for name, noise in taught.noise.items()},
+            laws={rename(name): law for name, law in taught.laws.items()},
+            values={rename(name): value for name, value in taught.targets.items()},
+            keep=request.keep_student(taught),
+            generator=request.generator,
+        )
+        return taught, learned
+
+
+@dataclass(frozen=True)
+class SharedValues:
+    """The student sees the teacher's latents and targets, so each conditional is compared alone ([U] Eq. 12-15)."""
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both; see :class:`Coupling`."""
+
+        def keep(name: str, kind: Kind) -> int:
+            return (KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_VALUE) | request.keep_teacher(name, kind)
+
+        with frozen(teacher):
+            taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
+        learned = student.trace(
+            taught.batch_size,
+            request.x,
+            # An empty mapping, not None: a student latent that the teacher lacks must be an error, not a fresh draw.
+            noise={},
+            values={request.rename(name): value for name, value in taught.values.items()},
+            keep=request.keep_student(taught),
+            generator=request.generator,
+        )
+        return taught, learned
+
+
+@dataclass(frozen=True)
+class IndependentNoise:
+    """Each side draws its own noise N times, and a target's law is the mixture over the draws ([U] Eq. 11).
+
+    The mixture is exact for one classification target, and a :class:`~torch.distributions.MixtureSameFamily` otherwise,
+    which :func:`~limbeck.core.divergence.kl_monte_carlo` can compare.
+
+    Attributes:
+        samples: number N of noise draws a side.
+    """
+
+    samples: int = 12
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise MatchError(f"samples must be at least 1, not {self.samples}")
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both; see :class:`Coupling`."""
+        with frozen(teacher):
+            taught = self._mixed(teacher, request, request.keep_teacher)
+        return taught, self._mixed(student, request, request.keep_student(taught))
+
+    def _mixed(self, model: DGM, request: Request, keep: Keep) -> Trace:
+        x = None if request.x is None else request.x.repeat_interleave(self.samples, dim=0)
+        batch_size = None if request.batch_size is None else request.batch_size * self.samples
+        trace = model.trace(batch_size, x, keep=keep, generator=request.generator)
+        mixed: dict[str, Site] = {}
+        for name, site in trace.items():
+            if site.kind is not Kind.TARGET or site.distribution is None:
+                raise MatchError(f"site {name!r}: only targets can be compared when each side has its own noise")
+            mixed[name] = Site(name, site.kind, site.law, mixture(site.distribution, self.samples))
+        if len(mixed) > 1:
+            raise MatchError(
+                f"marginalized distillation needs a single target, but {', '.join(mixed)} were matched: a product of "
+                "mixtures is not the mixture of the products; use methods.surrogate"
+            )
+        return Trace(mixed, trace.batch_size // self.samples)
+
+
+def mixture(distribution: Distribution, samples: int) -> Distribution:
+    """Equal-weight mixture of each run of ``samples`` rows ([U] Eq. 11).
+
+    Args:
+        distribution: batch shape (batch * samples, ...).
+        samples: number of consecutive rows that are draws of one row.
+
+    Returns:
+        The mixture; batch shape (batch, ...) for one discrete variable a row, else (batch,).
+
+    Example:
+        >>> two = Categorical(probs=torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
+        >>> mixture(two, 2).probs
+        tensor([[0.4000, 0.6000]])
+    """
+    base = distribution
+    while isinstance(base, Independent):
+        base = base.base_dist
+    rows = base.batch_shape[0] // samples
+    single = base.batch_shape[1:].numel() == 1
+    if single and isinstance(base, Categorical | OneHotCategorical):
+        logits = base.logits.reshape(rows, samples, *base.logits.shape[1:])
+        mean = torch.logsumexp(logits - torch.logsumexp(logits, -1, keepdim=True), dim=1)
+        return type(base)(logits=mean, validate_args=False)
+    if single and isinstance(base, Bernoulli):
+        return Bernoulli(probs=base.probs.reshape(rows, samples, *base.batch_shape[1:]).mean(1), validate_args=False)
+    whole = Independent(base, len(base.batch_shape) - 1)
+    parts = _reshape_rows(whole, rows, samples)
+    weights = Categorical(logits=torch.zeros(rows, samples, device=base.mean.device, dtype=base.mean.dtype))
+    return MixtureSameFamily(weights, parts, validate_args=False)
+
+
+def _reshape_rows(distribution: Independent, rows: int, samples: int) -> Distribution:
+    """View a batch of ``rows * samples`` as (rows, samples), for any law whose parameters are listed."""
+    base = distribution.base_dist
+    parameters = {
+        name: getattr(base, name).expand(base.batch_shape + getattr(base, name).shape[len(base.batch_shape) :])
+        for name in base.arg_constraints
+        if name in base.__dict__
+    }
+    reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
+    return Independent(type(base)(**reshaped, validate_args=False), distribution.reinterpreted_batch_ndims)

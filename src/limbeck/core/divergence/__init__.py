@@ -1,0 +1,11 @@
+"""Divergences between a teacher's site ``p`` and a student's site ``q``, as pure functions.
+
+Each returns one number per batch row, shape ``(batch,)``: a sum over all other dimensions, or with
+``normalize=True`` that sum divided by the number of elements of one row of the site's value ([U] App. F).
+"""
+
+from limbeck.core.divergence.information import cross_entropy, kl, kl_monte_carlo, nll
+from limbeck.core.divergence.latent import latent_default
+from limbeck.core.divergence.transport import lp, wasserstein2
+
+__all__ = ["cross_entropy", "kl", "kl_monte_carlo", "latent_default", "lp", "nll", "wasserstein2"]

@@ -1,0 +1,257 @@
+"""Divergences measured in nats: KL in closed form or by Monte Carlo, cross-entropy, negative log-likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch import distributions as D
+
+from limbeck.core.delta import Delta
+from limbeck.core.divergence.rows import comparable, describe, reduce
+from limbeck.core.reparam import noise_like, push
+from limbeck.errors import DivergenceError, ReparameterizationError
+
+__all__ = ["cross_entropy", "kl", "kl_monte_carlo", "nll"]
+
+
+def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normalize: bool = False) -> Tensor:
+    """Kullback-Leibler divergence ``KL(p || q)`` in closed form ([U] Eq. 2-7).
+
+    Where ``p`` has mass and ``q`` has none the divergence is infinite, and so is the result: a uniform ``p`` wider than
+    ``q``, a categorical ``q`` with a logit of ``-inf``. Probabilities of exactly zero given as ``probs`` are
+    clamped by ``torch.distributions`` to its machine epsilon, and give a large finite number instead.
+
+    For two normals of unit variance this is half the squared error, the denoising student's loss ([D] Eq. 10).
+
+    Args:
+        p: the teacher's distribution, values of shape ``(batch, ...)``.
+        q: the student's, of the same shape; ``Independent`` wrappers may differ.
+        temperature: T divides the logits of both sides, and the result is multiplied by T squared, which keeps the
+            gradient's size independent of T (Hinton et al., 2015). Only for categorical and Bernoulli sites.
+        normalize: divide by the number of elements of one value.
+
+    Returns:
+        Shape ``(batch,)``.
+
+    Raises:
+        DivergenceError: if there is no closed form, the shapes differ, or a temperature does not apply.
+
+    Example:
+        >>> kl(D.Normal(torch.zeros(2, 3), 1.0), D.Normal(torch.ones(2, 3), 1.0))
+        tensor([1.5000, 1.5000])
+    """
+    left, right, shape = comparable(p, q)
+    if temperature != 1.0:
+        tempered = _TEMPERED.get(_family(left))
+        if tempered is None or _family(right) is not _family(left):
+            raise DivergenceError(
+                f"a temperature applies to two categorical or two Bernoulli sites, not to "
+                f"{describe(p)} and {describe(q)}"
+            )
+        if not temperature > 0.0:
+            raise DivergenceError(f"a temperature must be positive, not {temperature}")
+        return reduce(tempered(left, right, temperature) * temperature**2, shape, normalize)
+    closed_form = _CLOSED_FORM.get((type(left), type(right)))
+    if closed_form is not None:
+        return reduce(closed_form(left, right), shape, normalize)
+    if isinstance(left, Delta) or isinstance(right, Delta):
+        raise _delta_error(p, q)
+    try:
+        elements = D.kl_divergence(left, right)
+    except NotImplementedError as error:
+        raise DivergenceError(
+            f"KL({describe(p)} || {describe(q)}) has no closed form here: use limbeck.divergence.kl_monte_carlo"
+        ) from error
+    return reduce(elements, shape, normalize)
+
+
+def kl_monte_carlo(
+    p: D.Distribution,
+    q: D.Distribution,
+    *,
+    samples: int = 1,
+    normalize: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Unbiased estimate of ``KL(p || q)``: the mean of ``log p(z) - log q(z)`` over samples ``z`` of ``p``.
+
+    It has variance, which grows with the dimension and with the distance between the two, falls only as
+    ``1 / samples``, and can make a single estimate negative although the divergence never is. Prefer ``kl`` where there
+    is a closed form. Its gradient with respect to the student is unbiased too; so is the one with respect to the
+    teacher if its samples are differentiable, but not if they are discrete.
+
+    Args:
+        p: the teacher's distribution, values of shape ``(batch, ...)``.
+        q: the student's, of the same shape.
+        samples: how many, at least 1.
+        normalize: divide by the number of elements of one value.
+        generator: source of randomness. Needs a ``p`` that ``limbeck.reparam`` can draw from.
+
+    Returns:
+        Shape ``(batch,)``.
+
+    Example:
+        >>> teacher, student = D.StudentT(torch.full((2,), 5.0)), D.Normal(torch.zeros(2), 1.0)
+        >>> kl_monte_carlo(teacher, student, samples=8).shape
+        torch.Size([2])
+    """
+    left, right, shape = comparable(p, q)
+    if samples < 1:
+        raise DivergenceError(f"kl_monte_carlo needs at least one sample, not {samples}")
+    if isinstance(left, Delta) or isinstance(right, Delta):
+        raise _delta_error(p, q)
+    total: Tensor | None = None
+    for _ in range(samples):
+        value = _sample(left, generator)
+        try:
+            log_ratio = reduce(left.log_prob(value), shape, False) - reduce(right.log_prob(value), shape, False)
+        except ValueError as error:
+            raise DivergenceError(
+                f"KL({describe(p)} || {describe(q)}) is infinite: a sample of the first lies outside the support of "
+                "the second. Choose distributions with one support."
+            ) from error
+        total = log_ratio if total is None else total + log_ratio
+    assert total is not None
+    return reduce(total / samples, shape, normalize)
+
+
+def cross_entropy(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Tensor:
+    """Cross-entropy ``-E_p[log q]`` in closed form: ``kl(p, q)`` plus the entropy of ``p``.
+
+    It has the gradient of ``kl`` with respect to the student. For a point mass ``p`` it is ``nll``.
+
+    Args:
+        p: the teacher's distribution, values of shape ``(batch, ...)``.
+        q: the student's, of the same shape.
+        normalize: divide by the number of elements of one value.
+
+    Returns:
+        Shape ``(batch,)``.
+
+    Raises:
+        DivergenceError: where ``kl`` raises it, or if the entropy of ``p`` has no closed form.
+
+    Example:
+        >>> fair = D.Bernoulli(torch.full((1,), 0.5))
+        >>> cross_entropy(fair, fair)
+        tensor([0.6931])
+    """
+    left, _, shape = comparable(p, q)
+    if isinstance(left, Delta):
+        return nll(p, q, normalize=normalize)
+    try:
+        entropy = left.entropy()
+    except NotImplementedError as error:
+        raise DivergenceError(f"the entropy of {describe(p)} has no closed form: use kl or kl_monte_carlo") from error
+    return kl(p, q, normalize=normalize) + reduce(entropy, shape, normalize)
+
+
+def nll(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Tensor:
+    """Negative log-likelihood ``-log q(t)`` of the value ``t`` of a deterministic teacher site ``p``.
+
+    The divergence of variational information distillation ([V] Eq. 5), with ``q`` the variational distribution given
+    the student's feature.
+
+    Args:
+        p: a ``Delta``, value of shape ``(batch, ...)``.
+        q: the student's distribution, of the same shape.
+        normalize: divide by the number of elements of one value.
+
+    Returns:
+        Shape ``(batch,)``.
+
+    Example:
+        >>> from limbeck.core.delta import Delta
+        >>> nll(Delta(torch.zeros(2, 3)), D.Normal(torch.zeros(2, 3), 1.0), normalize=True)
+        tensor([0.9189, 0.9189])
+    """
+    left, right, shape = comparable(p, q)
+    if not isinstance(left, Delta):
+        raise DivergenceError(
+            f"nll needs a deterministic teacher site, not {describe(p)}: use cross_entropy for a random one"
+        )
+    return reduce(-right.log_prob(left.value), shape, normalize)
+
+
+# --------------------------------------------------------------------------------------------------- closed forms
+
+
+def _normal(p: D.Normal, q: D.Normal) -> Tensor:
+    ratio = p.scale / q.scale
+    difference = (p.loc - q.loc) / q.scale
+    # (r - 1)(r + 1) rather than r^2 - 1: no cancellation where a student is almost its teacher.
+    return 0.5 * torch.addcmul((ratio - 1.0) * (ratio + 1.0), difference, difference) - ratio.log()
+
+
+def _categorical(p: Any, q: Any) -> Tensor:
+    return _categorical_terms(p.probs, p.logits, q.logits)
+
+
+def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
+    log_p, log_q = (torch.log_softmax(d.logits / temperature, dim=-1) for d in (p, q))
+    return _categorical_terms(log_p.exp(), log_p, log_q)
+
+
+def _categorical_terms(probs: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
+    if log_p.shape != log_q.shape:
+        raise DivergenceError(
+            f"the teacher has {log_p.shape[-1]} categories (logits of shape {tuple(log_p.shape)}), "
+            f"the student {log_q.shape[-1]} (logits of shape {tuple(log_q.shape)})"
+        )
+    # 0 log 0 = 0; masked before the product, so that no NaN reaches the gradient either.
+    return (probs * (log_p - log_q).masked_fill(probs == 0, 0.0)).sum(-1)
+
+
+def _bernoulli(p: Any, q: Any) -> Tensor:
+    return _bernoulli_terms(p.probs, p.logits, q.logits)
+
+
+def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
+    log_p = p.logits / temperature
+    return _bernoulli_terms(torch.sigmoid(log_p), log_p, q.logits / temperature)
+
+
+def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
+    # p log(p/q) + (1-p) log((1-p)/(1-q)), with log p = l - softplus(l) and log(1-p) = -softplus(l).
+    return F.softplus(logit_q) - F.softplus(logit_p) + probs * (logit_p - logit_q)
+
+
+# Kept apart from torch's registry because these are the sites of every step's loss: its dispatch and its in-place
+# masking cost several times the arithmetic.
+_CLOSED_FORM: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
+    (D.Normal, D.Normal): _normal,
+    (D.Categorical, D.Categorical): _categorical,
+    (D.OneHotCategorical, D.OneHotCategorical): _categorical,
+    (D.Bernoulli, D.Bernoulli): _bernoulli,
+}
+
+_TEMPERED: dict[type | None, Callable[[Any, Any, float], Tensor]] = {
+    D.Categorical: _categorical_tempered,
+    D.OneHotCategorical: _categorical_tempered,
+    D.Bernoulli: _bernoulli_tempered,
+}
+
+
+def _family(distribution: D.Distribution) -> type | None:
+    """Return the tempered family a distribution belongs to, by inheritance."""
+    return next((family for family in _TEMPERED if family and isinstance(distribution, family)), None)
+
+
+def _sample(p: D.Distribution, generator: torch.Generator | None) -> Tensor:
+    try:
+        return push(p, noise_like(p, generator))
+    except ReparameterizationError:
+        if generator is not None:
+            raise
+        return p.rsample() if p.has_rsample else p.sample()
+
+
+def _delta_error(p: D.Distribution, q: D.Distribution) -> DivergenceError:
+    return DivergenceError(
+        f"KL({describe(p)} || {describe(q)}) involves a point mass, for which it is 0 or infinite: use "
+        "limbeck.divergence.lp between deterministic sites, nll for a deterministic teacher and a random student"
+    )

@@ -1,0 +1,62 @@
+"""What every divergence does first and last: check the two shapes, and reduce to one number per batch row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributions as D
+
+from limbeck.errors import DivergenceError
+
+__all__ = ["comparable", "describe", "reduce"]
+
+
+def comparable(p: D.Distribution, q: D.Distribution) -> tuple[Any, Any, torch.Size]:
+    """Return both without their ``Independent`` wrappers, and the shape of one value (batch first).
+
+    Which dimensions a user has declared as the event makes no difference to a sum over all of them, so a wrapped and
+    an unwrapped distribution can be compared.
+    """
+    shape = p.batch_shape + p.event_shape
+    other = q.batch_shape + q.event_shape
+    if shape != other:
+        raise DivergenceError(
+            f"the teacher's {describe(p)} has values of shape {tuple(shape)}, "
+            f"the student's {describe(q)} of shape {tuple(other)}: they must be equal (batch dimension included)"
+        )
+    if not shape:
+        raise DivergenceError(f"{describe(p)} has no batch dimension: a divergence is one number per batch row")
+    while isinstance(p, D.Independent):
+        p = p.base_dist
+    while isinstance(q, D.Independent):
+        q = q.base_dist
+    return p, q, shape
+
+
+def reduce(elements: Tensor, shape: torch.Size, normalize: bool) -> Tensor:
+    """Sum ``elements`` over all dimensions but the first; shape ``(batch,)``.
+
+    Args:
+        elements: of shape ``(batch, ...)``, one term per independent part of the site.
+        shape: of the site's value, which counts the elements of multivariate parts too.
+        normalize: divide by the number of elements of one row.
+    """
+    if elements.dim() == 0 or elements.shape[0] != shape[0]:
+        raise DivergenceError(f"the batch dimension of a site with values of shape {tuple(shape)} is part of its event")
+    total = elements.flatten(1).sum(1) if elements.dim() > 1 else elements
+    if normalize:
+        total = total / max(shape[1:].numel(), 1)
+    return total
+
+
+def describe(distribution: D.Distribution) -> str:
+    """Name a distribution in an error: its class, with what it wraps."""
+    name = type(distribution).__name__
+    if isinstance(distribution, (D.Independent, D.TransformedDistribution)) and name in (
+        "Independent",
+        "TransformedDistribution",
+    ):
+        return f"{name}({describe(distribution.base_dist)})"
+    return name

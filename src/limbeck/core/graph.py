@@ -1,0 +1,254 @@
+"""Directed graphical models as generative programs over named sites ([U] Sec. 2, Eq. 1)."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.reparam import Law
+from limbeck.core.sites import Sites
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
+from limbeck.errors import ModelError, SiteError
+
+__all__ = ["DGM"]
+
+
+class DGM(nn.Module, ABC):
+    """A deep directed graphical model, written as the program that generates its variables.
+
+    Subclass it, declare every variable to ``sites`` in :meth:`generate`, and every method of the library works on it.
+    Constructor arguments that are plain JSON values make the model saveable without further code.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> class Chain(DGM):
+        ...     def __init__(self, width: int = 2) -> None:
+        ...         super().__init__()
+        ...         self.layer = nn.Linear(width, width)
+        ...     def generate(self, sites, x=None):
+        ...         z = sites.latent("z", sites.standard_normal(2))
+        ...         sites.target("y", Normal(self.layer(z), 0.1 * torch.ones_like(z)))
+        >>> trace = Chain().trace(batch_size=3)
+        >>> trace
+        Trace(z: latent, y: target)
+        >>> again = Chain().trace(noise=trace.noise)
+        >>> torch.equal(again["z"].value, trace["z"].value)
+        True
+    """
+
+    config: dict[str, Any]
+    """Constructor arguments, recorded automatically; written to ``config.json``."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the constructor's arguments, so that ``save_pretrained`` can write them."""
+        model = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **kwargs)
+        bound.apply_defaults()
+        config = dict(list(bound.arguments.items())[1:])
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                config.update(config.pop(name, {}))
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                config.pop(name, None)
+        object.__setattr__(model, "config", config)
+        return model
+
+    @abstractmethod
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        """The generative program p(y, z | x): declare every latent, hidden feature and target in turn.
+
+        Args:
+            sites: declare each variable with ``latent``, ``deterministic`` or ``target``; each returns its value.
+            x: conditioning input, shape (batch, ...), if the model has one.
+        """
+
+    def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
+        """The inference program q(z | y, x), optional: declare latents under the names that ``generate`` uses.
+
+        Args:
+            sites: as for :meth:`generate`.
+            y: observed target, shape (batch, ...).
+            x: conditioning input, if the model has one.
+        """
+        raise ModelError(f"{type(self).__name__} has no inference program; define infer(self, sites, y, x=None)")
+
+    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
+        """The loss that trains this model on data without a teacher, optional.
+
+        Args:
+            batch: rows of data.
+            progress: fraction of the training that is done, in [0, 1], for warm-up schedules.
+
+        Returns:
+            The loss, averaged over the batch.
+        """
+        raise ModelError(f"{type(self).__name__} cannot be trained on data; define loss(self, batch, *, progress=1.0)")
+
+    def inference_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters used only by :meth:`infer`; distillation of ``generate`` neither compresses nor trains them."""
+        return ()
+
+    def generative_parameters(self) -> list[nn.Parameter]:
+        """All other parameters: what a deployed generator consists of."""
+        inference = {id(parameter) for parameter in self.inference_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in inference]
+
+    def trace(
+        self,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        *,
+        noise: Mapping[str, Tensor] | None = None,
+        laws: Mapping[str, Law] | None = None,
+        values: Mapping[str, Tensor] | None = None,
+        keep: Keep = keep_all,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Trace:
+        """Run :meth:`generate` once.
+
+        Given noises, the latents are deterministic and the model is p(y | noise, x): the semi-auxiliary form
+        ([U] Sec. 3.1); given the noises of the targets too, the run is a pure function.
+
+        Args:
+            batch_size: number of rows; may be left out when ``x``, ``noise`` or ``values`` tell it.
+            x: conditioning input, shape (batch, ...).
+            noise: name to noise; see :class:`~limbeck.core.sites.Sites` for what may be left out.
+            laws: name to law of the given noise, where it may differ from the site's own.
+            values: name to value, shape (batch, ...): these sites are not drawn.
+            keep: what the trace stores.
+            generator: source of fresh noise; by default torch's global one.
+            temperature: scales the noise of the latents.
+
+        Returns:
+            The trace of the run.
+
+        Raises:
+            SiteError: the batch size is unknown, or a site does not fit what was given for it.
+        """
+        sites = self._sites(batch_size, x, noise, values, laws=laws, keep=keep, generator=generator,
+                            temperature=temperature)  # fmt: skip
+        self.generate(sites, x)
+        return sites.trace
+
+    def trace_inference(
+        self,
+        y: Tensor,
+        x: Tensor | None = None,
+        *,
+        noise: Mapping[str, Tensor] | None = None,
+        laws: Mapping[str, Law] | None = None,
+        values: Mapping[str, Tensor] | None = None,
+        keep: Keep = keep_all,
+        generator: torch.Generator | None = None,
+    ) -> Trace:
+        """Run :meth:`infer` once.
+
+        Args:
+            y: observed target, shape (batch, ...).
+            x: conditioning input, shape (batch, ...).
+            noise: as for :meth:`trace`.
+            laws: as for :meth:`trace`.
+            values: as for :meth:`trace`.
+            keep: as for :meth:`trace`.
+            generator: as for :meth:`trace`.
+
+        Returns:
+            The trace of the run.
+        """
+        sites = self._sites(len(y), x, noise, values, laws=laws, keep=keep, generator=generator)
+        self.infer(sites, y, x)
+        return sites.trace
+
+    @torch.no_grad()
+    def sample(
+        self,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        noise: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        output: Literal["sample", "mean"] = "sample",
+    ) -> dict[str, Tensor]:
+        """Draw targets.
+
+        Args:
+            batch_size: number of rows; may be left out when ``x`` or ``noise`` tell it.
+            x: conditioning input, shape (batch, ...).
+            temperature: scales the noise of the latents: below 1 nearer to the mode, more typical and less varied.
+            noise: noises of the latents, for the same draw from several models.
+            generator: source of fresh noise.
+            output: ``"sample"`` draws each target; ``"mean"`` returns the mean of its last conditional, the usual
+                picture of a model whose output noise is only a tolerance.
+
+        Returns:
+            Target name to value, shape (batch, ...).
+        """
+        wanted = KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION
+        trace = self.trace(
+            batch_size,
+            x,
+            noise=noise,
+            keep=lambda name, kind: wanted if kind is Kind.TARGET else KEEP_NOTHING,
+            generator=generator,
+            temperature=temperature,
+        )
+        if output == "sample":
+            return trace.targets
+        return {name: site.distribution.mean for name, site in trace.items() if site.distribution is not None}
+
+    def forward(self, noise: dict[str, Tensor], x: Tensor | None = None) -> dict[str, Tensor]:
+        """The model as a pure function of its noise, for ``torch.export`` and the like.
+
+        Args:
+            noise: noise of every latent, as in ``trace(...).noise``.
+            x: conditioning input, shape (batch, ...).
+
+        Returns:
+            Target name to mean, shape (batch, ...).
+        """
+        trace = self.trace(x=x, noise=noise, keep=lambda name, kind: KEEP_DISTRIBUTION)
+        return {site.name: site.distribution.mean for site in trace.of_kind(Kind.TARGET) if site.distribution}
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json`` and ``model.safetensors``; no pickle. See :func:`limbeck.core.storage.save`."""
+        from limbeck.core.storage import save
+
+        save(self, directory)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, map_location: str | torch.device = "cpu") -> Self:
+        """Load what :meth:`save_pretrained` wrote. See :func:`limbeck.core.storage.load`."""
+        from limbeck.core.storage import load
+
+        return load(cls, directory, map_location=map_location)
+
+    def _sites(
+        self,
+        batch_size: int | None,
+        x: Tensor | None,
+        noise: Mapping[str, Tensor] | None,
+        values: Mapping[str, Tensor] | None,
+        **options: Any,
+    ) -> Sites:
+        if batch_size is None:
+            batch_size = _rows(x, noise, values)
+        first = next(self.parameters(), None)
+        if first is None:
+            first = torch.empty(0)
+        return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
+
+
+def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:
+    for tensor in (x, *(noise or {}).values(), *(values or {}).values()):
+        if tensor is not None:
+            return len(tensor)
+    raise SiteError("how many rows? Give batch_size, x, noise or values.")

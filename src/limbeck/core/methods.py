@@ -1,0 +1,90 @@
+"""The methods of the papers as named objectives: each is a coupling and a few matches, none is a training loop."""
+
+from __future__ import annotations
+
+from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
+from limbeck.core.divergence import kl, latent_default
+from limbeck.core.objective import Divergence, Match, Objective
+from limbeck.core.trace import Kind
+from limbeck.errors import MatchError
+
+__all__ = ["joint", "local", "marginalized", "scratch", "surrogate"]
+
+
+def surrogate(
+    latent_weight: float = 1e-3,
+    *,
+    target: Divergence = kl,
+    latent: Divergence = latent_default,
+) -> Objective:
+    r"""Surrogate distillation with the latent loss: the first paper's own method ([U] Eq. 4-7, Alg. 1).
+
+    .. math:: L = E_{\epsilon}[d(p_\phi(y|\epsilon, x), p_\theta(y|\epsilon, x))]
+              + \lambda \sum_i E_{\epsilon}[d(p_\phi(z_i|\epsilon_{<i}, x), p_\theta(z_i|\epsilon_{<i}, x))]
+
+    With KL, the first term bounds KL(teacher || student) of the targets from above ([U] Prop. 3.1). Where the targets
+    have no latents it is vanilla knowledge distillation ([U] Eq. 2).
+
+    Args:
+        latent_weight: lambda. The paper uses 1 for discrete latents.
+        target: divergence between the targets' laws.
+        latent: divergence between the latents' laws; by default KL for discrete and squared 2-Wasserstein per element
+            for continuous ones ([U] App. F).
+    """
+    matches = [Match(divergence=target, kind=Kind.TARGET)]
+    if latent_weight:
+        matches.append(Match(divergence=latent, weight=latent_weight, kind=Kind.LATENT, required=False))
+    return Objective(matches, SharedNoise())
+
+
+def local(*, target: Divergence = kl, latent: Divergence = kl, latent_weight: float = 1.0) -> Objective:
+    r"""Local distillation: every conditional alone, on the teacher's values ([U] Eq. 12-15).
+
+    With KL and weight 1 the sum is exactly KL(teacher(y, z | x) || student(y, z | x)) ([U] Eq. 15).
+
+    Args:
+        target: divergence between the targets' laws.
+        latent: divergence between the latents' laws.
+        latent_weight: factor of the latents' terms.
+    """
+    return Objective(
+        [
+            Match(divergence=target, kind=Kind.TARGET),
+            Match(divergence=latent, weight=latent_weight, kind=Kind.LATENT, required=False),
+        ],
+        SharedValues(),
+    )
+
+
+def marginalized(samples: int = 12, *, target: Divergence = kl) -> Objective:
+    """Divergence between Monte-Carlo marginals of both sides ([U] Eq. 2 with Eq. 11).
+
+    Args:
+        samples: noise draws a side.
+        target: divergence between the two mixtures; for anything but one classification target a Monte-Carlo one, such
+            as :func:`~limbeck.core.divergence.kl_monte_carlo`.
+    """
+    return Objective([Match(divergence=target, kind=Kind.TARGET)], IndependentNoise(samples))
+
+
+def scratch() -> Objective:
+    """The student's own loss on data, without a teacher: the baseline every method is measured against."""
+    return Objective([], train_weight=1.0)
+
+
+def joint(alpha: float, distillation: Objective | None = None) -> Objective:
+    r"""Training on data and distilling at once: :math:`(1 - \alpha) L_{train} + \alpha L_{our}` ([U] Eq. 10).
+
+    Args:
+        alpha: share of the distillation loss, in [0, 1].
+        distillation: any objective without a data term; by default :func:`surrogate`.
+
+    Raises:
+        MatchError: alpha is outside [0, 1], or the objective trains on data already.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise MatchError(f"alpha must lie in [0, 1], not {alpha}")
+    distillation = surrogate() if distillation is None else distillation
+    if distillation.needs_data:
+        raise MatchError("joint() adds the loss on data itself; give it an objective without one")
+    return Objective(distillation.matches, distillation.coupling, weight=alpha, train_weight=1.0 - alpha)

@@ -1,0 +1,180 @@
+"""The object a program declares its sites to: it draws, replays or replaces each value and records what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from limbeck.core.delta import Delta
+from limbeck.core.reparam import Law, convert, law, noise_like, push, temper
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
+from limbeck.errors import LimbeckError, SiteError
+
+__all__ = ["Sites"]
+
+
+class Sites:
+    """One execution of a program.
+
+    A random site's value is, in this order: the given value; ``push(distribution, given noise)``; for a *target*, or if
+    no noises were given at all, ``push(distribution, fresh noise)``. A latent without noise in a run that was given
+    noises is an error: noise that is shared "almost everywhere" gives a loss between identical models.
+
+    Args:
+        batch_size: number of rows, dimension 0 of every site.
+        device: where :meth:`zeros` and :meth:`standard_normal` put their tensors.
+        dtype: floating-point type of the same.
+        noise: name to noise, or ``None`` to draw everything.
+        laws: name to law of the given noise; converted where the site's own law differs (a teacher's normal noise
+            serves a student's Laplace site through the probability-integral transform).
+        values: name to value; these sites are not drawn.
+        keep: which fields of which sites the trace stores.
+        generator: source of fresh noise.
+        temperature: scales the noise of every latent (1 = the model's own law).
+    """
+
+    __slots__ = ("_generator", "_keep", "_laws", "_noise", "_seen", "_temperature", "_values", "batch_size", "device",
+                 "dtype", "trace")  # fmt: skip
+
+    def __init__(
+        self,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        noise: Mapping[str, Tensor] | None = None,
+        laws: Mapping[str, Law] | None = None,
+        values: Mapping[str, Tensor] | None = None,
+        keep: Keep = keep_all,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.trace = Trace({}, batch_size)
+        self._noise = noise
+        self._laws = laws
+        self._values: Mapping[str, Tensor] = values or {}
+        self._keep = keep
+        self._generator = generator
+        self._temperature = temperature
+        self._seen: set[str] = set()
+
+    def latent(self, name: str, distribution: Distribution) -> Tensor:
+        """Declare a random variable that is marginalised.
+
+        Args:
+            name: unique name, e.g. ``"z1"``; in loops ``f"z[{step}]"``.
+            distribution: its conditional law; dimension 0 of its batch shape is the batch.
+
+        Returns:
+            Its value, shape ``distribution.batch_shape + distribution.event_shape``.
+
+        Raises:
+            SiteError: the name was used before, or a shape does not fit.
+            ReparameterizationError: the distribution is not known to :mod:`limbeck.core.reparam`.
+        """
+        return self._random(name, distribution, Kind.LATENT)
+
+    def target(self, name: str, distribution: Distribution) -> Tensor:
+        """Declare a random variable that the model is for. Arguments, result and errors as for :meth:`latent`."""
+        return self._random(name, distribution, Kind.TARGET)
+
+    def deterministic(self, name: str, value: Tensor) -> Tensor:
+        """Declare a hidden feature, so that it can be matched; a degenerate distribution ([U] Sec. 3.5).
+
+        Args:
+            name: unique name.
+            value: the feature, shape (batch, ...).
+
+        Returns:
+            ``value``, or the value that was given for this name.
+        """
+        self._declare(name)
+        value = self._values.get(name, value)
+        kept = self._keep(name, Kind.DETERMINISTIC)
+        if kept:
+            self.trace._sites[name] = Site(
+                name,
+                Kind.DETERMINISTIC,
+                Law.NONE,
+                Delta(value) if kept & KEEP_DISTRIBUTION else None,
+                value if kept & KEEP_VALUE else None,
+            )
+        return value
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Zeros of shape (batch, *shape) on the model's device, for roots of the graph."""
+        return torch.zeros(self.batch_size, *shape, device=self.device, dtype=self.dtype)
+
+    def standard_normal(self, *shape: int) -> Normal:
+        """The unit Gaussian with batch shape (batch, *shape): the usual root."""
+        zeros = self.zeros(*shape)
+        return Normal(zeros, torch.ones_like(zeros), validate_args=False)
+
+    def _declare(self, name: str) -> None:
+        if name in self._seen:
+            raise SiteError(f"site {name!r} is declared twice; in a loop use indexed names such as f'{name}[{{step}}]'")
+        self._seen.add(name)
+
+    def _random(self, name: str, distribution: Distribution, kind: Kind) -> Tensor:
+        self._declare(name)
+        try:
+            site_law = law(distribution)
+            noise: Tensor | None = None
+            value = self._values.get(name)
+            if value is None:
+                noise = self._noise_for(name, distribution, kind, site_law)
+                value = push(distribution, noise)
+        except LimbeckError as error:
+            raise type(error)(f"site {name!r}: {error}") from None
+        batch_shape = distribution.batch_shape
+        if value.shape != batch_shape + distribution.event_shape:
+            raise SiteError(
+                f"site {name!r}: its value has shape {tuple(value.shape)} but its distribution is over shape "
+                f"{tuple(batch_shape + distribution.event_shape)}; teacher and student must agree on shared sites"
+            )
+        if not batch_shape or batch_shape[0] != self.batch_size:
+            raise SiteError(
+                f"site {name!r}: dimension 0 of its distribution must be the batch ({self.batch_size}), but its batch "
+                f"shape is {tuple(batch_shape)}; expand it, or use sites.zeros / sites.standard_normal for roots"
+            )
+        kept = self._keep(name, kind)
+        if kept:
+            self.trace._sites[name] = Site(
+                name,
+                kind,
+                site_law,
+                distribution if kept & KEEP_DISTRIBUTION else None,
+                value if kept & KEEP_VALUE else None,
+                noise if kept & KEEP_NOISE else None,
+            )
+        return value
+
+    def _noise_for(self, name: str, distribution: Distribution, kind: Kind, site_law: Law) -> Tensor:
+        given = None if self._noise is None else self._noise.get(name)
+        if given is None:
+            if self._noise is not None and kind is Kind.LATENT:
+                raise SiteError(
+                    f"no noise was given for this latent (noises: {', '.join(self._noise) or 'none'}); teacher and "
+                    "student must have the same latents, or the match must say which belongs to which"
+                )
+            noise = noise_like(distribution, self._generator)
+        else:
+            noise = given
+            source = site_law if self._laws is None else self._laws.get(name, site_law)
+            if source is not site_law:
+                noise = convert(noise, source, site_law)
+            expected = distribution.batch_shape + distribution.event_shape
+            if site_law in (Law.NORMAL, Law.UNIFORM) and noise.shape != expected:
+                raise SiteError(
+                    f"its noise has shape {tuple(noise.shape)} but its distribution is over shape {tuple(expected)}; "
+                    "teacher and student must agree on the shape of latents that share noise"
+                )
+        if self._temperature != 1.0 and kind is Kind.LATENT:
+            noise = temper(noise, site_law, self._temperature)
+        return noise

@@ -1,0 +1,130 @@
+"""Saving and loading models as ``config.json`` + ``model.safetensors``: readable, portable, and never a pickle."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+
+from limbeck.errors import ModelError
+from limbeck.files import atomic_write_bytes
+
+if TYPE_CHECKING:
+    from limbeck.core.graph import DGM
+
+__all__ = ["CONFIG", "WEIGHTS", "load", "save"]
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+Model = TypeVar("Model", bound="DGM")
+
+
+def save(model: DGM, directory: str | Path) -> None:
+    """Write a model's constructor arguments and weights.
+
+    Each file is written aside and renamed, the weights last, so that a killed process leaves the old model or the new.
+
+    Args:
+        model: any model whose constructor arguments are JSON values.
+        directory: created if missing.
+
+    Raises:
+        ModelError: the arguments are not JSON values.
+        StorageError: the directory cannot be written.
+    """
+    kind = type(model)
+    record = {"class": f"{kind.__module__}.{kind.__qualname__}", "config": model.config}
+    try:
+        text = json.dumps(record, indent=2) + "\n"
+    except TypeError as error:
+        raise ModelError(
+            f"{kind.__name__} cannot be saved: its constructor arguments are not plain JSON values ({error}); "
+            "pass numbers, texts, lists and dictionaries, and build modules inside the constructor"
+        ) from None
+    directory = Path(directory)
+    # Cloning unties views; safetensors refuses tensors that share memory.
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+    atomic_write_bytes(directory / CONFIG, text.encode())
+    atomic_write_bytes(directory / WEIGHTS, dump_tensors(tensors))
+
+
+def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.device = "cpu") -> Model:
+    """Read a model.
+
+    Only the library's own models and classes that the caller has already imported are ever constructed, so that a
+    model directory cannot run code of its choosing.
+
+    Args:
+        cls: the expected class; :class:`~limbeck.DGM` accepts every model.
+        directory: what :func:`save` wrote.
+        map_location: device of the loaded weights.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        ModelError: a file is missing or corrupt, or the directory holds a model of another class.
+    """
+    directory = Path(directory)
+    record = _read_config(directory)
+    found = _find_class(record["class"], cls, directory)
+    try:
+        model = found(**record["config"])
+    except TypeError as error:
+        raise ModelError(f"{directory / CONFIG} does not fit {found.__name__} ({error})") from None
+    path = directory / WEIGHTS
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; the directory holds a model without weights") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is corrupt or unreadable ({error}); copy the model again or train it again") from None
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path} does not fit the model that {CONFIG} describes: {reason}") from None
+    return model.to(map_location).eval()
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is not a directory; give the folder that holds {CONFIG} and {WEIGHTS}")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; {directory} is not a saved limbeck model") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error})") from None
+    if not isinstance(record, dict) or not {"class", "config"} <= record.keys():
+        raise ModelError(f"{path} has no 'class' and 'config'; {directory} is not a saved limbeck model")
+    return record
+
+
+def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model]:
+    if path == f"{expected.__module__}.{expected.__qualname__}":
+        return expected
+    module_name, _, name = path.rpartition(".")
+    if module_name.startswith("limbeck."):
+        try:
+            importlib.import_module(module_name)
+        except ImportError:
+            raise ModelError(f"{directory}: this version of limbeck has no {module_name!r}; upgrade it") from None
+    found = getattr(sys.modules.get(module_name), name, None)
+    if found is None:
+        raise ModelError(
+            f"{directory} holds a {path}, which is not imported; import its module first, or call "
+            f"{name}.from_pretrained(...)"
+        )
+    if not (isinstance(found, type) and issubclass(found, expected)):
+        raise ModelError(f"{directory} holds a {path}, not the expected {expected.__name__}")
+    return found

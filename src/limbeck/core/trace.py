@@ -1,0 +1,165 @@
+"""Sites and traces: what one run of a program leaves behind.
+
+A :class:`Trace` maps site names to :class:`Site` records in the order in which the program declared them. What a record
+holds is decided by the caller (see :data:`KEEP_ALL`), so that a long program costs no more memory than its loss needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterator, KeysView
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from limbeck.core.reparam import Law
+from limbeck.errors import SiteError
+
+__all__ = [
+    "KEEP_ALL",
+    "KEEP_DISTRIBUTION",
+    "KEEP_NOISE",
+    "KEEP_NOTHING",
+    "KEEP_VALUE",
+    "Keep",
+    "Kind",
+    "Site",
+    "Trace",
+    "keep_all",
+]
+
+# Plain integers rather than an enum.Flag: they are tested at every site of every step.
+KEEP_NOTHING = 0
+KEEP_DISTRIBUTION = 1
+KEEP_VALUE = 2
+KEEP_NOISE = 4
+KEEP_ALL = KEEP_DISTRIBUTION | KEEP_VALUE | KEEP_NOISE
+
+
+class Kind(Enum):
+    """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8)."""
+
+    LATENT = "latent"
+    DETERMINISTIC = "deterministic"
+    TARGET = "target"
+
+
+Keep = Callable[[str, Kind], int]
+"""Decides from a site's name and kind which of its fields a trace stores (a sum of ``KEEP_*``)."""
+
+
+def keep_all(name: str, kind: Kind) -> int:
+    """Store everything about every site: the choice for looking at a model."""
+    return KEEP_ALL
+
+
+@dataclass(slots=True)
+class Site:
+    """One variable of a run.
+
+    Attributes:
+        name: unique within the program, e.g. ``"z1"`` or ``"z[3]"``.
+        kind: latent, deterministic or target.
+        law: law of the noise that drew it.
+        distribution: its conditional distribution given its parents; batch first. ``None`` if not kept.
+        value: its value, shape ``distribution.batch_shape + distribution.event_shape``. ``None`` if not kept.
+        noise: the noise it was drawn from; ``None`` if not kept, or if the value was given.
+    """
+
+    name: str
+    kind: Kind
+    law: Law
+    distribution: Distribution | None = None
+    value: Tensor | None = None
+    noise: Tensor | None = None
+
+
+class Trace:
+    """Ordered mapping from site name to :class:`Site`.
+
+    It differs from :class:`dict` in one point: :attr:`values` is the mapping from names to *sampled values*, in the
+    shape that :meth:`limbeck.DGM.trace` takes back, as :attr:`noise` is for noises.
+    """
+
+    __slots__ = ("_sites", "batch_size")
+
+    def __init__(self, sites: dict[str, Site], batch_size: int) -> None:
+        self._sites = sites
+        self.batch_size = batch_size
+
+    def __getitem__(self, name: str) -> Site:
+        try:
+            return self._sites[name]
+        except KeyError:
+            raise SiteError(f"no site {name!r} was kept; this trace has: {', '.join(self._sites) or 'none'}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sites
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __repr__(self) -> str:
+        return f"Trace({', '.join(f'{name}: {site.kind.value}' for name, site in self._sites.items())})"
+
+    def keys(self) -> KeysView[str]:
+        """Site names in the order of the program."""
+        return self._sites.keys()
+
+    def items(self) -> ItemsView[str, Site]:
+        """Names and sites in the order of the program."""
+        return self._sites.items()
+
+    def of_kind(self, *kinds: Kind) -> list[Site]:
+        """The kept sites of the given kinds, in the order of the program."""
+        return [site for site in self._sites.values() if site.kind in kinds]
+
+    @property
+    def noise(self) -> dict[str, Tensor]:
+        """Name to noise, for every random site that was drawn here and whose noise was kept."""
+        return {name: site.noise for name, site in self._sites.items() if site.noise is not None}
+
+    @property
+    def laws(self) -> dict[str, Law]:
+        """Name to law of its noise."""
+        return {name: site.law for name, site in self._sites.items() if site.kind is not Kind.DETERMINISTIC}
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Name to value of every random site whose value was kept."""
+        return {
+            name: site.value
+            for name, site in self._sites.items()
+            if site.value is not None and site.kind is not Kind.DETERMINISTIC
+        }
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """Name to value of every target whose value was kept."""
+        return {s.name: s.value for s in self.of_kind(Kind.TARGET) if s.value is not None}
+
+    def log_prob(self, *kinds: Kind) -> Tensor:
+        """Log density of the kept values under their own conditionals, summed over sites.
+
+        Args:
+            kinds: kinds of random site to include; by default latents and targets: the joint log p(y, z | x), [U] Eq. 1.
+
+        Returns:
+            Shape (batch,), in nats.
+
+        Raises:
+            SiteError: a site's distribution or value was not kept.
+        """
+        total: Tensor | None = None
+        for site in self.of_kind(*(kinds or (Kind.LATENT, Kind.TARGET))):
+            if site.distribution is None or site.value is None:
+                raise SiteError(f"site {site.name!r}: its distribution and value were not kept, so it has no log_prob")
+            term = site.distribution.log_prob(site.value).reshape(self.batch_size, -1).sum(1)
+            total = term if total is None else total + term
+        if total is None:
+            raise SiteError("the trace has no site of the kinds asked for, so it has no log_prob")
+        return total

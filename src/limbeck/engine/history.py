@@ -1,0 +1,116 @@
+"""The loss and each of its terms over the steps: averaged between rows, kept in checkpoints, written as csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from limbeck.engine.module import StudentModule
+from limbeck.engine.progress import Progress
+from limbeck.files import atomic_write_text
+
+__all__ = ["History", "HistoryRecorder"]
+
+
+class History:
+    """Rows of (step, total, terms..., learning_rate, seconds).
+
+    Attributes:
+        rows: one mapping a row; ``total`` and the terms are means since the row before.
+    """
+
+    def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
+        self.rows: list[dict[str, float]] = rows or []
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that some row has: step and total first, learning rate and seconds last."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        ends = ("learning_rate", "seconds")
+        return [name for name in names if name not in ends] + [name for name in ends if name in names]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, over all continuations."""
+        return self.rows[-1]["seconds"] if self.rows else 0.0
+
+    def write(self, path: str | Path) -> None:
+        """Write as csv.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        atomic_write_text(path, buffer.getvalue())
+
+
+class HistoryRecorder(Callback):
+    """Fills a :class:`History` and tells the progress bar.
+
+    Args:
+        history: what to fill.
+        every: steps a row.
+        progress: told the step and the loss.
+    """
+
+    def __init__(self, history: History, every: int, progress: Progress) -> None:
+        self.history = history
+        self.every = every
+        self.progress = progress
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._begun = 0.0
+        self._before = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Start the clock, after a checkpoint was read."""
+        self._begun = time.monotonic()
+        self._before = self.history.seconds
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
+        """Add a step; finish the row when it is time."""
+        assert isinstance(module, StudentModule)
+        loss, step = module.latest, trainer.global_step
+        assert loss is not None
+        names, sums = list(loss.terms), self._sums
+        values = torch.stack([term.detach() for term in loss.terms.values()])
+        key = "\n".join(names)
+        sums[key] = sums[key] + values if key in sums else values
+        self._count += 1
+        if step % self.every == 0 or step == trainer.max_steps:
+            self._finish(trainer, module, step)
+        elif step % 10 == 0:
+            self.progress.advance(step)
+
+    def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int) -> None:
+        assert module.latest is not None
+        module.check_finite(module.latest)
+        row: dict[str, float] = {"step": step, "total": 0.0}
+        for key, values in self._sums.items():
+            row.update(zip(key.split("\n"), (values / self._count).tolist(), strict=True))
+        row["total"] = sum(value for name, value in row.items() if name not in ("step", "total"))
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["seconds"] = self._before + time.monotonic() - self._begun
+        self.history.rows.append(row)
+        self._sums, self._count = {}, 0
+        self.progress.advance(step, row["total"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far and the sums of the row that is being filled, for the checkpoint."""
+        return {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where the checkpoint was written."""
+        self.history.rows[:] = state_dict["rows"]
+        self._sums, self._count = state_dict["sums"], state_dict["count"]

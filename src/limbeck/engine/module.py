@@ -1,0 +1,129 @@
+"""The training step of every method as one Lightning module: there is no other training loop in the library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import lightning
+import torch
+from torch import Tensor
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Loss
+from limbeck.core.objective import Objective
+from limbeck.core.trace import KEEP_DISTRIBUTION
+from limbeck.engine.batches import Batches
+from limbeck.engine.options import Training
+from limbeck.engine.seeding import derive_seed
+from limbeck.errors import NonFiniteLossError
+
+__all__ = ["Companions", "StudentModule"]
+
+
+class Companions:
+    """What a training step reads but does not train: it stays out of checkpoints, of DDP and of deep copies (EMA)."""
+
+    def __init__(self, teacher: DGM | None, batches: Batches | None) -> None:
+        self.teacher = teacher
+        self.batches = batches
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class StudentModule(lightning.LightningModule):
+    """Minimises an objective over a student (and over the objective's own parameters, if it has any).
+
+    Every random number of a step comes from a seed that is a function of (seed, step, rank): a run that continues from
+    a checkpoint repeats the numbers of one that never stopped.
+    """
+
+    def __init__(self, student: DGM, objective: Objective, companions: Companions, options: Training, seed: int) -> None:
+        super().__init__()
+        self.student = student
+        self.objective = objective
+        self.companions = companions
+        self.options = options
+        self.seed = seed
+        self.latest: Loss | None = None
+        # Asking a GPU after each step whether a number is finite would stall it; there the history asks for us.
+        self.check_every_step = True
+
+    def on_fit_start(self) -> None:
+        """Put the teacher where the student is."""
+        if self.companions.teacher is not None:
+            self.companions.teacher.to(self.device)
+        self.check_every_step = self.device.type == "cpu"
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        """One step; the data loader only counts, rows are chosen by the number of the step."""
+        step, companions = self.global_step, self.companions
+        torch.manual_seed(derive_seed(self.seed, "step", step, self.global_rank))
+        world = self.trainer.world_size
+        progress = step / self.options.steps
+        rows = None if companions.batches is None else companions.batches(step, self.global_rank, world)
+        if rows is not None:
+            rows = type(rows)(rows.y.to(self.device), None if rows.x is None else rows.x.to(self.device))
+        loss: Loss = self.objective(
+            companions.teacher,
+            self.student,
+            batch_size=self.options.batch_size // world if rows is None else None,
+            batch=rows,
+            progress=progress,
+        )
+        self.latest = loss
+        if self.check_every_step:
+            self.check_finite(loss)
+        return loss.total
+
+    def check_finite(self, loss: Loss) -> None:
+        """Stop before non-finite gradients reach the weights.
+
+        Raises:
+            NonFiniteLossError: names the step, the terms, and the first site whose parameters are non-finite.
+        """
+        if math.isfinite(float(loss.total.detach())):
+            return
+        terms = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in loss.terms.items())
+        raise NonFiniteLossError(
+            f"the loss became non-finite at step {self.global_step}: {terms}.{self._first_bad_site()} The last good "
+            "checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data for extreme values."
+        )
+
+    @torch.no_grad()
+    def _first_bad_site(self) -> str:
+        for name, parameter in self.student.named_parameters():
+            bad = int((~torch.isfinite(parameter)).sum())
+            if bad:
+                return f" The student's weight {name} has {bad} non-finite values of {parameter.numel()}."
+        batch = None if self.companions.batches is None else self.companions.batches(self.global_step)
+        x = None if batch is None or batch.x is None else batch.x.to(self.device)
+        size = self.options.batch_size if x is None else None
+        for who, model in (("teacher", self.companions.teacher), ("student", self.student)):
+            if model is None:
+                continue
+            trace = model.trace(size, x, keep=lambda name, kind: KEEP_DISTRIBUTION)
+            for name, site in trace.items():
+                for key in getattr(site.distribution, "arg_constraints", {}):
+                    value = getattr(site.distribution, key, None)
+                    if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
+                        bad = int((~torch.isfinite(value)).sum())
+                        return f" The {who}'s site {name!r} has {bad} of {value.numel()} non-finite values in its {key}."
+        return " The weights are still finite."
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser and its schedule, a step at a time."""
+        options = self.options
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if options.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                parameters, lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay
+            )
+        else:
+            kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+            # One fused update of all weights: a small student's step is otherwise mostly the optimiser's bookkeeping.
+            optimizer = kind(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

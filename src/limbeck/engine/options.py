@@ -1,0 +1,95 @@
+"""How a model is trained: plain typed settings, checked when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.errors import RecipeError
+
+__all__ = ["TrainerOptions", "Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Optimisation of one model; the budget that student and baselines share.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: rows a step, over all devices together.
+        learning_rate: peak learning rate.
+        weight_decay: L2 penalty inside Adam or SGD; decoupled in AdamW.
+        optimizer: update rule.
+        schedule: learning rate after warm-up: constant, or falling to 0 along a line or a half cosine.
+        warm_up: fraction of the steps over which the learning rate rises from 0.
+        gradient_clip: largest gradient norm; ``None`` leaves gradients alone.
+        ema: decay of an exponential moving average of the weights, which then are the result; ``None`` for none.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps that one row of the history averages.
+    """
+
+    steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warm_up: float = 0.0
+    gradient_clip: float | None = None
+    ema: float | None = None
+    checkpoint_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise RecipeError(f"learning_rate must be positive, not {self.learning_rate}")
+        if not 0 <= self.warm_up < 1:
+            raise RecipeError(f"warm_up is a fraction of the steps in [0, 1), not {self.warm_up}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise RecipeError(f"ema is a decay strictly between 0 and 1, not {self.ema}")
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rate at a step, in [0, 1].
+
+        Example:
+            >>> cosine = Training(steps=100, schedule="cosine", warm_up=0.1)
+            >>> [round(cosine.rate(step), 2) for step in (0, 10, 55, 99)]
+            [0.1, 1.0, 0.5, 0.0]
+        """
+        rising = round(self.warm_up * self.steps)
+        if step < rising:
+            return (step + 1) / rising
+        done = (step - rising) / max(1, self.steps - rising)
+        if self.schedule == "linear":
+            return max(0.0, 1.0 - done)
+        if self.schedule == "cosine":
+            return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        return 1.0
+
+    def shortened(self, steps: int) -> Training:
+        """The same settings for a dry run of at most ``steps`` steps."""
+        return dataclasses.replace(self, steps=min(self.steps, steps), checkpoint_every=2, log_every=1)
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Where and in which precision to train: passed on to ``lightning.Trainer``.
+
+    Attributes:
+        accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
+        devices: how many, or ``"auto"``.
+        strategy: ``"auto"``, ``"ddp"``, ``"fsdp"``, ...
+        precision: ``"32-true"``, ``"bf16-mixed"``, ``"64-true"``, ...
+        num_nodes: number of machines.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    num_nodes: int = 1

@@ -1,0 +1,93 @@
+"""What a user sees while something long runs: stages, steps, loss, time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+__all__ = ["Progress", "SilentProgress", "TerminalProgress"]
+
+
+class Progress(Protocol):
+    """Receives what is going on; the engine itself prints nothing."""
+
+    def start(self, label: str, steps: int, done: int = 0) -> None:
+        """A stage of ``steps`` steps begins, of which ``done`` were done before."""
+
+    def advance(self, step: int, loss: float | None = None) -> None:
+        """``step`` steps of the stage are done."""
+
+    def message(self, text: str) -> None:
+        """Something the user should read."""
+
+
+class SilentProgress:
+    """Says nothing."""
+
+    def start(self, label: str, steps: int, done: int = 0) -> None:
+        """See :class:`Progress`."""
+
+    def advance(self, step: int, loss: float | None = None) -> None:
+        """See :class:`Progress`."""
+
+    def message(self, text: str) -> None:
+        """See :class:`Progress`."""
+
+
+class TerminalProgress:
+    """A bar for the stage and one for the whole run, with time left; plain lines where the output is not a terminal.
+
+    Args:
+        total: steps of all stages together, if known.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]:>14}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._total = self._bars.add_task("whole run", total=total, loss="") if total else None
+        self._stage = self._bars.add_task("", total=None, loss="", visible=False)
+        self._before = 0
+        self._done = 0
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def start(self, label: str, steps: int, done: int = 0) -> None:
+        """See :class:`Progress`."""
+        self._before += self._done
+        self._done = done
+        self._bars.reset(self._stage, description=label, total=steps, completed=done, visible=True, loss="")
+        if not self._console.is_terminal:
+            self._console.print(f"[{time.monotonic() - self._begun:6.1f} s] {label}: {steps - done} steps", markup=False)
+
+    def advance(self, step: int, loss: float | None = None) -> None:
+        """See :class:`Progress`."""
+        self._done = step
+        fields = {} if loss is None else {"loss": f"loss {loss:.4g}"}
+        self._bars.update(self._stage, completed=step, **fields)  # type: ignore[arg-type]
+        if self._total is not None:
+            self._bars.update(self._total, completed=self._before + step)
+
+    def message(self, text: str) -> None:
+        """See :class:`Progress`."""
+        self._console.print(text, markup=False, highlight=False)

@@ -1,0 +1,134 @@
+"""The numbers of a run as typed records: written by the engine, read by the report.
+
+One :class:`RunResults` is one ``metrics.json``. Values are stored per model and seed; means, spreads and intervals are
+derived when they are shown, so that a reader can always recompute them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.errors import DataError
+
+__all__ = ["Measure", "ModelResult", "RunResults"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one number means and how to print it.
+
+    Attributes:
+        key: name under which :attr:`ModelResult.values` holds the number, e.g. ``"fid_data"``.
+        label: column heading, e.g. ``"FID (digits-cnn) to test data"``.
+        better: whether a lower or a higher value is better, or neither.
+        digits: decimals to print.
+        unit: unit shown beside the label, empty for pure numbers.
+    """
+
+    key: str
+    label: str
+    better: Literal["lower", "higher", "neither"] = "lower"
+    digits: int = 1
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One trained model: the teacher, or one student of one method and seed.
+
+    Attributes:
+        method: ``"teacher"`` or the name of the method, e.g. ``"surrogate"``.
+        seed: seed of the student; ``None`` for a teacher that was loaded.
+        directory: its folder relative to the run directory; holds ``history.csv`` and ``samples.png``.
+        values: measure key to number.
+        settings: what was tuned or differs from the recipe's default, e.g. ``{"learning_rate": 0.001}``.
+    """
+
+    method: str
+    seed: int | None
+    directory: str
+    values: dict[str, float]
+    settings: dict[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Everything a report shows of one run.
+
+    Attributes:
+        recipe: recipe name, e.g. ``"ladder-vae-digits"``.
+        name: run name, the last part of the run directory.
+        title: one line for a reader.
+        description: a paragraph: what was done, on which data.
+        command: the command that reproduces the run.
+        measures: the columns, in order.
+        results: teacher first, then methods in the recipe's order, each seed.
+        references: label to number, e.g. ``{"real vs real (train vs test)": 4.1}``.
+        notes: sentences a reader must know, e.g. how pictures were clamped.
+        environment: software and hardware, label to text.
+        dry_run: whether stages were cut to a few steps, so that the numbers mean nothing.
+    """
+
+    recipe: str
+    name: str
+    title: str
+    description: str
+    command: str
+    measures: list[Measure]
+    results: list[ModelResult]
+    references: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+
+    @property
+    def methods(self) -> list[str]:
+        """Method names in the order in which they first occur, the teacher included."""
+        return list(dict.fromkeys(result.method for result in self.results))
+
+    def values(self, method: str, key: str) -> list[float]:
+        """The finite values of one measure over the seeds of one method."""
+        found = [r.values[key] for r in self.results if r.method == method and key in r.values]
+        return [value for value in found if math.isfinite(value)]
+
+    def to_json(self) -> str:
+        """Text of ``metrics.json``; non-finite numbers become ``null``-safe strings via :func:`repr`."""
+        return json.dumps(_plain(dataclasses.asdict(self)), indent=2)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> RunResults:
+        """Read a ``metrics.json``.
+
+        Raises:
+            DataError: the file is missing, not JSON, or not the record of a run.
+        """
+        path = Path(path)
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            measures = [Measure(**m) for m in raw.pop("measures")]
+            results = [ModelResult(**{**r, "values": _floats(r["values"])}) for r in raw.pop("results")]
+            return cls(measures=measures, results=results, **{**raw, "references": _floats(raw["references"])})
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist: is this a finished run? Run `limbeck run` first.") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} is not the record of a run ({error}); delete it and run again.") from None
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN or infinity: write them as text, which :func:`_floats` reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _floats(raw: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in raw.items()}

@@ -1,0 +1,192 @@
+"""The report: one self-contained HTML file, without scripts and without anything fetched from elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.errors import DataError
+from limbeck.files import atomic_write_text
+from limbeck.metrics.results import Measure, RunResults
+from limbeck.report.runs import Model, Run, read_run
+from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
+from limbeck.report.text import Highlight, highlights, plain_list, what_was_run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["render_report", "write_report"]
+
+_SIZE = "parameters_generative"
+
+
+@dataclass(frozen=True)
+class LossPanel:
+    """The loss of one method: two figures and the legend they share (term, colour, share at the end)."""
+
+    method: str
+    seeds: int
+    missing: str
+    figures: list[Markup]
+    legend: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one run."""
+
+    run: Run
+    label: str
+    sentences: list[str]
+    highlights: list[Highlight]
+    grids: list[tuple[str, Model]]
+    other_grids: list[tuple[str, Model]]
+    chart: Markup | None
+    measure: Measure | None
+    losses: list[LossPanel]
+    seeds: Any
+
+
+def write_report(run_directories: Sequence[str | Path], output: str | Path) -> Path:
+    """Write one HTML page about one run, or one page that compares several.
+
+    Args:
+        run_directories: run directories, ``runs/<recipe>/<name>``.
+        output: the HTML file to write; it replaces an older one only once it is complete.
+
+    Returns:
+        The path written.
+
+    Raises:
+        DataError: no directory is given, or one holds no readable ``metrics.json``.
+        StorageError: the page cannot be written.
+    """
+    return atomic_write_text(output, render_report(run_directories))
+
+
+def render_report(run_directories: Sequence[str | Path]) -> str:
+    """The text of :func:`write_report`'s page. The same run directories give the same text.
+
+    Args:
+        run_directories: run directories, ``runs/<recipe>/<name>``.
+
+    Raises:
+        DataError: no directory is given, or one holds no readable ``metrics.json``.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    if not run_directories:
+        raise DataError("A report needs at least one run directory, e.g. `limbeck report runs/<recipe>/<name>`.")
+    runs = [read_run(directory) for directory in run_directories]
+    results = _distinct(runs)
+    colors = _colors(results)
+    several = len(runs) > 1
+    sections = [_section(run, shown, colors) for run, shown in zip(runs, results)]
+    said: set[str] = set()  # runs of one recipe share most sentences: say each once
+    for section in sections:
+        section.sentences[:] = [sentence for sentence in section.sentences if sentence not in said]
+        said.update(section.sentences)
+    measure = main_measure(results[0])
+    size_figure = None
+    if several and measure is not None:
+        from limbeck.report.figures import size_figure as draw
+
+        svg = draw(results, measure, colors, _SIZE)
+        size_figure = Markup(svg) if svg else None
+    room = files("limbeck.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["groupby_run"] = lambda rows: [list(group) for _, group in groupby(rows, lambda row: row.run)]
+    template = environment.from_string(room.joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    used = list(dict.fromkeys(method for run in results for method in run.methods))
+    return template.render(
+        style=Markup(room.joinpath("style.css").read_text(encoding="utf-8")),
+        title="Comparison of " + plain_list(run.name for run in results) if several else results[0].title,
+        kicker=" · ".join(dict.fromkeys(run.recipe for run in results)),
+        colors=colors,
+        several=several,
+        dry=[run.name for run in results if run.dry_run],
+        table=results_table(results),
+        sizes=size_table(results),
+        sections=sections,
+        size_figure=size_figure,
+        measure=measure,
+        method_legend=[(method, colors[method]) for method in used],
+        run_markers=list(zip((run.name for run in results), "●■◆▲▼✚✖" * len(results))),
+        report_command="limbeck report " + " ".join(shlex.quote(str(path)) for path in run_directories),
+    )
+
+
+def _distinct(runs: Sequence[Run]) -> list[RunResults]:
+    """The records of the runs, under names that tell them apart: recipe/name, then numbered, where names repeat."""
+    import dataclasses
+
+    names = [run.results.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{run.results.recipe}/{run.results.name}" for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({index})" for index, name in enumerate(names, start=1)]
+    return [dataclasses.replace(run.results, name=name) for run, name in zip(runs, names)]
+
+
+def _colors(results: Iterable[RunResults]) -> dict[str, str]:
+    from limbeck.report.svg import method_colors
+
+    return method_colors([method for run in results for method in run.methods])
+
+
+def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
+    from markupsafe import Markup
+
+    from limbeck.report.figures import measure_figure
+
+    firsts = [(method, run.of(method)[0]) for method in results.methods]
+    others = [(method, model) for method in results.methods for model in run.of(method)[1:]]
+    pictures = any(model.picture for model in run.models)
+    measure = main_measure(results)
+    chart = measure_figure(results, measure, colors) if measure is not None else None
+    lead = leader(results, measure) if measure is not None else None
+    return Section(
+        run=run,
+        label=results.name,
+        sentences=what_was_run(results),
+        highlights=[] if results.dry_run else highlights(results, measure, lead, gaps(results)),
+        grids=firsts if pictures else [],
+        other_grids=[pair for pair in others if pair[1].picture] if pictures else [],
+        chart=Markup(chart) if chart else None,
+        measure=measure,
+        losses=_losses(run, results),
+        seeds=seeds_table(results),
+    )
+
+
+def _losses(run: Run, results: RunResults) -> list[LossPanel]:
+    """A panel for each method, students first: theirs are the losses that are made of several terms."""
+    from markupsafe import Markup
+
+    from limbeck.report.figures import fold_terms, loss_figure, share_figure, shares
+    from limbeck.report.svg import term_colors
+
+    histories = {m: [model.curves for model in run.of(m) if model.curves is not None] for m in results.methods}
+    histories = {method: fold_terms(seeds) for method, seeds in histories.items()}
+    colors = term_colors([curves for seeds in histories.values() for curves in seeds])
+    panels = []
+    for method in sorted(results.methods, key=lambda m: m == "teacher"):
+        seeds, models = histories[method], run.of(method)
+        missing = f"{len(models) - len(seeds)} of {len(models)} histories are not available."
+        figures: list[str | None] = []
+        legend: list[tuple[str, str, str]] = []
+        if seeds:
+            name = f"{results.name}-{method}"
+            figures = [loss_figure(seeds, colors, name), share_figure(seeds, colors, name)]
+            parts = shares(seeds)
+            if len(parts) > 1:
+                legend = [(term, colors[term], f"{100 * part:.0f} %") for term, part in parts.items()]
+        drawn = [Markup(svg) for svg in figures if svg]
+        panels.append(LossPanel(method, len(seeds), missing if len(seeds) < len(models) else "", drawn, legend))
+    return panels if any(panel.figures for panel in panels) else []
