@@ -5,8 +5,9 @@ Importing the package costs nothing; the names below are loaded when they are fi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from limbeck.lazy import lazy_names
 
 if TYPE_CHECKING:
     from limbeck import data, engine, metrics, models, report
@@ -23,47 +24,39 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Batch": "limbeck.core.loss",
-    "DGM": "limbeck.core.graph",
-    "Distilled": "limbeck.engine.distill",
-    "IndependentNoise": "limbeck.core.coupling",
-    "Kind": "limbeck.core.trace",
-    "LimbeckError": "limbeck.errors",
-    "Loss": "limbeck.core.loss",
-    "Match": "limbeck.core.objective",
-    "Objective": "limbeck.core.objective",
-    "SharedNoise": "limbeck.core.coupling",
-    "SharedValues": "limbeck.core.coupling",
-    "Site": "limbeck.core.trace",
-    "Sites": "limbeck.core.sites",
-    "Trace": "limbeck.core.trace",
-    "distill": "limbeck.engine.distill",
-    "prepare": "limbeck.engine.prepare",
-}
-_MODULES = {
-    "data": "limbeck.data",
-    "divergence": "limbeck.core.divergence",
-    "engine": "limbeck.engine",
-    "methods": "limbeck.core.methods",
-    "metrics": "limbeck.metrics",
-    "models": "limbeck.models",
-    "reparam": "limbeck.core.reparam",
-    "report": "limbeck.report",
-}
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Batch": "limbeck.core.loss",
+        "DGM": "limbeck.core.graph",
+        "Distilled": "limbeck.engine.distill",
+        "IndependentNoise": "limbeck.core.coupling",
+        "Kind": "limbeck.core.trace",
+        "LimbeckError": "limbeck.errors",
+        "Loss": "limbeck.core.loss",
+        "Match": "limbeck.core.objective",
+        "Objective": "limbeck.core.objective",
+        "SharedNoise": "limbeck.core.coupling",
+        "SharedValues": "limbeck.core.coupling",
+        "Site": "limbeck.core.trace",
+        "Sites": "limbeck.core.sites",
+        "Trace": "limbeck.core.trace",
+        "data": "limbeck.data",
+        "distill": "limbeck.engine.distill",
+        "divergence": "limbeck.core.divergence",
+        "engine": "limbeck.engine",
+        "methods": "limbeck.core.methods",
+        "metrics": "limbeck.metrics",
+        "models": "limbeck.models",
+        "prepare": "limbeck.engine.prepare",
+        "reparam": "limbeck.core.reparam",
+        "report": "limbeck.report",
+    },
+)
 
 __all__ = ["__version__", "Batch", "DGM", "Distilled", "IndependentNoise", "Kind", "LimbeckError", "Loss", "Match",
            "Objective", "SharedNoise", "SharedValues", "Site", "Sites", "Trace", "data", "distill", "divergence",
            "engine", "methods", "metrics", "models", "prepare", "reparam", "report"]  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    # torch and lightning take seconds to import; `limbeck --help` must not.
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.reparam_laws import BUILT_IN, Law, Rule, by_icdf, draw, inside_unit_interval, parameter
+from limbeck.core.reparam_laws import BUILT_IN, Rule, by_icdf, parameter
+from limbeck.core.reparam_noise import Law, convert, draw, inside_unit_interval, temper
 from limbeck.errors import ReparameterizationError
 
 __all__ = ["Law", "convert", "is_discrete", "law", "noise_like", "push", "register", "temper", "unregister"]
@@ -37,7 +38,8 @@ def noise_like(distribution: D.Distribution, generator: torch.Generator | None =
 
     Returns:
         Noise of shape ``batch_shape + event_shape`` (for categoricals ``batch_shape + (K,)``, for a
-        ``Delta`` the empty ``batch_shape[:1] + (0,)``). Uniform noise lies strictly inside (0, 1).
+        ``Delta`` the empty ``batch_shape[:1] + (0,)``, for mixtures ``batch_shape + (K, 1 + n)``).
+        Uniform noise lies strictly inside (0, 1).
 
     Example:
         >>> noise_like(D.Normal(torch.zeros(4, 3), 1.0)).shape
@@ -84,72 +86,6 @@ def law(distribution: D.Distribution) -> Law:
     return _law(_rule(distribution), distribution)
 
 
-def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
-    """Turn noise of one law into noise of another, by the probability integral transform.
-
-    A teacher's normal site and a student's Laplace site can share noise this way; the coupling stays comonotone.
-    Left tails are converted to full relative accuracy. Uniform noise next to 1 is spaced by the machine epsilon, so
-    a right tail is accurate only as far as it can be written down, and is clamped inside (0, 1) beyond.
-
-    Args:
-        noise: of law ``source``, any shape.
-        source: the law it has.
-        target: the law it should have.
-
-    Returns:
-        Noise of law ``target`` and of the same shape; ``noise`` itself if the laws are equal.
-
-    Raises:
-        ReparameterizationError: if the laws are not both among normal and uniform.
-
-    Example:
-        >>> convert(torch.tensor([0.0, -1.0]), Law.NORMAL, Law.UNIFORM)
-        tensor([0.5000, 0.1587])
-    """
-    if source is target:
-        return noise
-    if source is Law.NORMAL and target is Law.UNIFORM:
-        # torch.special.ndtr is (1 + erf) / 2, which has no correct digits below about -5 in float32.
-        return inside_unit_interval(0.5 * torch.erfc(noise * -math.sqrt(0.5)))
-    if source is Law.UNIFORM and target is Law.NORMAL:
-        normal: Tensor = torch.special.ndtri(noise)
-        return normal
-    raise ReparameterizationError(
-        f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL and UNIFORM noise can be "
-        "converted into each other. Give the teacher's and the student's site distributions whose noise has one law."
-    )
-
-
-def temper(noise: Tensor, law: Law, temperature: float) -> Tensor:
-    """Return noise for sampling at a temperature: below 1 closer to the mode or median, above 1 more spread out.
-
-    Normal and Gumbel noise are multiplied by ``temperature``, so that a normal's scale is, and a categorical's logits
-    are divided by it. Uniform noise becomes ``Phi(temperature * Phi^-1(noise))``, the same thing seen through
-    ``convert``. At temperature 0 a site returns its median (a categorical its mode).
-
-    Args:
-        noise: of law ``law``, any shape.
-        law: the law it has.
-        temperature: at least 0.
-
-    Returns:
-        Noise of the same shape; ``noise`` itself at temperature 1.
-
-    Example:
-        >>> temper(torch.tensor([0.01, 0.5, 0.99]), Law.UNIFORM, 0.5)
-        tensor([0.1224, 0.5000, 0.8776])
-    """
-    if not temperature >= 0.0:
-        raise ReparameterizationError(f"a sampling temperature must be at least 0, not {temperature}")
-    if temperature == 1.0 or law is Law.NONE:
-        return noise
-    if law is Law.UNIFORM:
-        return convert(convert(noise, Law.UNIFORM, Law.NORMAL) * temperature, Law.NORMAL, Law.UNIFORM)
-    if law is Law.CUSTOM:
-        raise ReparameterizationError("noise of a CUSTOM law has no temperature: sample at temperature 1")
-    return noise * temperature
-
-
 def is_discrete(distribution: D.Distribution) -> bool:
     """Tell whether values are discrete, so that ``push`` has no gradient and latents are compared by KL ([U] App. F).
 
@@ -159,8 +95,11 @@ def is_discrete(distribution: D.Distribution) -> bool:
         >>> is_discrete(D.Independent(D.Bernoulli(torch.full((4, 3), 0.5)), 1))
         True
     """
-    while isinstance(distribution, (D.Independent, D.TransformedDistribution)):
-        distribution = distribution.base_dist
+    while isinstance(distribution, (D.Independent, D.TransformedDistribution, D.MixtureSameFamily)):
+        if isinstance(distribution, D.MixtureSameFamily):
+            distribution = distribution.component_distribution
+        else:
+            distribution = distribution.base_dist
     if isinstance(distribution, Delta):
         return False
     try:
@@ -259,16 +198,12 @@ def _law(rule: Rule, distribution: D.Distribution) -> Law:
 
 def _transformed(d: Any, noise: Tensor) -> Tensor:
     base = d.base_dist
-    if not d._event_shape and _sign_is_known(d):
+    if not d._event_shape and all(transform.bijective for transform in d.transforms):
         noise = _increasing(noise, law(base), d.transforms)
     value = push(base, noise)
     for transform in d.transforms:
         value = transform(value)
     return value
-
-
-def _sign_is_known(d: Any) -> bool:
-    return all(transform.bijective for transform in d.transforms)
 
 
 def _increasing(noise: Tensor, law: Law, transforms: list[D.Transform]) -> Tensor:
@@ -287,6 +222,26 @@ def _increasing(noise: Tensor, law: Law, transforms: list[D.Transform]) -> Tenso
     return noise
 
 
+def _mixture_noise(d: D.MixtureSameFamily, generator: torch.Generator | None) -> Tensor:
+    """Draw noise of shape ``batch_shape + (K, 1 + n)``: a Gumbel and the component's own noise, for each component."""
+    choice = noise_like(d.mixture_distribution, generator).unsqueeze(-1)
+    component = noise_like(d.component_distribution, generator).reshape(*choice.shape[:-1], -1)
+    return torch.cat([choice, component], dim=-1)
+
+
+def _mixture(d: D.MixtureSameFamily, noise: Tensor) -> Tensor:
+    """Differentiable in the components, piecewise constant in the weights."""
+    components = d.component_distribution
+    chosen = push(d.mixture_distribution, noise[..., 0])
+    own = noise[..., 1:]
+    if own.shape[-1] == d.event_shape.numel():  # else categorical components, whose noise is one vector
+        own = own.reshape(own.shape[:-1] + d.event_shape)
+    values = push(components, own)
+    events = len(d.event_shape)
+    index = chosen.reshape(chosen.shape + (1,) * (events + 1)).expand(*chosen.shape, 1, *d.event_shape)
+    return values.gather(values.dim() - events - 1, index).squeeze(-events - 1)
+
+
 _BUILT_IN: dict[type[D.Distribution], Rule] = {
     **BUILT_IN,
     D.Independent: Rule(
@@ -299,6 +254,7 @@ _BUILT_IN: dict[type[D.Distribution], Rule] = {
         _transformed,
         lambda d, generator: noise_like(d.base_dist, generator),
     ),
+    D.MixtureSameFamily: Rule(Law.CUSTOM, _mixture, _mixture_noise),
 }
 _rules: dict[type, Rule] = dict(_BUILT_IN)
 _resolved: dict[type, Rule] = {}

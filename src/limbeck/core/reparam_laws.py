@@ -10,7 +10,6 @@ small as the smallest that is ever drawn gives a finite and accurate value in fl
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,27 +21,10 @@ from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from limbeck.core.delta import Delta
 from limbeck.core.reparam_discrete import push_binomial, push_geometric, push_poisson
+from limbeck.core.reparam_noise import Law, draw
 from limbeck.core.reparam_student import push_student_t
 
-__all__ = ["BUILT_IN", "Law", "Rule", "by_icdf", "draw", "inside_unit_interval", "parameter"]
-
-
-class Law(enum.Enum):
-    """The parameter-free law of a noise tensor.
-
-    Attributes:
-        NORMAL: independent standard normals.
-        UNIFORM: independent uniforms, strictly inside (0, 1).
-        GUMBEL: independent standard Gumbels, one for each category: shape ``batch_shape + (K,)``.
-        NONE: nothing is random; the noise is an empty tensor of shape ``batch_shape[:1] + (0,)``.
-        CUSTOM: any other law of a registered distribution; it cannot be converted or tempered.
-    """
-
-    NORMAL = "normal"
-    UNIFORM = "uniform"
-    GUMBEL = "gumbel"
-    NONE = "none"
-    CUSTOM = "custom"
+__all__ = ["BUILT_IN", "Rule", "by_icdf", "parameter"]
 
 
 class Rule(NamedTuple):
@@ -57,33 +39,6 @@ class Rule(NamedTuple):
     law: Law | Callable[[Any], Law]
     push: Callable[[Any, Tensor], Tensor]
     noise: Callable[[Any, torch.Generator | None], Tensor] | None = None
-
-
-def inside_unit_interval(u: Tensor) -> Tensor:
-    """Clamp uniform noise to the floats strictly between 0 and 1 (a rounded 1 would give an infinite value)."""
-    info = torch.finfo(u.dtype)
-    return u.clamp(info.tiny, 1.0 - info.eps / 2)
-
-
-def draw(law: Law, shape: torch.Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw noise with the dtype and device of ``like``, on the generator's own device if there is one.
-
-    A CPU generator therefore gives the same noise whatever device the model is on.
-    """
-    device = like.device if generator is None else generator.device
-    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
-    if law is Law.NORMAL:
-        noise = torch.randn(shape, dtype=dtype, device=device, generator=generator)
-    elif law is Law.UNIFORM:
-        # torch.rand returns multiples of eps / 2, zero included; a drawn zero stands for the cell [0, eps / 2).
-        eps = torch.finfo(dtype).eps
-        noise = torch.rand(shape, dtype=dtype, device=device, generator=generator).clamp_(eps / 4, 1.0 - eps / 2)
-    elif law is Law.GUMBEL:
-        noise = torch.empty(shape, dtype=dtype, device=device).exponential_(generator=generator)
-        noise = noise.clamp_(min=torch.finfo(dtype).tiny).log_().neg_()
-    else:
-        raise ValueError(f"noise of {law} has no generic way of being drawn")
-    return noise if noise.device == like.device else noise.to(like.device)
 
 
 def parameter(distribution: D.Distribution) -> Tensor:

@@ -123,11 +123,12 @@ class Sites:
 
     def _random(self, name: str, distribution: Distribution, kind: Kind) -> Tensor:
         self._declare(name)
+        site_law = Law.NONE  # a given value needs no noise, so its distribution need not be known to `reparam`
         try:
-            site_law = law(distribution)
             noise: Tensor | None = None
             value = self._values.get(name)
             if value is None:
+                site_law = law(distribution)
                 noise = self._noise_for(name, distribution, kind, site_law)
                 value = push(distribution, noise)
         except LimbeckError as error:

@@ -65,6 +65,8 @@ class Digits(DataSource):
             raise DataError(
                 f"Digits: size {self.size} is below the {_NATIVE} pixels of the data; use {_NATIVE} or more."
             )
+        if self.limit is not None and self.limit < 1:
+            raise DataError(f"Digits: limit {self.limit} leaves no rows; use at least 1, or none for all rows.")
         raw = load_digits()
         images = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16
         labels = torch.tensor(raw.target, dtype=torch.int64)

@@ -99,6 +99,11 @@ class Images(DataSource):
             import datasets
         except ImportError:
             raise DataError("reading image sets needs the datasets library: pip install 'limbeck[data]'.") from None
+        if self.size < 1 or self.channels not in (1, 3) or (self.limit is not None and self.limit < 1):
+            raise DataError(
+                f"Images: size ({self.size}) and limit ({self.limit}) must be at least 1, "
+                f"channels ({self.channels}) must be 1 or 3."
+            )
         local = self._directory()
         title = str(local) if local else str(self.name)
         # The library copies what it reads into Arrow files; for local data these are of no use afterwards.
@@ -106,7 +111,7 @@ class Images(DataSource):
             try:
                 if local:
                     builder, files = _local_files(local)
-                    found = datasets.load_dataset(builder, data_files=files, cache_dir=scratch, keep_in_memory=True)
+                    found = datasets.load_dataset(builder, data_files=files, cache_dir=scratch)
                 else:
                     found = datasets.load_dataset(self.name)
             except DataError:
@@ -163,7 +168,10 @@ class Images(DataSource):
         import numpy as np
         from PIL import Image
 
-        encoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        try:
+            encoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise DataError(f"{title}: column {column!r} does not hold image files; set image_column.") from error
         output = torch.empty(len(rows), self.channels, self.size, self.size, dtype=torch.uint8)
         batches = encoded.select(rows.tolist()).iter(batch_size=1000)  # much faster than row by row
         for position, item in enumerate(item for batch in batches for item in batch[column]):
@@ -188,7 +196,10 @@ class Images(DataSource):
         image = image.convert("L" if self.channels == 1 else "RGB")
         if self.center_crop is not None:
             if self.center_crop > min(image.size):
-                raise ValueError(f"center_crop {self.center_crop} is larger than its {image.size} pixels")
+                raise DataError(
+                    f"center_crop {self.center_crop} is larger than an image of {image.width} x {image.height} pixels; "
+                    "lower it."
+                )
             left, top = (image.width - self.center_crop) // 2, (image.height - self.center_crop) // 2
             image = image.crop((left, top, left + self.center_crop, top + self.center_crop))
         target = (self.size, self.size)

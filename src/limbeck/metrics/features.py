@@ -76,7 +76,7 @@ class ClassifierFeatures(FeatureExtractor):
         layers: list[nn.Module] = []
         before, pixels = channels, size
         while pixels > 4:
-            after = width * min(2 ** (len(layers)), 4)
+            after = width * min(2 ** len(layers), 4)
             layers.append(nn.Sequential(_convolution(before, after), _convolution(after, after), nn.MaxPool2d(2)))
             before, pixels = after, pixels // 2
         self.blocks = nn.Sequential(*layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +14,7 @@ from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.report.runs import Model, Run, read_run
 from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
-from limbeck.report.text import Highlight, highlights, plain_list, what_was_run
+from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -115,10 +114,10 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
         sizes=size_table(results),
         sections=sections,
         size_figure=size_figure,
+        notes=[(label if several else "", note) for label, note in labelled_notes(results)],
         measure=measure,
         method_legend=[(method, colors[method]) for method in used],
         run_markers=list(zip((run.name for run in results), "●■◆▲▼✚✖" * len(results))),
-        report_command="limbeck report " + " ".join(shlex.quote(str(path)) for path in run_directories),
     )
 
 

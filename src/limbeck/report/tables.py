@@ -140,8 +140,12 @@ def seeds_table(results: RunResults) -> Table:
 
 def _measures(runs: Sequence[RunResults], wanted: Callable[[Measure], bool]) -> list[Measure]:
     """The union of the runs' measures, in order, without those that no model has."""
-    union = {m.key: m for run in reversed(runs) for m in reversed(run.measures) if wanted(m)}
-    return [m for m in reversed(union.values()) if any(m.key in r.values for run in runs for r in run.results)]
+    union: dict[str, Measure] = {}
+    for run in runs:
+        for measure in run.measures:
+            if wanted(measure):
+                union.setdefault(measure.key, measure)
+    return [m for m in union.values() if any(m.key in r.values for run in runs for r in run.results)]
 
 
 def _column(measure: Measure) -> Column:
@@ -187,7 +191,7 @@ def _single(result: ModelResult, measure: Measure) -> Cell:
     value = result.values.get(measure.key)
     if value is None:
         return Cell(NOTHING)
-    return Cell(format_number(value, measure.digits) if math.isfinite(value) else f"{value}")
+    return Cell(format_number(value, measure.digits) if math.isfinite(value) else "not finite")
 
 
 def _references(run: RunResults, measures: Sequence[Measure], width: int) -> list[Row]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.metrics.statistics import summarize
 from limbeck.report.table import format_number
 
-__all__ = ["Highlight", "highlights", "plain_list", "what_was_run"]
+__all__ = ["Highlight", "highlights", "labelled_notes", "plain_list", "what_was_run"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ def what_was_run(results: RunResults) -> list[str]:
     return sentences
 
 
+def labelled_notes(runs: Sequence[RunResults]) -> list[tuple[str, str]]:
+    """The notes with the name of their run; a note that holds for every run is said once, without a name."""
+    shared = [note for note in runs[0].notes if all(note in run.notes for run in runs)]
+    return [("", note) for note in shared] + [(run.name, n) for run in runs for n in run.notes if n not in shared]
+
+
 def highlights(
     results: RunResults, measure: Measure | None, lead: str | None, found: tuple[Measure, dict[str, list[float]]] | None
 ) -> list[Highlight]:
@@ -74,13 +80,8 @@ def highlights(
     boxes = [Highlight(f"{measure.label}, {shown}", value, against)]
     if found is not None and found[1].get(shown):
         gap = summarize(found[1][shown])
-        boxes.append(
-            Highlight(
-                "Gap closed",
-                f"{format_number(100 * gap.mean, 0)} %",
-                f"of the way from scratch to the teacher, in {found[0].label}",
-            )
-        )
+        detail = f"of the way from scratch to the teacher, in {found[0].label}"
+        boxes.append(Highlight("Gap closed", f"{format_number(100 * gap.mean, 0)} %", detail))
     by_key = {m.key: m for m in results.measures}
     for key, label, smaller in (
         ("parameters_generative", "Smaller to generate with", True),

@@ -1,0 +1,93 @@
+"""Entry point of the ``limbeck`` command. Commands are imported when they are called: help must come at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "run": "run a recipe: fit the teacher, distil it, train the baselines, evaluate, report",
+    "recipes": "list the recipes, with size and expected time",
+    "distill": "distil a teacher that already exists",
+    "sample": "draw samples from a saved model",
+    "evaluate": "measure a saved model",
+    "report": "write or compare the report pages of runs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: words after ``limbeck``; by default those of the process.
+
+    Returns:
+        The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0
+    if words[0] == "--version":
+        from limbeck import __version__
+
+        sys.stdout.write(f"limbeck {__version__}\n")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        return _fail(f"there is no command {command!r}{_near(command, COMMANDS)}; see limbeck --help", 2)
+    return _guarded(command, rest)
+
+
+def _guarded(command: str, words: list[str]) -> int:
+    from limbeck.errors import LimbeckError, RecipeError
+
+    try:
+        importlib.import_module(f"limbeck.cli.{command}").run(words)
+    except RecipeError as error:
+        return _fail(str(error), 2)
+    except LimbeckError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("stopped. Run the same command again to continue from the last checkpoint.", 130)
+    except OSError as error:
+        # Whatever the disk refuses outside the atomic writer, e.g. a log or a cache of a library.
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"the system refused access to{where or ' a file'}: {error.strerror or error}", 1)
+    return 0
+
+
+def _fail(text: str, status: int) -> int:
+    sys.stderr.write(f"limbeck: error: {text}\n")
+    return status
+
+
+def _near(word: str, words: Sequence[str] | dict[str, str]) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: limbeck COMMAND [options]",
+            "",
+            "Distil large deep probabilistic models into small or fast ones.",
+            "",
+            *lines,
+            "",
+            "limbeck COMMAND --help tells the options of a command.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Command lines and recipe files into typed settings: checked against signatures, with messages a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jsonargparse
+from jsonargparse import ArgumentParser, Namespace
+
+from limbeck.errors import RecipeError
+
+__all__ = ["instantiate", "new_parser", "parse"]
+
+
+def new_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser that reports errors by raising."""
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False)
+
+
+def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
+    """Parse a command line.
+
+    Args:
+        parser: what is accepted.
+        words: the command line.
+
+    Raises:
+        RecipeError: an option is unknown or has a wrong value; names it and near ones.
+    """
+    try:
+        return parser.parse_args(list(words))
+    except jsonargparse.ArgumentError as error:
+        raise RecipeError(_readable(str(error), _keys(parser))) from None
+    except (OSError, TypeError, ValueError) as error:
+        raise RecipeError(_readable(str(error), _keys(parser))) from None
+
+
+def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
+    """Build the objects that parsed settings describe.
+
+    Raises:
+        RecipeError: a class refuses its arguments.
+    """
+    try:
+        return parser.instantiate_classes(found)
+    except jsonargparse.ArgumentError as error:
+        raise RecipeError(_readable(str(error), _keys(parser))) from None
+    except (TypeError, ValueError) as error:
+        raise RecipeError(_readable(str(error), ())) from None
+
+
+def _keys(parser: ArgumentParser) -> list[str]:
+    names = [option for action in parser._actions for option in action.option_strings]
+    return [name for name in names if name.startswith("--")]
+
+
+def _readable(text: str, known: Iterable[str]) -> str:
+    """The parser's message on one line, with near options for a misspelt one."""
+    text = re.sub(r"\s*\n\s*[-–]?\s*", " ", text.strip())
+    text = re.sub(r"^(Parser key|error:)\s*", "", text)
+    unknown = re.search(r"(?:unrecognized arguments:|Key|Group|Option) '?(?:--)?([\w.-]+)'?", text)
+    if unknown:
+        word = unknown.group(1).split("=")[0]
+        options = [name.removeprefix("--") for name in known]
+        near = difflib.get_close_matches(word, options, n=2) or difflib.get_close_matches(
+            word.split(".")[0], sorted({name.split(".")[0] for name in options}), n=2
+        )
+        if near and word not in near:
+            text += f"; did you mean {' or '.join(near)}?"
+    return text
+
+
+def help_wanted(words: Sequence[str]) -> bool:
+    """Whether the command line asks for help."""
+    return any(word in ("-h", "--help") for word in words)
+
+
+def print_help(parser: ArgumentParser) -> None:
+    """Write a parser's help to standard output."""
+    sys.stdout.write(parser.format_help())
+
+
+def to_yaml(parser: ArgumentParser, found: Namespace, without: Iterable[str] = ()) -> str:
+    """Settings as YAML, in the form that :func:`parse` reads back."""
+    kept = found.clone()
+    for key in without:
+        kept.pop(key, None)
+    text: Any = parser.dump(kept, skip_validation=True)
+    return str(text)

@@ -1,0 +1,31 @@
+"""``limbeck recipes``: what can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limbeck.cli.recipe_files import shipped_recipes
+from limbeck.errors import RecipeError
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str]) -> None:
+    """Print the shipped recipes with size, expected time and source.
+
+    Args:
+        words: the command line after ``limbeck recipes``; none are expected.
+    """
+    if words and words[0] not in ("-h", "--help"):
+        raise RecipeError(f"limbeck recipes takes no {words[0]!r}")
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("recipe", "what", "teacher to student", "time", "source", box=None, pad_edge=False)
+    for recipe in shipped_recipes():
+        values = recipe.read()
+        about = values.get("about", {})
+        cells = [values.get("title", ""), about.get("size", ""), about.get("time", ""), about.get("source", "")]
+        # Escaped brackets: "[U] Fig. 4" is text, not markup.
+        table.add_row(recipe.name, *(cell.replace("[", r"\[") for cell in cells))
+    Console().print(table)

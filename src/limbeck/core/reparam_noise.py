@@ -1,0 +1,124 @@
+"""Parameter-free noise: its laws, drawing it, turning one law into another, and sampling temperature."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import torch
+from torch import Tensor
+
+from limbeck.errors import ReparameterizationError
+
+__all__ = ["Law", "convert", "draw", "inside_unit_interval", "temper"]
+
+
+class Law(enum.Enum):
+    """The parameter-free law of a noise tensor.
+
+    Attributes:
+        NORMAL: independent standard normals.
+        UNIFORM: independent uniforms, strictly inside (0, 1).
+        GUMBEL: independent standard Gumbels, one for each category: shape ``batch_shape + (K,)``.
+        NONE: nothing is random; the noise is an empty tensor of shape ``batch_shape[:1] + (0,)``.
+        CUSTOM: any other law of a registered distribution; it cannot be converted or tempered.
+    """
+
+    NORMAL = "normal"
+    UNIFORM = "uniform"
+    GUMBEL = "gumbel"
+    NONE = "none"
+    CUSTOM = "custom"
+
+
+def inside_unit_interval(u: Tensor) -> Tensor:
+    """Clamp uniform noise to the floats strictly between 0 and 1 (a rounded 1 would give an infinite value)."""
+    info = torch.finfo(u.dtype)
+    return u.clamp(info.tiny, 1.0 - info.eps / 2)
+
+
+def draw(law: Law, shape: torch.Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw noise with the dtype and device of ``like``, on the generator's own device if there is one.
+
+    A CPU generator therefore gives the same noise whatever device the model is on.
+    """
+    device = like.device if generator is None else generator.device
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    if law is Law.NORMAL:
+        noise = torch.randn(shape, dtype=dtype, device=device, generator=generator)
+    elif law is Law.UNIFORM:
+        # torch.rand returns multiples of eps / 2, zero included; a drawn zero stands for the cell [0, eps / 2).
+        eps = torch.finfo(dtype).eps
+        noise = torch.rand(shape, dtype=dtype, device=device, generator=generator).clamp_(eps / 4, 1.0 - eps / 2)
+    elif law is Law.GUMBEL:
+        noise = torch.empty(shape, dtype=dtype, device=device).exponential_(generator=generator)
+        noise = noise.clamp_(min=torch.finfo(dtype).tiny).log_().neg_()
+    else:
+        raise ValueError(f"noise of {law} has no generic way of being drawn")
+    return noise if noise.device == like.device else noise.to(like.device)
+
+
+def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
+    """Turn noise of one law into noise of another, by the probability integral transform.
+
+    A teacher's normal site and a student's Laplace site can share noise this way; the coupling stays comonotone.
+    Left tails are converted to full relative accuracy. Uniform noise next to 1 is spaced by the machine epsilon, so
+    a right tail is accurate only as far as it can be written down, and is clamped inside (0, 1) beyond.
+
+    Args:
+        noise: of law ``source``, any shape.
+        source: the law it has.
+        target: the law it should have.
+
+    Returns:
+        Noise of law ``target`` and of the same shape; ``noise`` itself if the laws are equal.
+
+    Raises:
+        ReparameterizationError: if the laws are not both among normal and uniform.
+
+    Example:
+        >>> convert(torch.tensor([0.0, -1.0]), Law.NORMAL, Law.UNIFORM)
+        tensor([0.5000, 0.1587])
+    """
+    if source is target:
+        return noise
+    if source is Law.NORMAL and target is Law.UNIFORM:
+        # torch.special.ndtr is (1 + erf) / 2, which has no correct digits below about -5 in float32.
+        return inside_unit_interval(0.5 * torch.erfc(noise * -math.sqrt(0.5)))
+    if source is Law.UNIFORM and target is Law.NORMAL:
+        normal: Tensor = torch.special.ndtri(noise)
+        return normal
+    raise ReparameterizationError(
+        f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL and UNIFORM noise can be "
+        "converted into each other. Give the teacher's and the student's site distributions whose noise has one law."
+    )
+
+
+def temper(noise: Tensor, law: Law, temperature: float) -> Tensor:
+    """Return noise for sampling at a temperature: below 1 closer to the mode or median, above 1 more spread out.
+
+    Normal and Gumbel noise are multiplied by ``temperature``, so that a normal's scale is, and a categorical's logits
+    are divided by it. Uniform noise becomes ``Phi(temperature * Phi^-1(noise))``, the same thing seen through
+    ``convert``. At temperature 0 a site returns its median (a categorical its mode).
+
+    Args:
+        noise: of law ``law``, any shape.
+        law: the law it has.
+        temperature: at least 0.
+
+    Returns:
+        Noise of the same shape; ``noise`` itself at temperature 1.
+
+    Example:
+        >>> temper(torch.tensor([0.01, 0.5, 0.99]), Law.UNIFORM, 0.5)
+        tensor([0.1224, 0.5000, 0.8776])
+    """
+    if not temperature >= 0.0:
+        raise ReparameterizationError(f"a sampling temperature must be at least 0, not {temperature}")
+    if temperature == 1.0 or law is Law.NONE:
+        return noise
+    if law is Law.UNIFORM:
+        return convert(convert(noise, Law.UNIFORM, Law.NORMAL) * temperature, Law.NORMAL, Law.UNIFORM)
+    if law is Law.CUSTOM:
+        raise ReparameterizationError("noise of a CUSTOM law has no temperature: sample at temperature 1")
+    return noise * temperature

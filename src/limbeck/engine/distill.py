@@ -1,0 +1,118 @@
+"""Distillation in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.core.methods import surrogate
+from limbeck.core.objective import Objective
+from limbeck.engine.checkpoints import remove_checkpoints
+from limbeck.engine.fit import fit
+from limbeck.engine.history import History
+from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.prepare import prepare
+from limbeck.engine.progress import Progress, SilentProgress, TerminalProgress
+from limbeck.engine.stages import Stage, describe_model, fingerprint, weights_fingerprint
+from limbeck.metrics import parameter_count
+
+__all__ = ["Distilled", "distill"]
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """Result of :func:`distill`.
+
+    Attributes:
+        student: the trained student, in eval mode: the same object that was given.
+        history: loss and terms over the steps.
+        metrics: last loss and terms, seconds, and parameter counts of both generative parts.
+    """
+
+    student: DGM
+    history: History
+    metrics: dict[str, float]
+
+
+def distill(
+    teacher: DGM,
+    student: DGM,
+    objective: Objective | None = None,
+    *,
+    data: Batch | None = None,
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    training: Training | None = None,
+    trainer: TrainerOptions | None = None,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    progress: bool | Progress = True,
+) -> Distilled:
+    """Train a student on a teacher.
+
+    The teacher is left as it is; a copy of it, prepared for inference, does the work.
+
+    Args:
+        teacher: the trained model.
+        student: the model to train, in place.
+        objective: what to minimise; by default :func:`limbeck.methods.surrogate`.
+        data: rows of real data, where the models are conditioned or the objective has a loss on data. Without, nothing
+            but the teacher's samples is used.
+        steps: optimiser steps.
+        batch_size: rows a step.
+        learning_rate: of Adam.
+        training: all settings of the optimisation; replaces the three before.
+        trainer: devices, strategy, precision.
+        seed: fixes noise and order of data; initialise the student yourself.
+        directory: where to keep checkpoints and the finished student. Called again with the same models and settings,
+            an interrupted distillation continues there.
+        progress: whether to show a bar, or what to tell instead.
+
+    Returns:
+        The student with its history.
+
+    Example:
+        ::
+
+            teacher = limbeck.DGM.from_pretrained("runs/ladder-vae-digits/default/teacher")
+            student = limbeck.models.LadderVAE(**{**teacher.config, "width": 8})
+            limbeck.distill(teacher, student, steps=2000).student.save_pretrained("student")
+    """
+    objective = surrogate() if objective is None else objective
+    training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
+    folder = None if directory is None else Path(directory)
+    with contextlib.ExitStack() as stack:
+        teller: Progress = SilentProgress()
+        if progress is True:
+            teller = stack.enter_context(TerminalProgress())
+        elif progress is not False:
+            teller = progress
+        stage = None
+        if folder is not None:
+            key = fingerprint(
+                teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
+                initial=weights_fingerprint(student), objective=repr(objective.matches), precision=str(trainer),
+                training={k: v for k, v in dataclasses.asdict(training).items() if not k.endswith("_every")},
+            )  # fmt: skip
+            stage = Stage(folder, "training", key)
+            stage.begin(teller)
+        fitted = fit(
+            student, objective, training, teacher=prepare(teacher) if objective.needs_teacher else None, data=data,
+            seed=seed, directory=folder, trainer=trainer, progress=teller, label="distilling",
+        )  # fmt: skip
+        last = fitted.history.rows[-1]
+        metrics = {key: value for key, value in last.items() if key not in ("step", "learning_rate")}
+        metrics["parameters_student"] = float(parameter_count(student.generative_parameters()))
+        metrics["parameters_teacher"] = float(parameter_count(teacher.generative_parameters()))
+        if folder is not None and stage is not None:
+            student.save_pretrained(folder)
+            fitted.history.write(folder / "history.csv")
+            stage.finish(metrics)
+            remove_checkpoints(folder)
+    return Distilled(student, fitted.history, metrics)

@@ -1,0 +1,75 @@
+"""How the models of a run are measured: an interface that each kind of experiment fills in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from limbeck.core.graph import DGM
+from limbeck.data import Dataset
+from limbeck.engine.progress import Progress
+from limbeck.metrics import Measure
+
+__all__ = ["Evaluation", "Judge", "Subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to be measured.
+
+    Attributes:
+        model: the model, in eval mode.
+        directory: where its pictures go.
+        trained_on_data: whether its inference program was trained, so that likelihoods mean something.
+    """
+
+    model: DGM
+    directory: Path
+    trained_on_data: bool
+
+
+class Judge(ABC):
+    """Measures models against one data set and one teacher; made by :meth:`Evaluation.judge`."""
+
+    references: dict[str, float]
+    notes: list[str]
+    seed: int
+    reference_key: str
+    """Changes when what models are measured against changes: teacher, extractor."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """Measure a model and write its pictures.
+
+        Args:
+            subject: the model.
+
+        Returns:
+            Measure key to value, for keys in :attr:`Evaluation.measures`.
+        """
+
+
+class Evaluation(ABC):
+    """Settings of an evaluation; plain constructor arguments, so that a recipe can name them."""
+
+    @abstractmethod
+    def measures(self, dataset: Dataset) -> list[Measure]:
+        """The columns of the table."""
+
+    @abstractmethod
+    def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> Judge:
+        """Prepare everything that all models of a run are measured against.
+
+        Args:
+            dataset: real data; numbers are reported on its test split.
+            teacher: the trained teacher.
+            cache: directory for what can be used again by other runs.
+            seed: fixes samples and noise; the same for every model.
+            progress: told what takes long.
+        """
+
+    @abstractmethod
+    def dry(self) -> Self:
+        """The same evaluation on few samples, for a dry run."""

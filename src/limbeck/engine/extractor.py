@@ -1,0 +1,97 @@
+"""The feature extractor behind "FID (digits-cnn)": a small classifier, trained once on the labels and cached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.methods import scratch
+from limbeck.core.sites import Sites
+from limbeck.data import Dataset, as_float
+from limbeck.engine.fit import fit
+from limbeck.engine.options import Training
+from limbeck.engine.progress import Progress
+from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.stages import fingerprint
+from limbeck.errors import DataError, ModelError
+from limbeck.metrics import ClassifierFeatures
+
+__all__ = ["EXTRACTOR_TRAINING", "accuracy", "trained_extractor"]
+
+EXTRACTOR_TRAINING = Training(steps=800, batch_size=128, learning_rate=2e-3, schedule="cosine", warm_up=0.1)
+_SEED = 0  # fixed: the same data always gives the same ruler
+
+
+class _Labels(DGM):
+    """p(label | image), so that the classifier is trained by the same engine as everything else."""
+
+    def __init__(self, network: ClassifierFeatures) -> None:
+        super().__init__()
+        self.network = network
+
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        sites.target("label", Categorical(logits=self.network.logits(_given(x)), validate_args=False))
+
+    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
+        return Loss.of({"label": self.network.loss(_given(batch.x), batch.y)})
+
+
+def trained_extractor(
+    dataset: Dataset, cache: Path, progress: Progress, training: Training = EXTRACTOR_TRAINING
+) -> ClassifierFeatures:
+    """Load the data set's own classifier from the cache, or train it on the training split and keep it there.
+
+    Args:
+        dataset: labelled images with at least two classes.
+        cache: directory of cached extractors; the file name is a fingerprint of data, network and training.
+        progress: told the steps.
+        training: its optimisation.
+
+    Returns:
+        The network, in eval mode; its name is the data set's name with ``-cnn``.
+
+    Raises:
+        DataError: the data has no labels to train on.
+    """
+    channels, size, _ = dataset.image_shape
+    if len(dataset.classes) < 2:
+        raise DataError(
+            f"{dataset.name} has a single class, so no classifier can be trained to measure FID; give "
+            "--evaluation.extractor=FILE with a TorchScript network"
+        )
+    with seeded(_SEED):
+        network = ClassifierFeatures(channels, size, len(dataset.classes), f"{dataset.name}-cnn")
+    key = fingerprint(data=dataset.fingerprint, network=network.config, training=training, layout=str(network))
+    path = cache / f"{network.name}-{key}.safetensors"
+    if path.exists():
+        try:
+            return ClassifierFeatures.load(path)
+        except ModelError as error:
+            progress.message(f"Warning: {error} Training it again.")
+    rows = Batch(dataset.train.labels, dataset.train.images)
+    fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(_SEED, "extractor"), progress=progress,
+        label=f"extractor {network.name}")  # fmt: skip
+    network.save(path)
+    return network.eval()
+
+
+@torch.no_grad()
+def accuracy(network: ClassifierFeatures, images: Tensor, labels: Tensor) -> float:
+    """Fraction of images that the classifier labels rightly."""
+    network.eval()
+    right = [
+        (network.logits(as_float(rows)).argmax(1) == truth).sum().item()
+        for rows, truth in zip(images.split(500), labels.split(500), strict=True)
+    ]
+    return sum(right) / max(1, len(images))
+
+
+def _given(x: Tensor | None) -> Tensor:
+    if x is None:
+        raise ModelError("a classifier needs images as its conditioning input x")
+    return x

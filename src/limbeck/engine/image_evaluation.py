@@ -1,0 +1,192 @@
+"""Measuring generative models of images: FID and KID with a named extractor, likelihood bound, size, speed, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from limbeck.core.bounds import importance_weighted_bound
+from limbeck.core.graph import DGM
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, Kind
+from limbeck.data import Dataset, as_float
+from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy, trained_extractor
+from limbeck.engine.progress import Progress
+from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.stages import fingerprint, weights_fingerprint
+from limbeck.errors import ModelError, RecipeError, SiteError
+from limbeck.metrics import (
+    ClassifierFeatures,
+    FeatureExtractor,
+    Measure,
+    TorchScriptFeatures,
+    extract,
+    frechet_distance,
+    kernel_distance,
+    parameter_count,
+    throughput,
+)
+from limbeck.pictures import save_grid
+
+__all__ = ["ImageEvaluation", "image_targets"]
+
+
+class ImageEvaluation(Evaluation):
+    """FID and KID of a model's images to the test data and to the teacher's images.
+
+    Images are the means of the target's last conditional, clamped to [0, 1].
+
+    Args:
+        samples: images drawn from each model.
+        extractor: a TorchScript file with the feature network, e.g. an Inception network with published weights; by
+            default a small classifier trained once on the data's own labels.
+        extractor_steps: training steps of that classifier.
+        bound_samples: posterior draws a test image in the importance-weighted bound.
+        bound_images: test images in that bound.
+        grid: images in each model's grid.
+    """
+
+    def __init__(
+        self,
+        samples: int = 10000,
+        extractor: str | None = None,
+        extractor_steps: int = EXTRACTOR_TRAINING.steps,
+        bound_samples: int = 20,
+        bound_images: int = 500,
+        grid: int = 64,
+    ) -> None:
+        if samples < 2:
+            raise RecipeError(f"evaluation.samples must be at least 2, not {samples}")
+        self.samples = samples
+        self.extractor = extractor
+        self.extractor_steps = extractor_steps
+        self.bound_samples = bound_samples
+        self.bound_images = bound_images
+        self.grid = grid
+
+    def measures(self, dataset: Dataset) -> list[Measure]:
+        """See :class:`Evaluation`."""
+        name = Path(self.extractor).stem if self.extractor else f"{dataset.name}-cnn"
+        return [
+            Measure("fid_data", f"FID ({name}) to test data", "lower", 1),
+            Measure("fid_teacher", f"FID ({name}) to teacher", "lower", 1),
+            Measure("kid_data", f"KID ({name}) to test data", "lower", 3),
+            Measure("bound", f"test log-likelihood bound, K = {self.bound_samples}", "higher", 1, "nats"),
+            Measure("parameters_generative", "generative parameters", "lower", 0),
+            Measure("parameters_inference", "inference parameters", "neither", 0),
+            Measure("samples_per_second", "images a second", "higher", 0),
+            Measure("train_seconds", "training time", "lower", 0, "s"),
+        ]
+
+    def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
+        """See :class:`Evaluation`."""
+        training = EXTRACTOR_TRAINING
+        if self.extractor_steps != training.steps:
+            training = training.shortened(self.extractor_steps)
+        extractor: FeatureExtractor
+        if self.extractor is not None:
+            extractor = TorchScriptFeatures(self.extractor)
+        else:
+            extractor = trained_extractor(dataset, cache / "extractors", progress, training)
+        return ImageJudge(self, dataset, teacher, extractor, seed)
+
+    def dry(self) -> ImageEvaluation:
+        """See :class:`Evaluation`."""
+        return ImageEvaluation(100, self.extractor, 4, 2, 10, self.grid)
+
+
+class ImageJudge(Judge):
+    """See :class:`ImageEvaluation`."""
+
+    def __init__(
+        self, settings: ImageEvaluation, dataset: Dataset, teacher: DGM, extractor: FeatureExtractor, seed: int
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.extractor = extractor
+        self.reference_key = fingerprint(teacher=weights_fingerprint(teacher), extractor=weights_fingerprint(extractor))
+        test, train = dataset.test.images, dataset.train.images
+        self.test_images = as_float(test[: settings.bound_images])
+        self.test_features = extract(extractor, test)
+        self.teacher_features = self._features(teacher, derive_seed(seed, "teacher samples"))
+        self.grid_noise = _latent_noise(teacher, settings.grid, derive_seed(seed, "grid"))
+        rows = min(len(train), settings.samples)
+        self.references = {
+            f"real vs real: FID of {rows:,} training images to the test data": frechet_distance(
+                extract(extractor, train[:rows]), self.test_features
+            )
+        }
+        self.notes = [
+            f"Distances are measured in the features of {extractor.name} between {settings.samples:,} images of a model "
+            f"and the {len(test):,} test images; they do not compare with distances in other features.",
+            "Images are the means of the last conditional, clamped to [0, 1]; the observation noise is not added.",
+            "Distances to the teacher use images from independent noise on both sides.",
+        ]
+        if isinstance(extractor, ClassifierFeatures):
+            right = accuracy(extractor, test, dataset.test.labels)
+            self.notes.append(f"{extractor.name} labels {100 * right:.1f} % of the test images rightly.")
+
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """See :class:`Judge`."""
+        model, settings = subject.model, self.settings
+        features = self._features(model, derive_seed(self.seed, "samples"))
+        subset = min(1000, len(features), len(self.test_features))
+        values = {
+            "fid_data": frechet_distance(features, self.test_features),
+            "fid_teacher": frechet_distance(features, self.teacher_features),
+            "kid_data": kernel_distance(features, self.test_features, subset_size=subset)[0],
+            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            "parameters_inference": float(parameter_count(model.inference_parameters())),
+            "samples_per_second": throughput(model.sample, min(100, settings.samples)),
+        }
+        if subject.trained_on_data:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
+            parts = [
+                importance_weighted_bound(model, images, samples=settings.bound_samples, generator=generator)
+                for images in self.test_images.split(100)
+            ]
+            values["bound"] = torch.cat(parts).mean().item()
+        save_grid(self._grid(model).numpy(), subject.directory / "samples.png")
+        return values
+
+    def _features(self, model: DGM, seed: int) -> Tensor:
+        return torch.cat([extract(self.extractor, images) for images in _draw(model, self.settings.samples, seed)])
+
+    def _grid(self, model: DGM) -> Tensor:
+        try:
+            drawn = model.sample(noise=self.grid_noise, output="mean")
+        except SiteError:  # latents of another shape: no noise to share, but a picture all the same
+            with seeded(derive_seed(self.seed, "grid")):
+                drawn = model.sample(self.settings.grid, output="mean")
+        return image_targets(drawn)
+
+
+def image_targets(targets: dict[str, Tensor]) -> Tensor:
+    """The one image among a model's targets, clamped to [0, 1].
+
+    Raises:
+        ModelError: there is not exactly one target of shape (batch, 1 or 3, height, width), or it is not finite.
+    """
+    images = [value for value in targets.values() if value.ndim == 4 and value.shape[1] in (1, 3)]
+    if len(images) != 1:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in targets.items())
+        raise ModelError(f"expected one target that is an image (batch, 1 or 3, height, width), but found: {shapes}")
+    if not bool(torch.isfinite(images[0]).all()):
+        raise ModelError("the model draws images with NaN or infinite pixels; its weights are broken")
+    return images[0].clamp(0, 1)
+
+
+def _draw(model: DGM, samples: int, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, samples, batch_size):
+        yield image_targets(model.sample(min(batch_size, samples - start), generator=generator, output="mean"))
+
+
+@torch.no_grad()
+def _latent_noise(model: DGM, rows: int, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    keep = {Kind.LATENT: KEEP_NOISE}
+    return model.trace(rows, keep=lambda name, kind: keep.get(kind, KEEP_NOTHING), generator=generator).noise

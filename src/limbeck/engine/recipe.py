@@ -1,0 +1,134 @@
+"""A recipe: one experiment, completely described. Read from YAML by the command line, or built in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Objective
+from limbeck.data import DataSource, Split
+from limbeck.engine.evaluation import Evaluation
+from limbeck.engine.options import TrainerOptions, Training
+from limbeck.errors import RecipeError
+
+__all__ = ["About", "Baseline", "Recipe", "rows_of"]
+
+DRY_STEPS = 4
+
+
+@dataclass(frozen=True)
+class About:
+    """What ``limbeck recipes`` says of a recipe.
+
+    Attributes:
+        size: teacher and student, e.g. ``"102 k to 3.5 k parameters"``.
+        time: how long it takes and on what, e.g. ``"4 min, 2 cores"``.
+        source: where the experiment comes from, e.g. ``"[U] Fig. 4"``.
+    """
+
+    size: str = ""
+    time: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Another way to train the same student with the same budget.
+
+    Attributes:
+        objective: what it minimises.
+        learning_rate: its own tuned learning rate; by default the recipe's.
+    """
+
+    objective: Objective
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment: fit the teacher, then the student by the method and by every baseline, each seed; evaluate all.
+
+    Attributes:
+        title: one line.
+        description: what is done, on which data, for a reader of the report.
+        data: where the rows come from.
+        teacher: the teacher's architecture; also its weights if ``teacher_from`` names a directory.
+        student: the student's architecture, a fresh copy for each method and seed.
+        objective: the method.
+        evaluation: how models are measured.
+        method: the method's name in tables.
+        baselines: name to baseline.
+        target: which part of the data is modelled.
+        condition: which part of the data the models are conditioned on.
+        teacher_from: directory of a trained teacher; then no teacher is trained.
+        teacher_training: the teacher's optimisation.
+        training: every student's optimisation.
+        trainer: devices, strategy, precision.
+        seed: fixes everything.
+        seeds: number of students a method; they share the teacher.
+        about: what ``limbeck recipes`` says.
+    """
+
+    title: str
+    data: DataSource
+    teacher: DGM
+    student: DGM
+    objective: Objective
+    evaluation: Evaluation
+    description: str = ""
+    method: str = "surrogate"
+    baselines: dict[str, Baseline] = field(default_factory=dict)
+    target: Literal["images", "labels"] = "images"
+    condition: Literal["none", "images", "labels"] = "none"
+    teacher_from: str | None = None
+    teacher_training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=Training)
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    seed: int = 0
+    seeds: int = 1
+    about: About = field(default_factory=About)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise RecipeError(f"seeds must be at least 1, not {self.seeds}")
+        taken = {"teacher", self.method} & set(self.baselines)
+        if taken or self.method == "teacher":
+            raise RecipeError(f"the name {(taken or {'teacher'}).pop()!r} is taken; give the baseline another name")
+
+    @property
+    def methods(self) -> dict[str, Baseline]:
+        """The method and every baseline, in the order of the tables."""
+        return {self.method: Baseline(self.objective), **self.baselines}
+
+    def training_of(self, method: str) -> Training:
+        """The method's optimisation: the common budget with its own learning rate."""
+        rate = self.methods[method].learning_rate
+        return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
+
+    def dry(self) -> Recipe:
+        """The same experiment with a few steps in each stage, one seed and few samples."""
+        return dataclasses.replace(
+            self,
+            teacher_training=self.teacher_training.shortened(DRY_STEPS),
+            training=self.training.shortened(DRY_STEPS),
+            evaluation=self.evaluation.dry(),
+            seeds=1,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        teacher = 0 if self.teacher_from else self.teacher_training.steps
+        return teacher + self.seeds * len(self.methods) * self.training.steps
+
+
+def rows_of(split: Split, target: str, condition: str) -> Batch:
+    """All rows of a split as a model sees them: what it models, given what."""
+    parts = {"images": split.images, "labels": split.labels, "none": None}
+    y = parts[target]
+    if y is None or target == condition:
+        raise RecipeError(f"a model of {target!r} given {condition!r} makes no sense; change target or condition")
+    return Batch(y, parts[condition])

@@ -1,0 +1,159 @@
+"""Stages of a run: each is keyed by a fingerprint of what it depends on, done once, and never half visible."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import limbeck
+from limbeck.core.graph import DGM
+from limbeck.engine.progress import Progress
+from limbeck.errors import StorageError
+from limbeck.files import atomic_write_text, storage_error
+
+__all__ = ["Stage", "describe_model", "fingerprint", "locked", "weights_fingerprint"]
+
+
+def fingerprint(**parts: Any) -> str:
+    """Sixteen hexadecimal digits that change when any part does.
+
+    Args:
+        parts: JSON values and dataclasses of them.
+
+    Example:
+        >>> fingerprint(a=1) == fingerprint(a=1), fingerprint(a=1) == fingerprint(a=2)
+        (True, False)
+    """
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        raise TypeError(f"{value!r} cannot be part of a fingerprint")
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe_model(model: DGM) -> dict[str, Any]:
+    """Class, constructor arguments and code version of a model: what its weights depend on apart from training."""
+    kind = type(model)
+    module = sys.modules.get(kind.__module__)
+    try:
+        source = inspect.getsource(module if module and kind.__module__ != "__main__" else kind)
+    except (OSError, TypeError):  # defined at an interactive prompt
+        source = ""
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "config": model.config,
+        "code": hashlib.sha256(source.encode()).hexdigest()[:16],
+        "limbeck": limbeck.__version__,
+    }
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Hash of every weight and buffer, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Stage:
+    """One step of a run with its own record, ``<name>.json`` in its directory.
+
+    Args:
+        directory: where the stage's results are.
+        name: name of the record, e.g. ``"training"``.
+        key: fingerprint of what the stage depends on.
+    """
+
+    def __init__(self, directory: Path, name: str, key: str) -> None:
+        self.directory = directory
+        self.path = directory / f"{name}.json"
+        self.key = key
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the finished stage recorded; ``None`` if it has not finished, or not for this key."""
+        record = self._record()
+        return record["result"] if record.get("key") == self.key and record.get("finished") else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a partial result for this key may be in the directory."""
+        return self._record().get("key") == self.key
+
+    def begin(self, progress: Progress) -> None:
+        """Claim the directory; results for another key are moved aside, not deleted.
+
+        Raises:
+            StorageError: the directory cannot be written.
+        """
+        record = self._record()
+        try:
+            if record and record.get("key") != self.key:
+                aside = self.directory.with_name(f"{self.directory.name}.replaced-{record.get('key', 'unknown')}")
+                count = 1
+                while aside.exists():
+                    count += 1
+                    aside = aside.with_name(f"{aside.name.split('~')[0]}~{count}")
+                self.directory.rename(aside)
+                progress.message(f"{self.directory} was made by other settings; it is kept as {aside.name}.")
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.directory, error) from None
+        if not self.begun:
+            self._write(finished=False, result={})
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Record the result; from now on the stage is not repeated.
+
+        Raises:
+            StorageError: the record cannot be written.
+        """
+        self._write(finished=True, result=result)
+
+    def _write(self, *, finished: bool, result: dict[str, Any]) -> None:
+        record = {"key": self.key, "finished": finished, "result": result}
+        atomic_write_text(self.path, json.dumps(record, indent=2) + "\n")
+
+    def _record(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a run directory, so that two processes never write into one run. The lock dies with the process.
+
+    Raises:
+        StorageError: another process holds it, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = (directory / ".lock").open("w")
+    except OSError as error:
+        raise storage_error(directory, error) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(
+                f"another process is working in {directory}; wait for it, or choose another --name"
+            ) from None
+        yield
