@@ -44,8 +44,6 @@ def run(words: Sequence[str]) -> None:
         return
     found = parse(parser, ["--config", str(file.path), *words[1:]])
     resolved = to_yaml(parser, found, without=_OPTIONS)
-    objectives = {found.method: str(found.objective)}
-    objectives |= {name: str(baseline["objective"]) for name, baseline in (found.baselines or {}).items()}
     built = instantiate(parser, found)
     recipe = Recipe(**{key: value for key, value in vars(built).items() if key not in _OPTIONS})
     name = "dry-run" if found.dry_run and found.name == "default" else found.name
@@ -57,7 +55,6 @@ def run(words: Sequence[str]) -> None:
         results = Experiment(
             recipe,
             resolved=resolved,
-            objectives=objectives,
             name=file.name,
             directory=directory,
             cache=output / "cache",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from limbeck.errors import MatchError
 
 __all__ = ["Coupling", "IndependentNoise", "Request", "SharedNoise", "SharedValues", "frozen"]
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -31,7 +33,7 @@ class Request:
         x: conditioning input, shape (batch, ...), shared by both models.
         keep_teacher: sites whose distribution the matches need from the teacher.
         keep_student: given the teacher's trace, the same for the student.
-        rename: teacher site name to student site name.
+        rename: name and kind of a teacher site to the name of the student's.
         generator: source of fresh noise.
     """
 
@@ -39,7 +41,7 @@ class Request:
     x: Tensor | None
     keep_teacher: Keep
     keep_student: Callable[[Trace], Keep]
-    rename: Callable[[str], str]
+    rename: Callable[[str, Kind], str]
     generator: torch.Generator | None = None
 
 
@@ -53,16 +55,32 @@ class Coupling(Protocol):
 
 @contextmanager
 def frozen(teacher: DGM) -> Iterator[None]:
-    """Run the teacher without gradients and in eval mode, and leave its mode as it was."""
-    training = teacher.training
+    """Run the teacher without gradients and in eval mode, and leave the mode of each of its modules as it was."""
+    training = [module for module in teacher.modules() if module.training]
     if training:
         teacher.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        if training:
-            teacher.train()
+        for module in training:
+            module.training = True
+
+
+def _renamed(taught: Trace, given: dict[str, _T], rename: Callable[[str, Kind], str]) -> dict[str, _T]:
+    """What the teacher's sites give to the student's, by the student's names."""
+    names = {name: rename(name, taught[name].kind) for name in given}
+    renamed = {names[name]: value for name, value in given.items()}
+    if len(renamed) < len(given):
+        shared = next(name for name in renamed if list(names.values()).count(name) > 1)
+        raise MatchError(
+            f"the teacher's sites {', '.join(name for name in names if names[name] == shared)} all belong to the "
+            f"student's {shared!r}, which can follow only one of them; give each its own name in the match"
+        )
+    return renamed
+
+
+_SHARED = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}
 
 
 @dataclass(frozen=True)
@@ -73,18 +91,17 @@ class SharedNoise:
         """Run both; see :class:`Coupling`."""
 
         def keep(name: str, kind: Kind) -> int:
-            shared = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}[kind]
-            return shared | request.keep_teacher(name, kind)
+            return _SHARED[kind] | request.keep_teacher(name, kind)
 
         with frozen(teacher):
             taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
-        rename = request.rename
+        noise = taught.noise
         learned = student.trace(
             taught.batch_size,
             request.x,
-            noise={rename(name): noise for name, noise in taught.noise.items()},
-            laws={rename(name): law for name, law in taught.laws.items()},
-            values={rename(name): value for name, value in taught.targets.items()},
+            noise=_renamed(taught, noise, request.rename),
+            laws=_renamed(taught, {name: taught[name].law for name in noise}, request.rename),
+            values=_renamed(taught, taught.targets, request.rename),
             keep=request.keep_student(taught),
             generator=request.generator,
         )
@@ -108,7 +125,7 @@ class SharedValues:
             request.x,
             # An empty mapping, not None: a student latent that the teacher lacks must be an error, not a fresh draw.
             noise={},
-            values={request.rename(name): value for name, value in taught.values.items()},
+            values=_renamed(taught, taught.values, request.rename),
             keep=request.keep_student(taught),
             generator=request.generator,
         )
@@ -152,7 +169,7 @@ class IndependentNoise:
                 f"marginalized distillation needs a single target, but {', '.join(mixed)} were matched: a product of "
                 "mixtures is not the mixture of the products; use methods.surrogate"
             )
-        return Trace(mixed, trace.batch_size // self.samples)
+        return Trace(mixed, trace.batch_size // self.samples, trace.declared)
 
 
 def mixture(distribution: Distribution, samples: int) -> Distribution:
@@ -195,5 +212,8 @@ def _reshape_rows(distribution: Independent, rows: int, samples: int) -> Distrib
         for name in base.arg_constraints
         if name in base.__dict__
     }
+    if "logits" in parameters:
+        # torch computes one from the other on first use and keeps both, but its constructors take only one.
+        parameters.pop("probs", None)
     reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
     return Independent(type(base)(**reshaped, validate_args=False), distribution.reinterpreted_batch_ndims)

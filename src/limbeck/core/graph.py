@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent
 
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
@@ -186,8 +187,9 @@ class DGM(nn.Module, ABC):
             temperature: scales the noise of the latents: below 1 nearer to the mode, more typical and less varied.
             noise: noises of the latents, for the same draw from several models.
             generator: source of fresh noise.
-            output: ``"sample"`` draws each target; ``"mean"`` returns the mean of its last conditional, the usual
-                picture of a model whose output noise is only a tolerance.
+            output: ``"sample"`` draws each target; ``"mean"`` returns the mean of its last conditional (class
+                probabilities where it is categorical), the usual picture of a model whose output noise is only a
+                tolerance.
 
         Returns:
             Target name to value, shape (batch, ...).
@@ -203,7 +205,7 @@ class DGM(nn.Module, ABC):
         )
         if output == "sample":
             return trace.targets
-        return {name: site.distribution.mean for name, site in trace.items() if site.distribution is not None}
+        return {name: _mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
 
     def forward(self, noise: dict[str, Tensor], x: Tensor | None = None) -> dict[str, Tensor]:
         """The model as a pure function of its noise, for ``torch.export`` and the like.
@@ -213,10 +215,10 @@ class DGM(nn.Module, ABC):
             x: conditioning input, shape (batch, ...).
 
         Returns:
-            Target name to mean, shape (batch, ...).
+            Target name to mean, shape (batch, ...); class probabilities where it is categorical.
         """
         trace = self.trace(x=x, noise=noise, keep=lambda name, kind: KEEP_DISTRIBUTION)
-        return {site.name: site.distribution.mean for site in trace.of_kind(Kind.TARGET) if site.distribution}
+        return {site.name: _mean(site.distribution) for site in trace.of_kind(Kind.TARGET) if site.distribution}
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``; no pickle. See :func:`limbeck.core.storage.save`."""
@@ -245,6 +247,14 @@ class DGM(nn.Module, ABC):
         if first is None:
             first = torch.empty(0)
         return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
+
+
+def _mean(distribution: Distribution) -> Tensor:
+    base = distribution
+    while isinstance(base, Independent):
+        base = base.base_dist
+    # A category's number is a label without a mean (torch returns NaN); its one-hot code has one.
+    return base.probs if isinstance(base, Categorical) else distribution.mean
 
 
 def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:

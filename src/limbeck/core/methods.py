@@ -87,4 +87,5 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     distillation = surrogate() if distillation is None else distillation
     if distillation.needs_data:
         raise MatchError("joint() adds the loss on data itself; give it an objective without one")
-    return Objective(distillation.matches, distillation.coupling, weight=alpha, train_weight=1.0 - alpha)
+    weight = alpha * distillation.weight
+    return Objective(distillation.matches, distillation.coupling, weight=weight, train_weight=1.0 - alpha)

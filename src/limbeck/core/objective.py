@@ -120,6 +120,7 @@ class Objective(nn.Module):
         self.divergences = nn.ModuleList(m.divergence for m in self.matches if isinstance(m.divergence, nn.Module))
         # What a name maps to never changes between steps, so it is worked out once a name.
         self._matches_of: dict[tuple[str, Kind], list[Match]] = {}
+        self._renaming = tuple(match for match in self.matches if match.renames)
 
     @property
     def needs_teacher(self) -> bool:
@@ -196,9 +197,9 @@ class Objective(nn.Module):
         }
         return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
 
-    def _rename(self, name: str) -> str:
-        for match in self.matches:
-            if match.renames and (match.accepts(name, match.kind) if match.kind else match.accepts(name, Kind.LATENT)):
+    def _rename(self, name: str, kind: Kind) -> str:
+        for match in self._renaming:
+            if match.accepts(name, kind):
                 return match.student_name(name)
         return name
 
@@ -222,14 +223,15 @@ class Objective(nn.Module):
                 terms[name] = terms[name] + term if name in terms else term
         for match in self.matches:
             if match.required and id(match) not in used:
-                names = ", ".join(taught) or "none that any match accepts"
-                raise MatchError(f"no teacher site fits the match {match.teacher!r}; the teacher's sites: {names}")
+                kind = "site" if match.kind is None else match.kind.value
+                names = ", ".join(taught.declared) or "none"
+                raise MatchError(f"no teacher {kind} fits the match {match.teacher!r}; the teacher's sites: {names}")
 
 
 def _missing(teacher_name: str, student_name: str, learned: Trace) -> str:
-    near = difflib.get_close_matches(student_name, list(learned), n=3)
-    hint = f"; near: {', '.join(near)}" if near else ""
+    near = difflib.get_close_matches(student_name, list(learned.declared), n=3)
+    hint = f"near: {', '.join(near)}" if near else f"it has: {', '.join(learned.declared) or 'none'}"
     return (
-        f"the student has no site {student_name!r} to compare with the teacher's {teacher_name!r}{hint}; give the match "
-        "an explicit teacher-to-student mapping, or match fewer sites"
+        f"the student has no site {student_name!r} to compare with the teacher's {teacher_name!r} ({hint}); give the "
+        "match an explicit teacher-to-student mapping, or match fewer sites"
     )

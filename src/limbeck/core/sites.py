@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from limbeck.core.delta import Delta
 from limbeck.core.reparam import Law, convert, law, noise_like, push, temper
@@ -55,14 +56,15 @@ class Sites:
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
-        self.trace = Trace({}, batch_size)
         self._noise = noise
         self._laws = laws
         self._values: Mapping[str, Tensor] = values or {}
         self._keep = keep
         self._generator = generator
         self._temperature = temperature
-        self._seen: set[str] = set()
+        # A dictionary rather than a set: the trace tells the names in the order of the program.
+        self._seen: dict[str, None] = {}
+        self.trace = Trace({}, batch_size, self._seen)
 
     def latent(self, name: str, distribution: Distribution) -> Tensor:
         """Declare a random variable that is marginalised.
@@ -119,25 +121,26 @@ class Sites:
     def _declare(self, name: str) -> None:
         if name in self._seen:
             raise SiteError(f"site {name!r} is declared twice; in a loop use indexed names such as f'{name}[{{step}}]'")
-        self._seen.add(name)
+        self._seen[name] = None
 
     def _random(self, name: str, distribution: Distribution, kind: Kind) -> Tensor:
         self._declare(name)
+        batch_shape = distribution.batch_shape
+        shape = batch_shape + distribution.event_shape
         site_law = Law.NONE  # a given value needs no noise, so its distribution need not be known to `reparam`
         try:
             noise: Tensor | None = None
             value = self._values.get(name)
             if value is None:
                 site_law = law(distribution)
-                noise = self._noise_for(name, distribution, kind, site_law)
+                noise = self._noise_for(name, distribution, kind, site_law, shape)
                 value = push(distribution, noise)
         except LimbeckError as error:
             raise type(error)(f"site {name!r}: {error}") from None
-        batch_shape = distribution.batch_shape
-        if value.shape != batch_shape + distribution.event_shape:
+        if value.shape != shape:
             raise SiteError(
                 f"site {name!r}: its value has shape {tuple(value.shape)} but its distribution is over shape "
-                f"{tuple(batch_shape + distribution.event_shape)}; teacher and student must agree on shared sites"
+                f"{tuple(shape)}; teacher and student must agree on shared sites"
             )
         if not batch_shape or batch_shape[0] != self.batch_size:
             raise SiteError(
@@ -156,7 +159,9 @@ class Sites:
             )
         return value
 
-    def _noise_for(self, name: str, distribution: Distribution, kind: Kind, site_law: Law) -> Tensor:
+    def _noise_for(
+        self, name: str, distribution: Distribution, kind: Kind, site_law: Law, shape: torch.Size
+    ) -> Tensor:
         given = None if self._noise is None else self._noise.get(name)
         if given is None:
             if self._noise is not None and kind is Kind.LATENT:
@@ -170,12 +175,25 @@ class Sites:
             source = site_law if self._laws is None else self._laws.get(name, site_law)
             if source is not site_law:
                 noise = convert(noise, source, site_law)
-            expected = distribution.batch_shape + distribution.event_shape
-            if site_law in (Law.NORMAL, Law.UNIFORM) and noise.shape != expected:
+            fits = noise.shape == shape and site_law is not Law.GUMBEL  # the usual case, told without a call
+            if not fits and noise.shape != (needed := _noise_shape(distribution, site_law, noise)):
                 raise SiteError(
-                    f"its noise has shape {tuple(noise.shape)} but its distribution is over shape {tuple(expected)}; "
+                    f"its noise has shape {tuple(noise.shape)} but its distribution needs shape {tuple(needed)}; "
                     "teacher and student must agree on the shape of latents that share noise"
                 )
         if self._temperature != 1.0 and kind is Kind.LATENT:
             noise = temper(noise, site_law, self._temperature)
         return noise
+
+
+def _noise_shape(distribution: Distribution, site_law: Law, noise: Tensor) -> torch.Size:
+    """Shape of the distribution's noise: a cheap guess and, where it does not fit, a draw that no other generator sees.
+
+    A categorical's noise is one number a category; a transformed distribution's has the shape of its base's value.
+    """
+    base: Any = distribution
+    while isinstance(base, Independent | TransformedDistribution):
+        base = base.base_dist
+    if site_law is Law.GUMBEL and hasattr(base, "logits") and base.logits.shape == noise.shape:
+        return noise.shape
+    return noise_like(distribution, torch.Generator()).shape

@@ -87,6 +87,10 @@ def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.d
         raise ModelError(f"{path} is missing; the directory holds a model without weights") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is corrupt or unreadable ({error}); copy the model again or train it again") from None
+    # Loading copies into the parameters that are there, which would round float64 weights to float32.
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and tensor.is_floating_point() and tensors[name].is_floating_point():
+            tensor.data = tensor.data.to(tensors[name].dtype)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -105,7 +109,9 @@ def _read_config(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is missing; {directory} is not a saved limbeck model") from None
     except (ValueError, OSError) as error:
         raise ModelError(f"{path} is not readable JSON ({error})") from None
-    if not isinstance(record, dict) or not {"class", "config"} <= record.keys():
+    if not (
+        isinstance(record, dict) and isinstance(record.get("class"), str) and isinstance(record.get("config"), dict)
+    ):
         raise ModelError(f"{path} has no 'class' and 'config'; {directory} is not a saved limbeck model")
     return record
 

@@ -6,7 +6,7 @@ holds is decided by the caller (see :data:`KEEP_ALL`), so that a long program co
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView
 from dataclasses import dataclass
 from enum import Enum
 
@@ -44,6 +44,9 @@ class Kind(Enum):
     DETERMINISTIC = "deterministic"
     TARGET = "target"
 
+    # Kinds are dictionary keys at every site of every step, and Enum's own hash is a call of Python code.
+    __hash__ = object.__hash__
+
 
 Keep = Callable[[str, Kind], int]
 """Decides from a site's name and kind which of its fields a trace stores (a sum of ``KEEP_*``)."""
@@ -80,13 +83,18 @@ class Trace:
 
     It differs from :class:`dict` in one point: :attr:`values` is the mapping from names to *sampled values*, in the
     shape that :meth:`limbeck.DGM.trace` takes back, as :attr:`noise` is for noises.
+
+    Attributes:
+        batch_size: number of rows.
+        declared: names of all sites of the run in the order of the program, kept or not.
     """
 
-    __slots__ = ("_sites", "batch_size")
+    __slots__ = ("_sites", "batch_size", "declared")
 
-    def __init__(self, sites: dict[str, Site], batch_size: int) -> None:
+    def __init__(self, sites: dict[str, Site], batch_size: int, declared: Iterable[str] = ()) -> None:
         self._sites = sites
         self.batch_size = batch_size
+        self.declared = declared
 
     def __getitem__(self, name: str) -> Site:
         try:

@@ -18,7 +18,7 @@ from limbeck.engine.history import History
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import Progress, SilentProgress, TerminalProgress
-from limbeck.engine.stages import Stage, describe_model, fingerprint, weights_fingerprint
+from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, weights_fingerprint
 from limbeck.metrics import parameter_count
 
 __all__ = ["Distilled", "distill"]
@@ -97,10 +97,13 @@ def distill(
         if folder is not None:
             key = fingerprint(
                 teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
-                initial=weights_fingerprint(student), objective=repr(objective.matches), precision=str(trainer),
+                initial=weights_fingerprint(student), objective=describe_objective(objective), trainer=repr(trainer),
                 training={k: v for k, v in dataclasses.asdict(training).items() if not k.endswith("_every")},
             )  # fmt: skip
             stage = Stage(folder, "training", key)
+            if stage.result is not None:
+                student.load_state_dict(type(student).from_pretrained(folder).state_dict())
+                return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
         fitted = fit(
             student, objective, training, teacher=prepare(teacher) if objective.needs_teacher else None, data=data,

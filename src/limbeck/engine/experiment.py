@@ -20,7 +20,7 @@ from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import Stage, describe_model, fingerprint, locked, weights_fingerprint
+from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, locked, weights_fingerprint
 from limbeck.files import atomic_write_text
 from limbeck.metrics import ModelResult, RunResults
 
@@ -37,8 +37,7 @@ class Experiment:
 
     Args:
         recipe: what to do.
-        resolved: the recipe with every default filled in, as YAML; objectives and settings are fingerprinted by it.
-        objectives: the part of it that describes each method's objective, by method name.
+        resolved: the recipe with every default filled in, as YAML.
         name: recipe's name.
         directory: the run directory.
         cache: where extractors are kept between runs.
@@ -52,7 +51,6 @@ class Experiment:
         recipe: Recipe,
         *,
         resolved: str,
-        objectives: dict[str, str],
         name: str,
         directory: Path,
         cache: Path,
@@ -62,7 +60,6 @@ class Experiment:
     ) -> None:
         self.recipe = recipe
         self.resolved = resolved
-        self.objectives = objectives
         self.name = name
         self.directory = directory
         self.cache = cache
@@ -93,10 +90,10 @@ class Experiment:
         teacher, teacher_result = self._teacher(rows, rows_key)
         judge = self._judge(dataset, teacher)
         results = [self._measured(judge, dataset, teacher, teacher_result, trained_on_data=True)]
-        prepared = prepare(teacher)
+        prepared, teacher_key = prepare(teacher), weights_fingerprint(teacher)
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
-                student, result = self._student(method, seed, prepared, weights_fingerprint(teacher), rows, rows_key)
+                student, result = self._student(method, seed, prepared, teacher_key, rows, rows_key)
                 needs_data = recipe.methods[method].objective.needs_data
                 results.append(self._measured(judge, dataset, student, result, trained_on_data=needs_data))
         record = self._record(dataset, judge, results)
@@ -127,7 +124,7 @@ class Experiment:
         # A data-free method must not depend on the data, nor a method without teacher on the teacher.
         uses_rows = objective.needs_data or recipe.condition != "none"
         key = fingerprint(
-            model=describe_model(recipe.student), objective=self.objectives[method], seed=seed,
+            model=describe_model(recipe.student), objective=describe_objective(objective), seed=seed,
             training=_essential(training), precision=recipe.trainer.precision,
             teacher=teacher_key if objective.needs_teacher else None, rows=rows_key if uses_rows else None,
         )  # fmt: skip

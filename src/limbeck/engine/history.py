@@ -55,6 +55,18 @@ class History:
         atomic_write_text(path, buffer.getvalue())
 
 
+    @classmethod
+    def read(cls, path: str | Path) -> History:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        with Path(path).open(newline="", encoding="utf-8") as handle:
+            rows = csv.DictReader(handle)
+            return cls([{name: float(value) for name, value in row.items() if value} for row in rows])
+
+
 class HistoryRecorder(Callback):
     """Fills a :class:`History` and tells the progress bar.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import inspect
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from torch import nn
 
 import limbeck
 from limbeck.core.graph import DGM
+from limbeck.core.objective import Objective
 from limbeck.engine.progress import Progress
 from limbeck.errors import StorageError
 from limbeck.files import atomic_write_text, storage_error
 
-__all__ = ["Stage", "describe_model", "fingerprint", "locked", "weights_fingerprint"]
+__all__ = ["Stage", "describe_model", "describe_objective", "fingerprint", "locked", "weights_fingerprint"]
 
 
 def fingerprint(**parts: Any) -> str:
@@ -59,6 +63,38 @@ def describe_model(model: DGM) -> dict[str, Any]:
         "code": hashlib.sha256(source.encode()).hexdigest()[:16],
         "limbeck": limbeck.__version__,
     }
+
+
+def describe_objective(objective: Objective) -> Any:
+    """Coupling, matches and weights as plain values, the same in every process."""
+    return {
+        "coupling": _describe(objective.coupling),
+        "matches": [_describe(match) for match in objective.matches],
+        "weight": objective.weight,
+        "train_weight": objective.train_weight,
+    }
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, functools.partial):
+        return {"partial": _describe(value.func), "args": _describe(value.args), "keywords": _describe(value.keywords)}
+    if isinstance(value, nn.Module):
+        return {"module": f"{type(value).__module__}.{value!r}", "weights": weights_fingerprint(value)}
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"class": kind, **{f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
+    if isinstance(value, Mapping):
+        return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item) for item in value]
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return f"{getattr(value, '__module__', '')}.{name}"
+    return value
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -1,0 +1,87 @@
+"""``limbeck distill --teacher=DIR``: a student for a teacher that already exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limbeck.cli.parsing import help_wanted, instantiate, new_parser, parse
+from limbeck.errors import RecipeError
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str]) -> None:
+    """Distil a saved teacher into a student of the same or another class, and save it.
+
+    Args:
+        words: the command line after ``limbeck distill``.
+    """
+    from limbeck.core.graph import DGM
+    from limbeck.core.objective import Objective
+    from limbeck.data import DataSource
+    from limbeck.engine.distill import distill
+    from limbeck.engine.options import TrainerOptions, Training
+    from limbeck.engine.recipe import rows_of
+    from limbeck.engine.seeding import derive_seed, seeded
+
+    teacher = None
+    given = [word for word in words if word.startswith("--teacher=")]
+    if given:
+        teacher = DGM.from_pretrained(given[0].removeprefix("--teacher="))
+    parser = new_parser(
+        "limbeck distill",
+        "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
+        "--student.width=8, or name another class with --student.class_path.",
+    )
+    parser.add_argument("--teacher", type=str, required=True, help="directory of the saved teacher: --teacher=DIR")
+    parser.add_argument("--student", type=DGM, default=_same_as(teacher), help="class and settings of the student")
+    parser.add_argument(
+        "--objective",
+        type=Objective,
+        default={"class_path": "limbeck.methods.surrogate"},
+        help="method, e.g. limbeck.methods.local",
+    )
+    parser.add_argument("--data", type=DataSource | None, default=None, help="real data, for objectives that use it")
+    parser.add_argument("--target", type=str, default="images", help="what the models are of: images or labels")
+    parser.add_argument("--condition", type=str, default="none", help="what they are given: none, images or labels")
+    parser.add_class_arguments(Training, "training")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    parser.add_argument("--seed", type=int, default=0, help="fixes initialisation, noise and order of data")
+    parser.add_argument("--out", type=str, default="student", help="directory for the student and its checkpoints")
+    if help_wanted(words):
+        parser.print_help()
+        return
+    found = parse(parser, words)
+    if teacher is None:
+        raise RecipeError("write --teacher=DIR, with an equals sign, so that the student's settings can follow it")
+    built = instantiate(parser, found)
+    with seeded(derive_seed(found.seed, "initialisation")):
+        student = type(built.student)(**built.student.config)
+    data = None if built.data is None else rows_of(built.data.load().train, found.target, found.condition)
+    result = distill(
+        teacher, student, built.objective, data=data, training=built.training, trainer=built.trainer, seed=found.seed,
+        directory=found.out,
+    )  # fmt: skip
+    _tell(result.metrics, Path(found.out))
+
+
+def _same_as(teacher: Any) -> dict[str, Any] | None:
+    if teacher is None:
+        return None
+    kind = type(teacher)
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": dict(teacher.config)}
+
+
+def _tell(metrics: dict[str, float], out: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    teacher, student = metrics["parameters_teacher"], metrics["parameters_student"]
+    console.print(
+        f"{teacher:,.0f} generative parameters distilled into {student:,.0f} "
+        f"({teacher / student:.1f} times fewer) in {metrics['seconds']:.0f} s; last loss {metrics['total']:.4g}.",
+        highlight=False,
+    )
+    console.print(f"Student: {out}", soft_wrap=True, highlight=False)
