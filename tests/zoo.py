@@ -50,6 +50,8 @@ class LinearGaussian(DGM):
         size = {name: n for name, _, n, _ in nodes}
         self.maps = nn.ModuleDict({name: nn.Linear(max(1, sum(size[p] for p in parents)), n)
                                    for name, _, n, parents in nodes})  # fmt: skip
+        for name, _, _, parents in nodes:
+            self.maps[name].weight.requires_grad_(bool(parents))  # a root has a bias only
         self.raw = nn.ParameterDict({name: nn.Parameter(0.3 * torch.randn(n) - 0.2) for name, _, n, _ in nodes})
 
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
@@ -292,7 +294,7 @@ BY_NAME = {entry.name: entry for entry in ZOO}
 
 
 def gaussian_kl(p: MultivariateNormal, q: MultivariateNormal) -> float:
-    return float(kl_divergence(p, q))
+    return kl_divergence(p, q).item()
 
 
 def exact_surrogate(teacher: LinearGaussian, student: LinearGaussian) -> float:
@@ -301,7 +303,7 @@ def exact_surrogate(teacher: LinearGaussian, student: LinearGaussian) -> float:
     inverse = torch.linalg.inv(s_s)
     difference, shift = a_t - a_s, m_t - m_s
     spread = torch.trace(inverse @ s_t) + torch.trace(difference.T @ inverse @ difference) + shift @ inverse @ shift
-    return float(0.5 * (spread - len(m_t) + torch.logdet(s_s) - torch.logdet(s_t)))
+    return (0.5 * (spread - len(m_t) + torch.logdet(s_s) - torch.logdet(s_t))).item()
 
 
 def exact_gap(teacher: LinearGaussian, student: LinearGaussian) -> float:
@@ -319,7 +321,7 @@ def exact_gap(teacher: LinearGaussian, student: LinearGaussian) -> float:
     gain, offset = g_t - g_s, o_t - o_s
     mean = gain @ y.mean + offset
     spread = torch.trace(inverse @ c_t) + torch.trace(gain.T @ inverse @ gain @ y.covariance_matrix)
-    return float(0.5 * (spread + mean @ inverse @ mean - len(mean) + torch.logdet(c_s) - torch.logdet(c_t)))
+    return (0.5 * (spread + mean @ inverse @ mean - len(mean) + torch.logdet(c_s) - torch.logdet(c_t))).item()
 
 
 def exact_bits_surrogate(teacher: Bits, student: Bits) -> float:
@@ -340,5 +342,5 @@ def exact_bits_surrogate(teacher: Bits, student: Bits) -> float:
         for t1, s1, w1 in coupled(p, q):
             log_p = torch.log_softmax(2.0 * teacher.y(torch.tensor(t1, dtype=dtype)), -1)
             log_q = torch.log_softmax(2.0 * student.y(torch.tensor(s1, dtype=dtype)), -1)
-            total += w2 * w1 * float((log_p.exp() * (log_p - log_q)).sum())
+            total += w2 * w1 * (log_p.exp() * (log_p - log_q)).sum().item()
     return total

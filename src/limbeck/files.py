@@ -10,7 +10,9 @@ from pathlib import Path
 
 from limbeck.errors import StorageError
 
-__all__ = ["atomic_write_bytes", "atomic_write_text", "storage_error"]
+__all__ = ["atomic_write_bytes", "atomic_write_text", "remove_temporary_files", "storage_error"]
+
+_PREFIX = ".limbeck-"
 
 _MENDS = {
     errno.ENOSPC: "the disk is full; free some space, or choose a directory on another disk, and run again",
@@ -70,10 +72,17 @@ def atomic_write_text(path: str | Path, text: str) -> Path:
     return atomic_write_bytes(path, text.encode("utf-8"))
 
 
+def remove_temporary_files(directory: Path) -> None:
+    """Delete what processes that were killed while writing have left in a directory that nobody else writes into."""
+    for path in directory.glob(f"{_PREFIX}*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def _replace(path: Path, data: bytes) -> None:
     # The temporary name does not contain the final one: a legal but very long name must stay writable.
     # Opened by hand rather than with tempfile: a new file then gets the permissions that the umask asks for.
-    temporary = path.parent / f".limbeck-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f"{_PREFIX}{secrets.token_hex(8)}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as handle:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.parsing import help_wanted, instantiate, new_parser, parse
+from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
@@ -22,20 +22,22 @@ def run(words: Sequence[str]) -> None:
     from limbeck.core.objective import Objective
     from limbeck.data import DataSource
     from limbeck.engine.distill import distill
+    from limbeck.engine.environment import is_main_process
     from limbeck.engine.options import TrainerOptions, Training
     from limbeck.engine.recipe import rows_of
     from limbeck.engine.seeding import derive_seed, seeded
 
-    teacher = None
-    given = [word for word in words if word.startswith("--teacher=")]
-    if given:
-        teacher = DGM.from_pretrained(given[0].removeprefix("--teacher="))
     parser = new_parser(
         "limbeck distill",
         "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
         "--student.width=8, or name another class with --student.class_path.",
     )
-    parser.add_argument("--teacher", type=str, required=True, help="directory of the saved teacher: --teacher=DIR")
+    import_modules(parser, words)
+    given = option(words, "--teacher")
+    if given is None and not help_wanted(words):
+        raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
+    teacher = None if given is None else DGM.from_pretrained(given)
+    parser.add_argument("--teacher", type=str, help="directory of the saved teacher")
     parser.add_argument("--student", type=DGM, default=_same_as(teacher), help="class and settings of the student")
     parser.add_argument(
         "--objective",
@@ -54,17 +56,20 @@ def run(words: Sequence[str]) -> None:
         parser.print_help()
         return
     found = parse(parser, words)
-    if teacher is None:
-        raise RecipeError("write --teacher=DIR, with an equals sign, so that the student's settings can follow it")
+    assert teacher is not None
+    assert given is not None
+    if Path(found.out).resolve() == Path(given).resolve():
+        raise RecipeError(f"--out={found.out} is the teacher's own directory; choose another for the student")
     built = instantiate(parser, found)
     with seeded(derive_seed(found.seed, "initialisation")):
         student = type(built.student)(**built.student.config)
     data = None if built.data is None else rows_of(built.data.load().train, found.target, found.condition)
     result = distill(
         teacher, student, built.objective, data=data, training=built.training, trainer=built.trainer, seed=found.seed,
-        directory=found.out,
+        directory=found.out, progress=is_main_process(),
     )  # fmt: skip
-    _tell(result.metrics, Path(found.out))
+    if is_main_process():
+        _tell(result.metrics, Path(found.out))
 
 
 def _same_as(teacher: Any) -> dict[str, Any] | None:

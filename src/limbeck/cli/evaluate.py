@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.parsing import help_wanted, instantiate, new_parser, parse
+from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, parse
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
@@ -35,6 +35,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
     parser.add_argument("--cache", type=str, default="runs/cache", help="where feature extractors are kept")
     parser.add_argument("--bound", action="store_true", help="also the likelihood bound, if its encoder was trained")
+    import_modules(parser, words)
     if help_wanted(words):
         parser.print_help()
         return
@@ -44,9 +45,7 @@ def run(words: Sequence[str]) -> None:
     built = instantiate(parser, found)
     folder = Path(found.directory)
     model = DGM.from_pretrained(folder)
-    beside = _run_directory(folder)
-    teacher_folder = found.teacher or (beside / "teacher" if beside and (beside / "teacher/config.json").exists() else folder)
-    teacher = DGM.from_pretrained(teacher_folder)
+    teacher = DGM.from_pretrained(found.teacher or recipe.get("teacher_from") or _teacher_beside(folder) or folder)
     dataset = built.data.load()
     with TerminalProgress() as progress:
         judge = built.evaluation.judge(dataset, teacher, Path(found.cache), found.seed, progress)
@@ -70,6 +69,11 @@ def _run_directory(model: Path) -> Path | None:
         if (folder / "recipe.yaml").is_file():
             return folder
     return None
+
+
+def _teacher_beside(model: Path) -> Path | None:
+    run = _run_directory(model)
+    return run / "teacher" if run is not None and (run / "teacher" / "config.json").exists() else None
 
 
 def _tell(measures: Sequence[Any], values: dict[str, float], references: dict[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, *rest = words
     if command not in COMMANDS:
         return _fail(f"there is no command {command!r}{_near(command, COMMANDS)}; see limbeck --help", 2)
+    # A recipe may name classes of a module in the working directory; last, so that nothing there hides a library.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     return _guarded(command, rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from limbeck.errors import RecipeError
 
-__all__ = ["instantiate", "new_parser", "parse"]
+__all__ = ["help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help", "to_yaml"]
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
@@ -72,6 +73,32 @@ def _readable(text: str, known: Iterable[str]) -> str:
         if near and word not in near:
             text += f"; did you mean {' or '.join(near)}?"
     return text
+
+
+def option(words: Sequence[str], name: str) -> str | None:
+    """The last value of an option, before there is a parser: what the parser accepts may depend on it."""
+    found = None
+    for position, word in enumerate(words):
+        if word.startswith(f"{name}="):
+            found = word.removeprefix(f"{name}=")
+        elif word == name and position + 1 < len(words):
+            found = words[position + 1]
+    return found
+
+
+def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:
+    """Give a parser ``--import=MODULE`` and obey it: a model directory may only name classes that are imported.
+
+    Raises:
+        RecipeError: there is no such module.
+    """
+    parser.add_argument("--import", type=str, default=None, help="module of your own with the saved model's class")
+    name = option(words, "--import")
+    try:
+        if name:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise RecipeError(f"--import={name}: {error}; run in the directory of the module, or set PYTHONPATH") from None
 
 
 def help_wanted(words: Sequence[str]) -> bool:

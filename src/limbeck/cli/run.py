@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ def run(words: Sequence[str]) -> None:
             _usage()
             return
         raise RecipeError("which recipe? limbeck run RECIPE [--key=value ...]; `limbeck recipes` lists them")
-    from limbeck.engine.experiment import Experiment, is_main_process
-    from limbeck.engine.progress import TerminalProgress
+    from limbeck.engine.environment import is_main_process
+    from limbeck.engine.experiment import Experiment
+    from limbeck.engine.progress import SilentProgress, TerminalProgress
     from limbeck.engine.recipe import Recipe
     from limbeck.report import results_table, size_table, to_rich, write_report
 
@@ -51,7 +53,7 @@ def run(words: Sequence[str]) -> None:
         recipe = recipe.dry()
     output = Path(found.output)
     directory = output / file.name / name
-    with TerminalProgress(recipe.steps) as progress:
+    with TerminalProgress(recipe.steps) if is_main_process() else contextlib.nullcontext(SilentProgress()) as progress:
         results = Experiment(
             recipe,
             resolved=resolved,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.cli.parsing import help_wanted, new_parser, parse
+from limbeck.cli.parsing import help_wanted, import_modules, new_parser, parse
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
@@ -25,6 +25,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="fixes the noise")
     parser.add_argument("--columns", type=int, default=8, help="images in a row of the grid")
     parser.add_argument("--draw", type=str, default="mean", help="'mean' of the last conditional, or a 'sample' of it")
+    import_modules(parser, words)
     if help_wanted(words):
         parser.print_help()
         return

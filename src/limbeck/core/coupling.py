@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
 
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["Coupling", "IndependentNoise", "Request", "SharedNoise", "SharedValues", "frozen"]
@@ -85,7 +85,7 @@ _SHARED = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC:
 
 @dataclass(frozen=True)
 class SharedNoise:
-    """Student latents from the teacher's noise, student targets from the teacher's samples ([U] Alg. 1, lines 10-16)."""
+    """Student latents from the teacher's noise, student targets from the teacher's samples ([U] Alg. 1, l. 10-16)."""
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`Coupling`."""
@@ -204,7 +204,7 @@ def mixture(distribution: Distribution, samples: int) -> Distribution:
     return MixtureSameFamily(weights, parts, validate_args=False)
 
 
-def _reshape_rows(distribution: Independent, rows: int, samples: int) -> Distribution:
+def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Distribution:
     """View a batch of ``rows * samples`` as (rows, samples), for any law whose parameters are listed."""
     base = distribution.base_dist
     parameters = {

@@ -243,7 +243,7 @@ class DGM(nn.Module, ABC):
     ) -> Sites:
         if batch_size is None:
             batch_size = _rows(x, noise, values)
-        first = next(self.parameters(), None)
+        first: Tensor | None = next(self.parameters(), None)
         if first is None:
             first = torch.empty(0)
         return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)

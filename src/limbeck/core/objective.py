@@ -1,4 +1,4 @@
-"""An objective is a coupling and a list of matches: ``loss = sum of weight * divergence(teacher site, student site)``."""
+"""An objective is a coupling and a list of matches: ``sum of weight * divergence(teacher site, student site)``."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class Objective(nn.Module):
             self._compare(taught, learned, progress, terms)
         if self.train_weight:
             if batch is None:
-                raise MatchError("this objective trains on data too, but no batch was given; pass data=... or batch=...")
+                raise MatchError("this objective trains on data too, but got no batch; pass data=... or batch=...")
             own = student.loss(batch, progress=progress)
             for name, term in own.terms.items():
                 key = name if not self.matches else f"train/{name}"
@@ -192,9 +192,7 @@ class Objective(nn.Module):
         return KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
 
     def _keep_student(self, taught: Trace) -> Keep:
-        wanted = {
-            match.student_name(name) for name, site in taught.items() for match in self._matched(name, site.kind)
-        }
+        wanted = {match.student_name(name) for name, site in taught.items() for match in self._matched(name, site.kind)}
         return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
 
     def _rename(self, name: str, kind: Kind) -> str:

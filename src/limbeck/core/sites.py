@@ -1,4 +1,4 @@
-"""The object a program declares its sites to: it draws, replays or replaces each value and records what is asked for."""
+"""The object a program declares its sites to: it draws, replays or replaces each value and records what was asked."""
 
 from __future__ import annotations
 
@@ -159,9 +159,7 @@ class Sites:
             )
         return value
 
-    def _noise_for(
-        self, name: str, distribution: Distribution, kind: Kind, site_law: Law, shape: torch.Size
-    ) -> Tensor:
+    def _noise_for(self, name: str, distribution: Distribution, kind: Kind, site_law: Law, shape: torch.Size) -> Tensor:
         given = None if self._noise is None else self._noise.get(name)
         if given is None:
             if self._noise is not None and kind is Kind.LATENT:

@@ -128,8 +128,8 @@ def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model
     found = getattr(sys.modules.get(module_name), name, None)
     if found is None:
         raise ModelError(
-            f"{directory} holds a {path}, which is not imported; import its module first, or call "
-            f"{name}.from_pretrained(...)"
+            f"{directory} holds a {path}, which is not imported; import its module first (on the command "
+            f"line: --import={module_name}), or call {name}.from_pretrained(...)"
         )
     if not (isinstance(found, type) and issubclass(found, expected)):
         raise ModelError(f"{directory} holds a {path}, not the expected {expected.__name__}")

@@ -154,7 +154,7 @@ class Trace:
         """Log density of the kept values under their own conditionals, summed over sites.
 
         Args:
-            kinds: kinds of random site to include; by default latents and targets: the joint log p(y, z | x), [U] Eq. 1.
+            kinds: kinds of random site to include; by default latents and targets: log p(y, z | x), [U] Eq. 1.
 
         Returns:
             Shape (batch,), in nats.

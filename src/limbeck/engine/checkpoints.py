@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from limbeck.engine.module import StudentModule
 from limbeck.engine.progress import Progress
 from limbeck.errors import CheckpointError, StorageError
 from limbeck.files import atomic_write_bytes
@@ -38,11 +40,13 @@ class Checkpoints(Callback):
         self.progress = progress
         self._written = 0
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Write when it is time; the last step is followed by the model itself, so it needs no checkpoint."""
         step = trainer.global_step
         if step % self.every == 0 and step != self._written and step < trainer.max_steps:
             self._written = step
+            assert isinstance(module, StudentModule)
+            module.check_weights(step)
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             if trainer.is_global_zero:
                 self._write(checkpoint, step)
@@ -100,7 +104,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: the file is truncated or otherwise damaged.
     """
     try:
-        with path.open("rb") as handle:
+        with path.open("rb") as handle, warnings.catch_warnings(action="ignore"):
             found: dict[str, Any] = torch.load(handle, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for each kind of damage
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

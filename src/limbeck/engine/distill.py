@@ -7,12 +7,12 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
 from limbeck.engine.checkpoints import remove_checkpoints
+from limbeck.engine.environment import is_main_process
 from limbeck.engine.fit import fit
 from limbeck.engine.history import History
 from limbeck.engine.options import TrainerOptions, Training
@@ -102,7 +102,10 @@ def distill(
             )  # fmt: skip
             stage = Stage(folder, "training", key)
             if stage.result is not None:
-                student.load_state_dict(type(student).from_pretrained(folder).state_dict())
+                finished = type(student).from_pretrained(folder)
+                for own, kept in zip(student.parameters(), finished.parameters(), strict=True):
+                    own.data = kept.data  # in the precision it was trained in
+                student.load_state_dict(finished.state_dict())
                 return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
         fitted = fit(
@@ -113,7 +116,7 @@ def distill(
         metrics = {key: value for key, value in last.items() if key not in ("step", "learning_rate")}
         metrics["parameters_student"] = float(parameter_count(student.generative_parameters()))
         metrics["parameters_teacher"] = float(parameter_count(teacher.generative_parameters()))
-        if folder is not None and stage is not None:
+        if folder is not None and stage is not None and is_main_process():
             student.save_pretrained(folder)
             fitted.history.write(folder / "history.csv")
             stage.finish(metrics)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 from limbeck.core.graph import DGM
@@ -12,7 +11,7 @@ from limbeck.core.methods import scratch
 from limbeck.core.objective import Objective
 from limbeck.data import Dataset
 from limbeck.engine.checkpoints import remove_checkpoints
-from limbeck.engine.environment import describe_environment
+from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.fit import fit
 from limbeck.engine.options import Training
@@ -24,12 +23,7 @@ from limbeck.engine.stages import Stage, describe_model, describe_objective, fin
 from limbeck.files import atomic_write_text
 from limbeck.metrics import ModelResult, RunResults
 
-__all__ = ["Experiment", "is_main_process"]
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files; under DDP the others only train."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+__all__ = ["Experiment"]
 
 
 class Experiment:
@@ -160,13 +154,12 @@ class Experiment:
             self.progress.advance(training.steps)
             model = type(template).from_pretrained(folder)
             return model, ModelResult(method, shown_seed, directory, stage.result, dict(settings))
-        if is_main_process():
-            stage.begin(self.progress)
+        stage.begin(self.progress)
         with seeded(derive_seed(seed, "initialisation")):
             model = type(template)(**template.config)
         fitted = fit(
             model, objective, training, teacher=teacher, data=rows, seed=seed,
-            directory=folder if stage.begun else None, trainer=self.recipe.trainer, progress=self.progress, label=label,
+            directory=folder, trainer=self.recipe.trainer, progress=self.progress, label=label,
         )  # fmt: skip
         if fitted.resumed_at:
             self.progress.message(f"{label}: continued from step {fitted.resumed_at}.")

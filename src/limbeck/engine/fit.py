@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +14,11 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
 from torch.utils.data import DataLoader
 
 from limbeck.core.graph import DGM
@@ -28,6 +34,8 @@ from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.errors import RecipeError
 
 __all__ = ["Fitted", "fit"]
+
+_TRUE_PRECISION = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -76,24 +84,51 @@ def fit(
         The history.
 
     Raises:
-        RecipeError: the batch size cannot be shared equally by the devices.
+        RecipeError: the trainer options are not possible here, or the batch size cannot be shared equally by the
+            devices.
         CheckpointError: there are checkpoints but none can be read.
-        NonFiniteLossError: the loss became NaN or infinite.
+        NonFiniteLossError: the loss or the weights became NaN or infinite.
     """
     trainer = trainer or TrainerOptions()
     progress = progress or SilentProgress()
+    # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
+    for trained in (student, objective):
+        trained.to(_TRUE_PRECISION.get(trainer.precision))
+    teacher = _in_precision_of(student, teacher)
     batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
     module = StudentModule(student, objective, Companions(teacher, batches), options, seed)
     history = History()
     callbacks: list[Callback] = []
     if options.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
+    callbacks.append(_SameOnAllProcesses())
     callbacks.append(HistoryRecorder(history, options.log_every, progress))
     checkpoint = None
     if directory is not None:
         checkpoint = find_checkpoint(directory, progress)
         callbacks.append(Checkpoints(directory, options.checkpoint_every, progress))
     with _quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
+        loop = _loop(options, trainer, callbacks)
+        if options.batch_size % loop.world_size:
+            raise RecipeError(
+                f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a multiple"
+            )
+        resumed_at = 0 if checkpoint is None else _step_of(checkpoint)
+        progress.start(label, options.steps, resumed_at)
+        student.train()
+        # The loader only counts steps; rows and noise are functions of the step.
+        counter: DataLoader[Any] = DataLoader(range(options.steps), batch_size=None)  # type: ignore[arg-type]
+        with _interruptible(loop):
+            loop.fit(module, counter, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    module.check_weights(options.steps)
+    student.cpu().eval()
+    if teacher is not None:
+        teacher.cpu()
+    return Fitted(history, resumed_at)
+
+
+def _loop(options: Training, trainer: TrainerOptions, callbacks: list[Callback]) -> lightning.Trainer:
+    try:
         loop = lightning.Trainer(
             max_steps=options.steps,
             max_epochs=-1,
@@ -104,6 +139,8 @@ def fit(
             num_nodes=trainer.num_nodes,
             gradient_clip_val=options.gradient_clip,
             callbacks=callbacks,
+            # A single device is a matter of this process alone, also where a launcher has started several.
+            plugins=[LightningEnvironment()] if trainer.devices == 1 and trainer.num_nodes == 1 else None,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -111,20 +148,54 @@ def fit(
             use_distributed_sampler=False,
             inference_mode=False,
         )
-        if options.batch_size % loop.world_size:
-            raise RecipeError(
-                f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a multiple"
-            )
-        resumed_at = 0 if checkpoint is None else _step_of(checkpoint)
-        progress.start(label, options.steps, resumed_at)
-        student.train()
-        # The loader only counts steps; rows and noise are functions of the step.
-        counter: DataLoader[Any] = DataLoader(range(options.steps), batch_size=None)  # type: ignore[arg-type]
-        loop.fit(module, counter, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    student.cpu().eval()
-    if teacher is not None:
-        teacher.cpu()
-    return Fitted(history, resumed_at)
+    except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from None
+    strategy = loop.strategy
+    if isinstance(strategy, SingleDeviceStrategy) or (
+        isinstance(strategy, DDPStrategy) and strategy._start_method == "popen"
+    ):
+        return loop
+    raise RecipeError(
+        f"trainer.strategy {trainer.strategy!r} with {trainer.devices} devices is not supported: use 'ddp', which runs "
+        "the command or script again in a process for each device"
+    )
+
+
+@contextlib.contextmanager
+def _interruptible(loop: lightning.Trainer) -> Iterator[None]:
+    """Lightning turns an interruption into a plain exit and leaves the signal ignored; here it stays an interruption."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if loop.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        if error.code == 1 and loop.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
+class _SameOnAllProcesses(Callback):
+    """At the end of DDP the weights agree, but each process has its own running statistics of the batch norms."""
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if trainer.world_size > 1:
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+
+
+def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
+    """The teacher, or a copy of it where its numbers have another precision than the student's."""
+    wanted = {parameter.dtype for parameter in student.parameters() if parameter.is_floating_point()}
+    if teacher is None or len(wanted) != 1:
+        return teacher
+    dtype = wanted.pop()
+    if all(tensor.dtype == dtype for tensor in teacher.state_dict().values() if tensor.is_floating_point()):
+        return teacher
+    return copy.deepcopy(teacher).to(dtype)
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -51,9 +51,9 @@ class History:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        for row in self.rows:
+            writer.writerow({name: f"{value:.6g}" for name, value in row.items()} | {"step": int(row["step"])})
         atomic_write_text(path, buffer.getvalue())
-
 
     @classmethod
     def read(cls, path: str | Path) -> History:
@@ -98,7 +98,8 @@ class HistoryRecorder(Callback):
         names, sums = list(loss.terms), self._sums
         values = torch.stack([term.detach() for term in loss.terms.values()])
         key = "\n".join(names)
-        sums[key] = sums[key] + values if key in sums else values
+        # After a checkpoint the sums are on the CPU.
+        sums[key] = sums[key].to(values.device) + values if key in sums else values
         self._count += 1
         if step % self.every == 0 or step == trainer.max_steps:
             self._finish(trainer, module, step)
@@ -106,13 +107,14 @@ class HistoryRecorder(Callback):
             self.progress.advance(step)
 
     def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int) -> None:
-        assert module.latest is not None
-        module.check_finite(module.latest)
         row: dict[str, float] = {"step": step, "total": 0.0}
         for key, values in self._sums.items():
-            row.update(zip(key.split("\n"), (values / self._count).tolist(), strict=True))
-        row["total"] = sum(value for name, value in row.items() if name not in ("step", "total"))
-        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+            means = trainer.strategy.reduce(values / self._count, reduce_op="mean")
+            row.update(zip(key.split("\n"), means.tolist(), strict=True))
+        terms = {name: value for name, value in row.items() if name not in ("step", "total")}
+        row["total"] = sum(terms.values())
+        module.check_finite(row["total"], terms, step)
+        row["learning_rate"] = module.options.learning_rate * module.options.rate(step - 1)
         row["seconds"] = self._before + time.monotonic() - self._begun
         self.history.rows.append(row)
         self._sums, self._count = {}, 0

@@ -73,7 +73,7 @@ class ImageEvaluation(Evaluation):
         return [
             Measure("fid_data", f"FID ({name}) to test data", "lower", 1),
             Measure("fid_teacher", f"FID ({name}) to teacher", "lower", 1),
-            Measure("kid_data", f"KID ({name}) to test data", "lower", 3),
+            Measure("kid_data", f"KID ({name}) to test data", "lower", 1),
             Measure("bound", f"test log-likelihood bound, K = {self.bound_samples}", "higher", 1, "nats"),
             Measure("parameters_generative", "generative parameters", "lower", 0),
             Measure("parameters_inference", "inference parameters", "neither", 0),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, NoReturn, Self
 
 import lightning
 import torch
@@ -47,63 +48,101 @@ class StudentModule(lightning.LightningModule):
         self.options = options
         self.seed = seed
         self.latest: Loss | None = None
-        # Asking a GPU after each step whether a number is finite would stall it; there the history asks for us.
+        # Asking a GPU after each step whether a number is finite would stall it, and of several processes all have to
+        # stop: there the history asks for us.
         self.check_every_step = True
 
     def on_fit_start(self) -> None:
         """Put the teacher where the student is."""
         if self.companions.teacher is not None:
             self.companions.teacher.to(self.device)
-        self.check_every_step = self.device.type == "cpu"
+        self.check_every_step = self.device.type == "cpu" and self.trainer.world_size == 1
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         """One step; the data loader only counts, rows are chosen by the number of the step."""
         step, companions = self.global_step, self.companions
-        torch.manual_seed(derive_seed(self.seed, "step", step, self.global_rank))
+        seed = derive_seed(self.seed, "step", step, self.global_rank)
+        # torch.manual_seed formats a stack trace for every kind of device that the machine does not have.
+        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
         world = self.trainer.world_size
         progress = step / self.options.steps
         rows = None if companions.batches is None else companions.batches(step, self.global_rank, world)
         if rows is not None:
-            rows = type(rows)(rows.y.to(self.device), None if rows.x is None else rows.x.to(self.device))
-        loss: Loss = self.objective(
-            companions.teacher,
-            self.student,
-            batch_size=self.options.batch_size // world if rows is None else None,
-            batch=rows,
-            progress=progress,
-        )
+            rows = type(rows)(self._placed(rows.y), None if rows.x is None else self._placed(rows.x))
+        try:
+            loss: Loss = self.objective(
+                companions.teacher,
+                self.student,
+                batch_size=self.options.batch_size // world if rows is None else None,
+                batch=rows,
+                progress=progress,
+            )
+        except ValueError as error:
+            # Distributions that check their parameters notice before the loss does.
+            self.check_weights(step)
+            if "found invalid values" in str(error):
+                self._stop(f"a distribution became impossible at step {step}: {str(error).splitlines()[0]}")
+            raise
         self.latest = loss
         if self.check_every_step:
-            self.check_finite(loss)
+            self.check_finite(float(loss.total.detach()), loss.terms, step)
         return loss.total
 
-    def check_finite(self, loss: Loss) -> None:
-        """Stop before non-finite gradients reach the weights.
+    def _placed(self, rows: Tensor) -> Tensor:
+        """Rows on the student's device and, unless they are labels, in its precision."""
+        like = next(self.student.parameters(), rows)
+        return rows.to(self.device, like.dtype if rows.is_floating_point() else None)
+
+    def check_finite(self, total: float, terms: Mapping[str, float | Tensor], step: int) -> None:
+        """Stop when the loss is NaN or infinite.
 
         Raises:
-            NonFiniteLossError: names the step, the terms, and the first site whose parameters are non-finite.
+            NonFiniteLossError: names the step, the terms, and the first weight or site that is non-finite.
         """
-        if math.isfinite(float(loss.total.detach())):
-            return
-        terms = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in loss.terms.items())
+        if not math.isfinite(total):
+            plain = {name: term.item() if isinstance(term, Tensor) else term for name, term in terms.items()}
+            values = ", ".join(f"{name} = {value:.4g}" for name, value in plain.items())
+            self._stop(f"the loss became non-finite at step {step}: {values}.{self._first_bad_site()}")
+
+    def check_weights(self, step: int) -> None:
+        """Stop when the weights are not worth keeping: a finite loss can have a gradient that is not.
+
+        Raises:
+            NonFiniteLossError: names the step and the first weight that is non-finite.
+        """
+        found = self._first_bad_weight()
+        if found:
+            self._stop(f"the weights became non-finite at step {step}:{found}")
+
+    def _stop(self, text: str) -> NoReturn:
         raise NonFiniteLossError(
-            f"the loss became non-finite at step {self.global_step}: {terms}.{self._first_bad_site()} The last good "
-            "checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data for extreme values."
+            f"{text} The last good checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data for "
+            "extreme values."
         )
 
     @torch.no_grad()
-    def _first_bad_site(self) -> str:
-        for name, parameter in self.student.named_parameters():
+    def _first_bad_weight(self) -> str:
+        for name, parameter in self.named_parameters():  # with those of a learned divergence
             bad = int((~torch.isfinite(parameter)).sum())
             if bad:
-                return f" The student's weight {name} has {bad} non-finite values of {parameter.numel()}."
+                return f" The weight {name} has {bad} non-finite values of {parameter.numel()}."
+        return ""
+
+    @torch.no_grad()
+    def _first_bad_site(self) -> str:
+        found = self._first_bad_weight()
+        if found:
+            return found
         batch = None if self.companions.batches is None else self.companions.batches(self.global_step)
-        x = None if batch is None or batch.x is None else batch.x.to(self.device)
+        x = None if batch is None or batch.x is None else self._placed(batch.x)
         size = self.options.batch_size if x is None else None
         for who, model in (("teacher", self.companions.teacher), ("student", self.student)):
             if model is None:
                 continue
-            trace = model.trace(size, x, keep=lambda name, kind: KEEP_DISTRIBUTION)
+            try:
+                trace = model.trace(size, x, keep=lambda name, kind: KEEP_DISTRIBUTION)
+            except ValueError as error:
+                return f" The {who}: {str(error).splitlines()[0]}."
             for name, site in trace.items():
                 for key in getattr(site.distribution, "arg_constraints", {}):
                     value = getattr(site.distribution, key, None)

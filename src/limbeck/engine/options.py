@@ -52,6 +52,13 @@ class Training:
             raise RecipeError(f"warm_up is a fraction of the steps in [0, 1), not {self.warm_up}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise RecipeError(f"ema is a decay strictly between 0 and 1, not {self.ema}")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise RecipeError(f"gradient_clip must be positive, not {self.gradient_clip}; leave it out for no clipping")
+        if not self.weight_decay >= 0:
+            raise RecipeError(f"weight_decay must not be negative, but is {self.weight_decay}")
+        for name, known in (("optimizer", ("adam", "adamw", "sgd")), ("schedule", ("constant", "linear", "cosine"))):
+            if getattr(self, name) not in known:
+                raise RecipeError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step, in [0, 1].
@@ -83,7 +90,7 @@ class TrainerOptions:
     Attributes:
         accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
         devices: how many, or ``"auto"``.
-        strategy: ``"auto"``, ``"ddp"``, ``"fsdp"``, ...
+        strategy: ``"auto"`` or ``"ddp"``.
         precision: ``"32-true"``, ``"bf16-mixed"``, ``"64-true"``, ...
         num_nodes: number of machines.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from collections import Counter
@@ -48,7 +49,7 @@ def prepare(teacher: DGM, x: Tensor | None = None) -> DGM:
     pairs = _pairs(teacher)
     modules = dict(plain.named_modules())
     if expected is None:
-        # The features of a linear layer are its last dimension, a norm's are dimension 1: only a run tells if they meet.
+        # A linear layer's features are its last dimension, a norm's are dimension 1: only a run tells if they meet.
         pairs = [pair for pair in pairs if not isinstance(modules[pair[0]], nn.Linear)]
     prepared = _frozen_copy(plain)
     for pair in pairs:
@@ -107,9 +108,7 @@ def _traced_pairs(module: nn.Module) -> list[_Pair] | None:
         tracer = fx.Tracer()
         graphs = [tracer.trace(module)]
         # A proxy is never None: with an optional argument left out the code may take another path.
-        defaults = {
-            node.target: node.args[0] for node in graphs[0].nodes if node.op == "placeholder" and node.args
-        }
+        defaults = {node.target: node.args[0] for node in graphs[0].nodes if node.op == "placeholder" and node.args}
         if defaults:
             graphs.append(tracer.trace(module, concrete_args=defaults))
     except Exception:  # a forward pass that is not made for proxies can fail in any way
@@ -140,6 +139,8 @@ def _foldable(layer: nn.Module, norm: nn.Module) -> bool:
         return False
     if type(layer) is nn.Linear:
         return type(norm) is nn.BatchNorm1d and layer.out_features == norm.num_features
+    if getattr(layer, "transposed", False) and layer.groups != 1:
+        return False  # torch has no fold for these
     return type(layer) in _CONVOLUTIONS and type(layer).__name__[-2:] == type(norm).__name__[-2:]
 
 
@@ -160,15 +161,20 @@ def _fold(model: nn.Module, layer_name: str, norm_name: str) -> None:
 
 
 def _run(model: DGM, x: Tensor | None, like: list[Trace] | None) -> list[Trace] | None:
-    """Run both programs on a few rows, every conditional on the values of ``like``; ``None`` if that fails."""
+    """Run ``generate`` and, if it works, ``infer`` on two rows or those of ``x``, on the values of ``like`` if given.
+
+    Returns:
+        The traces, or ``None`` if the model cannot run on this input.
+    """
     rows = 2 if x is None else None
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             traces = [model.trace(rows, x, values=like[0].values if like else None)]
-            targets = list(traces[0].targets.values())
-            if type(model).infer is not DGM.infer and len(targets) == 1:
-                traces.append(model.trace_inference(targets[0], x, values=like[1].values if like else None))
+            targets = list((like or traces)[0].targets.values())
+            if type(model).infer is not DGM.infer and len(targets) == 1 and (like is None or len(like) == 2):
+                with contextlib.suppress(Exception):
+                    traces.append(model.trace_inference(targets[0], x, values=like[1].values if like else None))
     except Exception:  # the model is the user's: anything can go wrong in it
         return None
     return traces
@@ -176,7 +182,7 @@ def _run(model: DGM, x: Tensor | None, like: list[Trace] | None) -> list[Trace] 
 
 def _agree(expected: list[Trace], found: list[Trace] | None) -> bool:
     """Whether two runs have the same laws, up to far less than a wrong fold would change and more than rounding."""
-    if found is None:
+    if found is None or len(found) != len(expected):
         return False
     for a, b in zip(expected, found, strict=True):
         if list(a) != list(b):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
 import inspect
 import json
+import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -22,9 +26,11 @@ from torch import nn
 import limbeck
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Objective
+from limbeck.core.storage import CONFIG, WEIGHTS
+from limbeck.engine.environment import is_main_process
 from limbeck.engine.progress import Progress
 from limbeck.errors import StorageError
-from limbeck.files import atomic_write_text, storage_error
+from limbeck.files import atomic_write_text, remove_temporary_files, storage_error
 
 __all__ = ["Stage", "describe_model", "describe_objective", "fingerprint", "locked", "weights_fingerprint"]
 
@@ -92,9 +98,28 @@ def _describe(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_describe(item) for item in value]
     if callable(value):
-        name = getattr(value, "__qualname__", type(value).__qualname__)
-        return f"{getattr(value, '__module__', '')}.{name}"
+        return _describe_callable(value)
     return value
+
+
+def _describe_callable(value: Any) -> Any:
+    """By name and, since two of one name can differ, by code, defaults and what they enclose."""
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, FunctionType):
+        enclosed = [_describe(cell.cell_contents) for cell in value.__closure__ or ()]
+        given = [_describe(value.__defaults__), _describe(value.__kwdefaults__)]
+        # The library's own code is told by its version; a user's may change from one run to the next.
+        own = name.startswith("limbeck.")
+        code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
+        return {"function": name, "code": code, "enclosed": enclosed, "defaults": given}
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return name
+    return {"object": name, "attributes": _describe(vars(value))}
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -134,24 +159,43 @@ class Stage:
     def begin(self, progress: Progress) -> None:
         """Claim the directory; results for another key are moved aside, not deleted.
 
+        Of several processes the main one does it, and the others wait for it.
+
         Raises:
             StorageError: the directory cannot be written.
         """
-        record = self._record()
+        if not is_main_process():
+            return self._wait()
         try:
-            if record and record.get("key") != self.key:
-                aside = self.directory.with_name(f"{self.directory.name}.replaced-{record.get('key', 'unknown')}")
-                count = 1
-                while aside.exists():
-                    count += 1
-                    aside = aside.with_name(f"{aside.name.split('~')[0]}~{count}")
-                self.directory.rename(aside)
+            if not self.begun and any((self.directory / name).exists() for name in (self.path.name, CONFIG, WEIGHTS)):
+                aside = self._move_aside()
                 progress.message(f"{self.directory} was made by other settings; it is kept as {aside.name}.")
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.directory, error) from None
+        remove_temporary_files(self.directory)
         if not self.begun:
             self._write(finished=False, result={})
+        return None
+
+    def _move_aside(self) -> Path:
+        directory = self.directory.resolve()
+        if Path.cwd().is_relative_to(directory):
+            raise StorageError(f"{directory} holds another model and is the working directory; choose another directory")
+        aside = directory.with_name(f"{directory.name}.replaced-{self._record().get('key', 'unknown')}")
+        count = 1
+        while aside.exists():
+            count += 1
+            aside = aside.with_name(f"{aside.name.split('~')[0]}~{count}")
+        return directory.rename(aside)
+
+    def _wait(self) -> None:
+        """The main process may still be measuring the model before. If it dies, there is nothing to wait for."""
+        parent = os.getppid()
+        while not self.begun:
+            if os.getppid() != parent:
+                raise StorageError(f"the main process ended before it began {self.directory}")
+            time.sleep(0.1)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Record the result; from now on the stage is not repeated.
@@ -188,7 +232,9 @@ def locked(directory: Path) -> Iterator[None]:
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise storage_error(directory, error) from None
             raise StorageError(
                 f"another process is working in {directory}; wait for it, or choose another --name"
             ) from None

@@ -112,7 +112,7 @@ class LadderVAE(DGM):
         """
         sites = self._sites(len(batch), None, None, None, keep=lambda name, kind: KEEP_NOTHING)
         z, pairs = self._infer(sites, batch.y)
-        rows = -self._likelihood(z).log_prob(batch.y).flatten(1).sum(1)
+        rows = -self._likelihood(z).log_prob(batch.y).flatten(1).sum(1)  # type: ignore[no-untyped-call]
         weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
         terms = {"y": rows.mean()}
         for level, (posterior, prior) in sorted(pairs.items()):
@@ -166,16 +166,16 @@ class LadderVAE(DGM):
 
 
 class ResidualBlock(nn.Module):
-    """conv3x3 - BN - ReLU - conv3x3 - BN, plus the input (through a 1x1 convolution where shapes differ)."""
+    """conv3x3 - BN - ReLU - conv3x3 - BN, plus the input (through a 1x1 convolution if asked or needed)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, *, project: bool = False) -> None:
         super().__init__()
         self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+        project = project or inputs != outputs or stride != 1
+        self.shortcut = nn.Identity() if not project else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
@@ -191,7 +191,8 @@ class TopDown(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, size: int) -> None:
         super().__init__()
         self.size = size
-        self.block1 = ResidualBlock(inputs, width)
+        # Projected also where the width happens to be that of the latent, so that all widths have one architecture.
+        self.block1 = ResidualBlock(inputs, width, project=True)
         self.block2 = ResidualBlock(width, width)
         self.head = nn.Conv2d(width, outputs, 1, bias=False)
 

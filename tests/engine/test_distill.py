@@ -1,0 +1,166 @@
+"""Distillation in one call."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import Tiny, built, die, in_child, rows
+
+import limbeck
+from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.progress import SilentProgress
+from limbeck.engine.stages import weights_fingerprint
+from limbeck.errors import CheckpointError
+
+TRAINING = Training(steps=10, batch_size=8, checkpoint_every=3, log_every=5, learning_rate=0.01)
+
+
+def distil(directory: Path | None = None, **changes: Any) -> limbeck.Distilled:
+    arguments = {"training": TRAINING, "progress": False, "directory": directory} | changes
+    student = arguments.pop("student", None) or built(seed=1, width=3)
+    return limbeck.distill(arguments.pop("teacher", built(width=8)), student, **arguments)
+
+
+class Killing(SilentProgress):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def advance(self, step: int, loss: float | None = None) -> None:
+        if step >= self.step:
+            die()
+
+
+def test_three_lines(tmp_path: Path) -> None:
+    built(width=8).save_pretrained(tmp_path / "teacher")
+
+    teacher = limbeck.DGM.from_pretrained(tmp_path / "teacher")
+    student = Tiny(**{**teacher.config, "width": 2})
+    limbeck.distill(teacher, student, steps=5, progress=False).student.save_pretrained(tmp_path / "student")
+
+    assert weights_fingerprint(Tiny.from_pretrained(tmp_path / "student")) == weights_fingerprint(student)
+
+
+def test_result() -> None:
+    teacher, student = built(width=8), built(seed=1, width=3)
+    before = weights_fingerprint(teacher)
+    found = distil(teacher=teacher, student=student)
+    assert found.student is student
+    assert not student.training
+    assert teacher.training
+    assert weights_fingerprint(teacher) == before
+    assert found.metrics["total"] == found.history.rows[-1]["total"]
+    assert found.metrics["parameters_student"] == sum(p.numel() for p in student.generative_parameters())
+    assert found.metrics["parameters_teacher"] > found.metrics["parameters_student"]
+    assert found.metrics["seconds"] > 0
+
+
+def test_budget_can_be_given_directly() -> None:
+    found = distil(training=None, steps=3, batch_size=4, learning_rate=0.02)
+    assert found.history.rows[-1] | {"step": 3, "learning_rate": 0.02} == found.history.rows[-1]
+
+
+def test_on_data() -> None:
+    found = distil(objective=limbeck.methods.joint(0.5), data=rows())
+    assert {"train/y", "y"} <= set(found.metrics)
+
+
+def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    distil()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    distil(progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "distilling: 10 steps" in err
+
+
+class TestDirectory:
+    def test_finished_is_not_repeated(self, tmp_path: Path) -> None:
+        first = distil(tmp_path / "out")
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            "config.json", "history.csv", "model.safetensors", "training.json"
+        }  # fmt: skip
+        stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+        again = distil(tmp_path / "out", progress=Killing(0))
+        assert weights_fingerprint(again.student) == weights_fingerprint(first.student)
+        assert not again.student.training
+        assert again.metrics == first.metrics
+        assert [row["step"] for row in again.history.rows] == [5, 10]
+        assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == stamp
+
+    def test_killed_and_continued(self, tmp_path: Path) -> None:
+        def run() -> int:
+            distil(tmp_path / "out", training=training, progress=Killing(8))
+            return 0
+
+        training = Training(**{**vars(TRAINING), "log_every": 1})
+        expected = distil(training=training)
+        assert in_child(run) == -9
+        assert (tmp_path / "out" / "last.ckpt").exists()
+        found = distil(tmp_path / "out", training=training)
+        assert weights_fingerprint(found.student) == weights_fingerprint(expected.student)
+        assert [row["step"] for row in found.history.rows] == list(range(1, 11))
+
+    def test_other_settings_start_anew_and_keep_the_old(self, tmp_path: Path) -> None:
+        first = distil(tmp_path / "out")
+        second = distil(tmp_path / "out", seed=1)
+        assert weights_fingerprint(second.student) != weights_fingerprint(first.student)
+        kept = next(path for path in tmp_path.iterdir() if path.name != "out")
+        assert weights_fingerprint(Tiny.from_pretrained(kept)) == weights_fingerprint(first.student)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"teacher": built(width=8, seed=9)},
+            {"objective": limbeck.methods.local()},
+            {"training": Training(**{**vars(TRAINING), "learning_rate": 0.02})},
+            {"student": built(seed=2, width=3)},
+            {"trainer": TrainerOptions(precision="64-true")},
+        ],
+        ids=["teacher", "objective", "training", "initial student", "precision"],
+    )
+    def test_what_makes_a_difference(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        distil(tmp_path / "out")
+        distil(tmp_path / "out", **change)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_how_often_one_looks_makes_none(self, tmp_path: Path) -> None:
+        first = distil(tmp_path / "out")
+        again = distil(tmp_path / "out", training=Training(**{**vars(TRAINING), "log_every": 2, "checkpoint_every": 9}))
+        assert again.metrics == first.metrics
+        assert len(list(tmp_path.iterdir())) == 1
+
+    def test_double_precision_comes_back(self, tmp_path: Path) -> None:
+        trainer = TrainerOptions(precision="64-true")
+        first = distil(tmp_path / "out", trainer=trainer)
+        again = distil(tmp_path / "out", trainer=trainer)
+        assert again.student.body[0].weight.dtype == torch.float64
+        assert weights_fingerprint(again.student) == weights_fingerprint(first.student)
+
+    def test_damaged_checkpoints_are_not_thrown_away(self, tmp_path: Path) -> None:
+        assert in_child(lambda: distil(tmp_path / "out", progress=Killing(10)) and 0) == -9
+        for name in ("last.ckpt", "previous.ckpt"):
+            (tmp_path / "out" / name).write_bytes(b"half")
+        with pytest.raises(CheckpointError, match="to start this stage again"):
+            distil(tmp_path / "out")
+        assert (tmp_path / "out" / "last.ckpt").read_bytes() == b"half"
+
+
+def test_processes_other_than_the_first_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They see that the main one has begun, train, and leave the files to it."""
+
+    class Told(SilentProgress):
+        pass
+
+    assert in_child(lambda: distil(tmp_path / "out", progress=Killing(10)) and 0) == -9
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    distil(tmp_path / "out", training=Training(**{**vars(TRAINING), "checkpoint_every": 100}), progress=Told())
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    assert os.environ["LOCAL_RANK"] == "1"
