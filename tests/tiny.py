@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
+from limbeck.core.trace import Kind
 from limbeck.data import Dataset, DataSource, Split
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.progress import Progress
@@ -133,6 +135,11 @@ class LearnedScale(nn.Module):
     def forward(self, teacher: Distribution, student: Distribution) -> Tensor:
         law = Normal(student.mean, F.softplus(self.raw) + 0.1)
         return -law.log_prob(teacher.mean).flatten(1).sum(1)
+
+
+def learned(weight: float = 1.0) -> Objective:
+    """A method of one's own, as a recipe can name it."""
+    return Objective([Match(divergence=LearnedScale(), kind=Kind.TARGET)], weight=weight)
 
 
 def rising(progress: float) -> float:

@@ -73,8 +73,8 @@ def atomic_write_text(path: str | Path, text: str) -> Path:
 
 
 def remove_temporary_files(directory: Path) -> None:
-    """Delete what processes that were killed while writing have left in a directory that nobody else writes into."""
-    for path in directory.glob(f"{_PREFIX}*.tmp"):
+    """Delete what processes that were killed while writing have left below a directory that nobody else writes into."""
+    for path in directory.rglob(f"{_PREFIX}*.tmp"):
         with contextlib.suppress(OSError):
             path.unlink()
 

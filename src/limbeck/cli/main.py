@@ -19,6 +19,9 @@ COMMANDS = {
 }
 
 
+_STOPPED = "stopped. Run the same command again to continue from the last checkpoint."
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -26,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after ``limbeck``; by default those of the process.
 
     Returns:
-        The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted.
+        The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted, 143 when
+        asked to end.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -56,7 +60,11 @@ def _guarded(command: str, words: list[str]) -> int:
     except LimbeckError as error:
         return _fail(str(error), 1)
     except KeyboardInterrupt:
-        return _fail("stopped. Run the same command again to continue from the last checkpoint.", 130)
+        return _fail(_STOPPED, 130)
+    except SystemExit as error:
+        if error.code == 143:  # training was asked to end (SIGTERM)
+            return _fail(_STOPPED, 143)
+        raise
     except OSError as error:
         # Whatever the disk refuses outside the atomic writer, e.g. a log or a cache of a library.
         where = f" {error.filename}" if error.filename else ""

@@ -11,6 +11,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
+from limbeck.engine.batches import Batches
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.fit import fit
@@ -87,6 +88,7 @@ def distill(
     objective = surrogate() if objective is None else objective
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
+    example = None if data is None else Batches(data, 2, seed)(0).x
     with contextlib.ExitStack() as stack:
         teller: Progress = SilentProgress()
         if progress is True:
@@ -106,10 +108,12 @@ def distill(
                 for own, kept in zip(student.parameters(), finished.parameters(), strict=True):
                     own.data = kept.data  # in the precision it was trained in
                 student.load_state_dict(finished.state_dict())
+                if is_main_process():
+                    remove_checkpoints(folder)  # if the process was killed just before it did
                 return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
         fitted = fit(
-            student, objective, training, teacher=prepare(teacher) if objective.needs_teacher else None, data=data,
+            student, objective, training, teacher=prepare(teacher, example) if objective.needs_teacher else None, data=data,
             seed=seed, directory=folder, trainer=trainer, progress=teller, label="distilling",
         )  # fmt: skip
         last = fitted.history.rows[-1]

@@ -10,6 +10,7 @@ from limbeck.core.loss import Batch
 from limbeck.core.methods import scratch
 from limbeck.core.objective import Objective
 from limbeck.data import Dataset
+from limbeck.engine.batches import Batches
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
@@ -20,7 +21,7 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, locked, weights_fingerprint
-from limbeck.files import atomic_write_text
+from limbeck.files import atomic_write_text, remove_temporary_files
 from limbeck.metrics import ModelResult, RunResults
 
 __all__ = ["Experiment"]
@@ -73,6 +74,7 @@ class Experiment:
         if not is_main_process():
             return self._run()
         with locked(self.directory):
+            remove_temporary_files(self.directory)
             atomic_write_text(self.directory / "recipe.yaml", self.resolved)
             return self._run()
 
@@ -84,7 +86,7 @@ class Experiment:
         teacher, teacher_result = self._teacher(rows, rows_key)
         judge = self._judge(dataset, teacher)
         results = [self._measured(judge, dataset, teacher, teacher_result, trained_on_data=True)]
-        prepared, teacher_key = prepare(teacher), weights_fingerprint(teacher)
+        prepared, teacher_key = prepare(teacher, Batches(rows, 2, 0)(0).x), weights_fingerprint(teacher)
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
                 student, result = self._student(method, seed, prepared, teacher_key, rows, rows_key)
@@ -153,6 +155,8 @@ class Experiment:
             self.progress.start(label, training.steps, training.steps)
             self.progress.advance(training.steps)
             model = type(template).from_pretrained(folder)
+            if is_main_process():
+                remove_checkpoints(folder)  # if the process was killed just before it did
             return model, ModelResult(method, shown_seed, directory, stage.result, dict(settings))
         stage.begin(self.progress)
         with seeded(derive_seed(seed, "initialisation")):

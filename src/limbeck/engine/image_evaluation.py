@@ -142,10 +142,11 @@ class ImageJudge(Judge):
             "parameters_inference": float(parameter_count(model.inference_parameters())),
             "samples_per_second": throughput(model.sample, min(100, settings.samples)),
         }
-        if subject.trained_on_data:
+        if subject.trained_on_data and type(model).infer is not DGM.infer:
+            dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
             parts = [
-                importance_weighted_bound(model, images, samples=settings.bound_samples, generator=generator)
+                importance_weighted_bound(model, images.to(dtype), samples=settings.bound_samples, generator=generator)
                 for images in self.test_images.split(100)
             ]
             values["bound"] = torch.cat(parts).mean().item()

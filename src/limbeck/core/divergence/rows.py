@@ -45,6 +45,8 @@ def reduce(elements: Tensor, shape: torch.Size, normalize: bool) -> Tensor:
     """
     if elements.dim() == 0 or elements.shape[0] != shape[0]:
         raise DivergenceError(f"the batch dimension of a site with values of shape {tuple(shape)} is part of its event")
+    if normalize and elements.dim() > 1 and elements.shape == shape:
+        return elements.flatten(1).mean(1)  # one operation instead of two, at every site of every step
     total = elements.flatten(1).sum(1) if elements.dim() > 1 else elements
     if normalize:
         total = total / max(shape[1:].numel(), 1)

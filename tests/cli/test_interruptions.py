@@ -1,0 +1,303 @@
+"""A run that is stopped at any moment and started again ends as if it had never stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.tiny import call, counted, hashes, in_child, recipe, write_recipe
+
+import limbeck.files
+from limbeck.engine.checkpoints import read_checkpoint
+from limbeck.engine.module import StudentModule
+
+ROOT = Path(__file__).parents[2]
+EVALUATION = {
+    "class_path": "limbeck.engine.ImageEvaluation",
+    "init_args": {"samples": 10, "extractor_steps": 4, "bound_samples": 2, "bound_images": 4, "grid": 4},
+}
+STAGES = ["spots/default/students/scratch/0", "spots/default/students/surrogate/0", "spots/default/teacher"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the speed of a model nor the page is what is tested here."""
+    monkeypatch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+    monkeypatch.setattr("limbeck.report.write_report", lambda runs, out: out)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Uninterrupted runs, with and without a moving average."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+        patch.setattr("limbeck.report.write_report", lambda runs, out: out)
+        found = {}
+        for name in ("plain", "ema"):
+            folder = tmp_path_factory.mktemp(name)
+            prepared(folder, name)
+            assert run(folder) == 0
+            found[name] = folder / "runs"
+        yield found
+
+
+def prepared(folder: Path, kind: str) -> None:
+    training = recipe()["training"] | ({"ema": 0.9, "schedule": "cosine"} if kind == "ema" else {})
+    models = {
+        name: {"class_path": "tests.tiny.Tiny", "init_args": {"width": width, "norm": True}}
+        for name, width in (("teacher", 6), ("student", 3))
+    }
+    write_recipe(folder, evaluation=EVALUATION, training=training, teacher_training=training, **models)
+
+
+def run(folder: Path) -> int:
+    return call("run", folder / "spots.yaml", f"--output={folder / 'runs'}")
+
+
+def numbers(runs: Path) -> dict[str, Any]:
+    """What was measured, without what is measured with a clock."""
+    import json
+
+    record = json.loads((runs / "spots" / "default" / "metrics.json").read_text())
+    clocks = ("train_seconds", "samples_per_second")
+    return {
+        f"{model['method']} {key}": value
+        for model in record["results"]
+        for key, value in model["values"].items()
+        if key not in clocks
+    }
+
+
+def lives(folder: Path, patch: pytest.MonkeyPatch, target: object, name: str, limit: int) -> int:
+    """Run again and again, killed at the ``limit``-th call of a function or soon after; how often it was killed."""
+    finished: dict[Path, int] = {}
+    for life in range(60):
+        with patch.context() as context:
+            context.setattr(target, name, counted(getattr(target, name), limit + life % 4))
+            status = in_child(lambda: run(folder))
+        for path, stamp in finished.items():
+            assert path.stat().st_mtime_ns == stamp, f"{path} was made again"
+        for path in folder.glob("runs/**/training.json"):
+            if '"finished": true' in path.read_text():
+                weights = path.with_name("model.safetensors")
+                finished[weights] = weights.stat().st_mtime_ns
+        if status == 0:
+            return life
+        assert status == -signal.SIGKILL
+    raise AssertionError("it never came to an end")
+
+
+MOMENTS = {
+    "every few steps": (StudentModule, "training_step", 5),
+    "when a file gets its name": (os, "replace", 4),
+    "when data goes to the disk": (os, "fsync", 9),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "ema"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_again_and_again(
+    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str, moment: str
+) -> None:
+    prepared(tmp_path, kind)
+    assert lives(tmp_path, monkeypatch, *MOMENTS[moment]) >= 3
+    expected = hashes(whole[kind])
+    assert len(expected) == 4  # three models and the extractor
+    assert hashes(tmp_path / "runs") == expected
+    assert numbers(tmp_path / "runs") == numbers(whole[kind])
+    left = [path.name for path in (tmp_path / "runs").rglob("*") if path.name.startswith(".limbeck") or "ckpt" in path.name]
+    assert left == []
+
+
+def test_killed_while_measuring(tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from limbeck.engine.image_evaluation import ImageJudge
+
+    prepared(tmp_path, "plain")
+    assert lives(tmp_path, monkeypatch, ImageJudge, "measure", 2) >= 1
+    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
+    assert numbers(tmp_path / "runs") == numbers(whole["plain"])
+
+
+def test_finished_run_does_nothing_again(whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = whole["plain"]
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
+    monkeypatch.setattr(StudentModule, "training_step", None)
+    monkeypatch.setattr("limbeck.engine.image_evaluation.ImageJudge.measure", None)
+    assert run(runs.parent) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before
+
+
+def test_only_what_changed_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another weight of the method's loss: teacher and baseline stay, the old student is kept beside the new one."""
+    path = write_recipe(tmp_path)
+    words = ["run", path, f"--output={tmp_path / 'runs'}"]
+    assert call(*words) == 0
+    before = hashes(tmp_path / "runs")
+    steps = 0
+    plain = StudentModule.training_step
+
+    def counting(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return plain(*arguments)
+
+    monkeypatch.setattr(StudentModule, "training_step", counting)
+    assert call(*words, "--objective.latent_weight=5") == 0
+    after = hashes(tmp_path / "runs")
+    assert steps == 12
+    changed = "spots/default/students/surrogate/0/model.safetensors"
+    assert {name for name, value in before.items() if after[name] != value} == {changed}
+    aside = [name for name in after if name not in before]
+    assert len(aside) == 1
+    assert after[aside[0]] == before[changed]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(
+    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    """Ctrl-C in the third stage: a message, status 130, no further stage, and the next run goes on from there."""
+    prepared(tmp_path, "plain")
+    step = 12 + 4 + 8  # teacher, extractor, two thirds of the student
+    err = tmp_path / "err"
+
+    def interrupted() -> int:
+        stopping = counted(StudentModule.training_step, step, lambda: os.kill(os.getpid(), kind))
+        monkeypatch.setattr(StudentModule, "training_step", stopping)
+        with err.open("w") as sys.stderr:
+            return run(tmp_path)
+
+    assert in_child(interrupted) == 128 + kind
+    text = err.read_text()
+    assert text.count("limbeck: error: stopped") == 1
+    assert "Run the same command again" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "runs/spots/default/students/scratch").exists()
+    assert read_checkpoint(tmp_path / "runs/spots/default/students/surrogate/0/last.ckpt")["global_step"] == 6
+    assert run(tmp_path) == 0
+    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
+
+
+class Disk:
+    """A disk that refuses to write from some call on; only files whose path contains ``only`` count."""
+
+    def __init__(self, good: int, only: str = "") -> None:
+        self.good, self.only = good, only
+        self.plain = os.open
+
+    def open(self, path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        writing = flags & os.O_CREAT
+        if writing and self.only in str(path):
+            self.good -= 1
+            if self.good < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return self.plain(path, flags, *rest, **more)
+
+
+def test_disk_full_for_checkpoints(
+    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints fail, training goes on to the same weights."""
+    plain = limbeck.files.atomic_write_bytes
+
+    def full(path: Any, data: bytes) -> Path:
+        if str(path).endswith("next.ckpt"):
+            raise limbeck.files.storage_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return plain(path, data)
+
+    monkeypatch.setattr("limbeck.engine.checkpoints.atomic_write_bytes", full)
+    prepared(tmp_path, "plain")
+    assert run(tmp_path) == 0
+    err = capsys.readouterr().err
+    assert "Warning: no checkpoint at step 3" in " ".join(err.split())
+    assert "the disk is full" in " ".join(err.split())
+    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
+
+
+@pytest.mark.parametrize("good", range(0, 22, 3))
+def test_disk_full_at_any_moment(
+    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], good: int
+) -> None:
+    """One clear message and a status; with space again, the same command finishes."""
+    prepared(tmp_path, "plain")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", Disk(good).open)
+        status = run(tmp_path)
+    err = " ".join(capsys.readouterr().err.split())
+    assert status == 1
+    assert err.count("limbeck: error:") == 1
+    assert "the disk is full; free some space" in err.split("limbeck: error:")[1]
+    assert "Traceback" not in err
+    assert run(tmp_path) == 0
+    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
+
+
+def test_really_full_disk(tmp_path: Path, whole: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A file system of 200 kB: big enough to begin, too small to finish."""
+    prepared(tmp_path, "plain")
+    small = tmp_path / "runs"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "none", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        status = run(tmp_path)
+        err = " ".join(capsys.readouterr().err.split())
+        assert status == 1
+        assert err.count("limbeck: error:") == 1
+        assert "full" in err
+        assert subprocess.run(["mount", "-o", "remount,size=20m", str(small)]).returncode == 0
+        assert run(tmp_path) == 0
+        assert hashes(small) == hashes(whole["plain"])
+    finally:
+        subprocess.run(["umount", str(small)], check=False)
+
+
+def test_second_process_in_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from limbeck.engine.stages import locked
+
+    path = write_recipe(tmp_path)
+    with locked(tmp_path / "runs" / "spots" / "default"):
+        status = in_child(lambda: call("run", path, f"--output={tmp_path / 'runs'}"))
+    assert status == 1
+
+
+@pytest.mark.slow
+def test_killed_by_the_clock(tmp_path: Path, whole: dict[str, Path]) -> None:
+    """Real processes, killed at moments that nobody chose."""
+    prepared(tmp_path, "plain")
+    command = [sys.executable, "-m", "limbeck", "run", "spots.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = 0
+    for wait in (4.0, 5.0, 6.0, 7.0, 8.0, 600.0):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            status = process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+            time.sleep(0.1)
+        else:
+            assert status == 0
+            break
+    assert killed >= 1
+    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
+
+
+def test_students_of_one_seed_start_alike(whole: dict[str, Path]) -> None:
+    """The weights themselves differ: no stage simply copied another."""
+    runs = whole["plain"]
+    first, second = (load_file(runs / stage / "model.safetensors") for stage in STAGES[:2])
+    assert first.keys() == second.keys()
+    assert not torch.equal(first["body.0.weight"], second["body.0.weight"])
