@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from limbeck.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from limbeck import data, engine, metrics, models, report
-    from limbeck.core import divergence, methods, reparam
+    from limbeck import data, divergence, engine, methods, metrics, models, reparam, report
     from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
     from limbeck.core.graph import DGM
     from limbeck.core.loss import Batch, Loss
@@ -43,20 +42,44 @@ __getattr__ = lazy_names(
         "Trace": "limbeck.core.trace",
         "data": "limbeck.data",
         "distill": "limbeck.engine.distill",
-        "divergence": "limbeck.core.divergence",
+        "divergence": "limbeck.divergence",
         "engine": "limbeck.engine",
-        "methods": "limbeck.core.methods",
+        "methods": "limbeck.methods",
         "metrics": "limbeck.metrics",
         "models": "limbeck.models",
         "prepare": "limbeck.engine.prepare",
-        "reparam": "limbeck.core.reparam",
+        "reparam": "limbeck.reparam",
         "report": "limbeck.report",
     },
 )
 
-__all__ = ["__version__", "Batch", "DGM", "Distilled", "IndependentNoise", "Kind", "LimbeckError", "Loss", "Match",
-           "Objective", "SharedNoise", "SharedValues", "Site", "Sites", "Trace", "data", "distill", "divergence",
-           "engine", "methods", "metrics", "models", "prepare", "reparam", "report"]  # fmt: skip
+__all__ = [
+    "DGM",
+    "Batch",
+    "Distilled",
+    "IndependentNoise",
+    "Kind",
+    "LimbeckError",
+    "Loss",
+    "Match",
+    "Objective",
+    "SharedNoise",
+    "SharedValues",
+    "Site",
+    "Sites",
+    "Trace",
+    "__version__",
+    "data",
+    "distill",
+    "divergence",
+    "engine",
+    "methods",
+    "metrics",
+    "models",
+    "prepare",
+    "reparam",
+    "report",
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -16,13 +16,13 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tests.tiny import Tiny, built, call, hashes, write_recipe
 
 import limbeck
 from limbeck.cli.main import COMMANDS
 from limbeck.engine.history import History
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.models import LadderVAE
+from tests.tiny import Tiny, built, call, hashes, write_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,7 +144,9 @@ class TestRun:
         students = {path.parent.relative_to(run / "students") for path in run.glob("students/*/*/model.safetensors")}
         assert {str(path) for path in students} == {"surrogate/3", "surrogate/4", "local/3", "local/4"}
         assert Tiny.from_pretrained(run / "students/local/4").config["width"] == 5
-        rates = {model: History.read(run / f"students/{model}/3/history.csv").rows[-1] for model in ("surrogate", "local")}
+        rates = {
+            model: History.read(run / f"students/{model}/3/history.csv").rows[-1] for model in ("surrogate", "local")
+        }
         assert rates["surrogate"]["learning_rate"] == 0.01
         assert rates["local"]["learning_rate"] == 0.1
 
@@ -172,7 +174,10 @@ class TestRun:
         assert json.loads(Path("runs/spots/default/metrics.json").read_text())["results"][0]["seed"] is None
 
     def test_double_precision(self, no_page: None) -> None:
-        evaluation = {"class_path": "limbeck.engine.ImageEvaluation", "init_args": {"samples": 10, "extractor_steps": 2}}
+        evaluation = {
+            "class_path": "limbeck.engine.ImageEvaluation",
+            "init_args": {"samples": 10, "extractor_steps": 2},
+        }
         path = write_recipe(Path(), evaluation=evaluation)
         assert call("run", path, "--trainer.precision=64-true") == 0
         for name in ("teacher", "students/surrogate/0", "students/scratch/0"):
@@ -194,7 +199,7 @@ class TestRun:
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-USERS = '''
+USERS = """
 import torch
 from torch import nn
 from torch.distributions import Normal
@@ -212,7 +217,7 @@ class Mine(DGM):
 
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         return Loss.of({"y": (self.body[2].bias.view(1, 8, 8) - batch.y).pow(2).sum() / len(batch)})
-'''
+"""
 
 
 def test_own_model_in_the_working_directory(tmp_path: Path) -> None:

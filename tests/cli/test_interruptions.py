@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import call, counted, hashes, in_child, recipe, write_recipe
 
 import limbeck.files
 from limbeck.engine.checkpoints import read_checkpoint
 from limbeck.engine.module import StudentModule
+from tests.tiny import call, counted, hashes, in_child, recipe, write_recipe
 
 ROOT = Path(__file__).parents[2]
 EVALUATION = {
@@ -115,7 +115,9 @@ def test_killed_again_and_again(
     assert len(expected) == 4  # three models and the extractor
     assert hashes(tmp_path / "runs") == expected
     assert numbers(tmp_path / "runs") == numbers(whole[kind])
-    left = [path.name for path in (tmp_path / "runs").rglob("*") if path.name.startswith(".limbeck") or "ckpt" in path.name]
+    left = [
+        path.name for path in (tmp_path / "runs").rglob("*") if path.name.startswith(".limbeck") or "ckpt" in path.name
+    ]
     assert left == []
 
 
@@ -226,7 +228,11 @@ def test_disk_full_for_checkpoints(
 
 @pytest.mark.parametrize("good", range(0, 22, 3))
 def test_disk_full_at_any_moment(
-    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], good: int
+    tmp_path: Path,
+    whole: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    good: int,
 ) -> None:
     """One clear message and a status; with space again, the same command finishes."""
     prepared(tmp_path, "plain")

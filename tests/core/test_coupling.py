@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tests.zoo import BY_NAME, CHAIN, Angular, Entry, LinearGaussian, Loop, inputs
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal
 
@@ -19,6 +18,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import KEEP_ALL, KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Kind, Trace, keep_all
 from limbeck.errors import MatchError
+from tests.zoo import BY_NAME, CHAIN, Angular, Entry, LinearGaussian, Loop, inputs
 
 ROWS = 4000
 CONTINUOUS = ["chain", "branch", "classifier", "loop", "laplace", "normal to laplace"]

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tests.zoo import BY_NAME, ZOO, Angular, Bits, NoisyClassifier, inputs
 from torch import nn
 from torch.distributions import Categorical, Independent, Laplace, Normal
 
@@ -15,6 +14,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.trace import Kind
 from limbeck.errors import ModelError, ReparameterizationError, SiteError
+from tests.zoo import BY_NAME, ZOO, Angular, Bits, NoisyClassifier, inputs
 
 
 def seeded(seed: int = 5) -> torch.Generator:

@@ -6,6 +6,16 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from limbeck.core import methods
+from limbeck.core.coupling import IndependentNoise
+from limbeck.core.divergence import kl, kl_monte_carlo
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Match, Objective
+from limbeck.core.trace import Kind
+from limbeck.errors import MatchError
 from tests.zoo import (
     BRANCH,
     BY_NAME,
@@ -19,16 +29,6 @@ from tests.zoo import (
     gaussian_kl,
     inputs,
 )
-from torch import Tensor
-from torch.nn import functional as F
-
-from limbeck.core import methods
-from limbeck.core.coupling import IndependentNoise
-from limbeck.core.divergence import kl, kl_monte_carlo
-from limbeck.core.loss import Batch
-from limbeck.core.objective import Match, Objective
-from limbeck.core.trace import Kind
-from limbeck.errors import MatchError
 
 DOUBLE = torch.float64
 

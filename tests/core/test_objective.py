@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.zoo import BY_NAME, Loop
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal
 
@@ -19,6 +18,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import DivergenceError, MatchError, SiteError
+from tests.zoo import BY_NAME, Loop
 
 
 def seeded() -> torch.Generator:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.zoo import Angular, Bits, Mixed, ladder
 from torch import nn
 
 from limbeck.core.graph import DGM
 from limbeck.core.storage import CONFIG, WEIGHTS
 from limbeck.errors import ModelError, StorageError
 from limbeck.models import LadderVAE
+from tests.zoo import Angular, Bits, Mixed, ladder
 
 
 @pytest.fixture

@@ -269,10 +269,10 @@ def test_places_in_order(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIMBECK_DATA", raising=False)
     with pytest.raises(DataError, match="LIMBECK_DATA"):
         Images(folder="tiny").load()
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
 
-    def hub(name: str, **_: object) -> object:
-        asked.append(name)
+    def hub(name: str, config: str | None) -> object:
+        asked.append((name, config))
         raise ConnectionError("no route to host")
 
     monkeypatch.setenv("LIMBECK_DATA", str(table.parent))
@@ -281,8 +281,8 @@ def test_places_in_order(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         DataError, match=r"someone/tiny cannot be read \(ConnectionError: no route.*check name and network"
     ):
-        Images(folder="missing", name="someone/tiny").load()
-    assert asked == ["someone/tiny"]
+        Images(folder="missing", name="someone/tiny", config="large").load()
+    assert asked == [("someone/tiny", "large")]
 
 
 def test_hub_set_gives_the_same_rows_as_its_files(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +293,7 @@ def test_hub_set_gives_the_same_rows_as_its_files(table: Path, monkeypatch: pyte
             "test": datasets.Dataset.from_list(rows(8, 100), FEATURES),
         }
     )
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: found)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: found)
     hub = Images(name="someone/tiny", size=8).load()
     assert (hub.name, hub.fingerprint) == (local.name, local.fingerprint)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import Tiny, built, die, in_child, rows
 
 import limbeck
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import SilentProgress
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import CheckpointError
+from tests.tiny import Tiny, built, die, in_child, rows
 
 TRAINING = Training(steps=10, batch_size=8, checkpoint_every=3, log_every=5, learning_rate=0.01)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 from torch import Tensor
 
 from limbeck import methods
@@ -23,10 +22,13 @@ from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import SilentProgress
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import CheckpointError, MatchError, NonFiniteLossError, RecipeError
+from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 
 
 def options(**changes: Any) -> Training:
-    return Training(**{"steps": 12, "batch_size": 8, "learning_rate": 0.01, "log_every": 4, "checkpoint_every": 5} | changes)
+    return Training(
+        **{"steps": 12, "batch_size": 8, "learning_rate": 0.01, "log_every": 4, "checkpoint_every": 5} | changes
+    )
 
 
 def distilled(**arguments: Any) -> tuple[Tiny, Fitted]:
@@ -48,7 +50,11 @@ class Stumbling(Tiny):
         terms = dict(super().loss(batch, progress=progress).terms)
         if self.calls > self.good:
             # The square root of 0 is finite, its gradient is not.
-            bad = (0.0 * terms["z1"]).clamp(min=0).sqrt() * 0.0 if self.gradient else terms["z1"] / 0.0 - terms["z2"] / 0.0
+            bad = (
+                (0.0 * terms["z1"]).clamp(min=0).sqrt() * 0.0
+                if self.gradient
+                else terms["z1"] / 0.0 - terms["z2"] / 0.0
+            )
             terms["z1"] = terms["z1"] + bad
         return Loss.of(terms)
 
@@ -365,7 +371,9 @@ class TestNonFinite:
         assert read_checkpoint(tmp_path / LAST)["global_step"] == 5
 
     def test_names_the_teachers_site(self) -> None:
-        with pytest.raises(NonFiniteLossError, match=r"The teacher's site 'y' has 512 of 512 non-finite values in its loc"):
+        with pytest.raises(
+            NonFiniteLossError, match=r"The teacher's site 'y' has 512 of 512 non-finite values in its loc"
+        ):
             distilled(teacher=built(NotANumber, width=8))
 
     def test_names_the_weight(self) -> None:
@@ -379,7 +387,7 @@ class TestNonFinite:
         student = built(seed=1, width=3)
         with torch.no_grad():
             student.prior.weight.fill_(3e38)
-        with pytest.raises(NonFiniteLossError, match=r"impossible at step 0: Expected parameter \w+ \(Tensor") as caught:
+        with pytest.raises(NonFiniteLossError, match=r"the \w+ of a Normal became non-finite .* at step 0") as caught:
             distilled(student=student)
         assert "\n" not in str(caught.value)
 

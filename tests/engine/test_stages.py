@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import LearnedScale, Tiny, built, in_child, rising
 from torch import nn
 
 from limbeck import methods
@@ -30,6 +29,7 @@ from limbeck.engine.stages import (
     weights_fingerprint,
 )
 from limbeck.errors import StorageError
+from tests.tiny import LearnedScale, Tiny, built, in_child, rising
 
 
 class Listener(SilentProgress):

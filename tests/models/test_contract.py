@@ -7,13 +7,13 @@ import pickle
 
 import pytest
 import torch
-from tests.zoo import ZOO, Entry
 
 from limbeck.core import methods
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
+from tests.zoo import ZOO, Entry
 
 DISTILLATIONS = ["surrogate", "local", "marginalized", "joint"]
 

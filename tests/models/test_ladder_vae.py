@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from tests.zoo import BY_NAME, ladder, pictures
 from torch.distributions import Normal, kl_divergence
 
 from limbeck.core.loss import Batch
@@ -14,6 +13,7 @@ from limbeck.core.trace import Kind
 from limbeck.errors import ModelError
 from limbeck.models import LadderVAE
 from limbeck.models.ladder_vae import gaussian, precision_weighted
+from tests.zoo import BY_NAME, ladder, pictures
 
 PUBLISHED = {4: (10_104, 6_056), 8: (30_416, 16_432), 16: (101_664, 50_144), 32: (366_656, 169_408),
              64: (1_386_624, 615_296), 128: (5_386_496, 2_336_512)}  # fmt: skip

@@ -73,7 +73,9 @@ def _guarded(command: str, words: list[str]) -> int:
 
 
 def _fail(text: str, status: int) -> int:
-    sys.stderr.write(f"limbeck: error: {text}\n")
+    # Under DDP a mistake stops every process; the first tells it to the user, the others in case it was theirs alone.
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    sys.stderr.write(f"limbeck: {'' if rank == '0' else f'process {rank}: '}error: {text}\n")
     return status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -63,16 +64,27 @@ def _readable(text: str, known: Iterable[str]) -> str:
     """The parser's message on one line, with near options for a misspelt one."""
     text = re.sub(r"\s*\n\s*[-–]?\s*", " ", text.strip())
     text = re.sub(r"^(Parser key|error:)\s*", "", text)
-    unknown = re.search(r"(?:unrecognized arguments:|Key|Group|Option) '?(?:--)?([\w.-]+)'?", text)
-    if unknown:
-        word = unknown.group(1).split("=")[0]
-        options = [name.removeprefix("--") for name in known]
-        near = difflib.get_close_matches(word, options, n=2) or difflib.get_close_matches(
-            word.split(".")[0], sorted({name.split(".")[0] for name in options}), n=2
-        )
-        if near and word not in near:
-            text += f"; did you mean {' or '.join(near)}?"
+    word, options = _unknown(text, [name.removeprefix("--") for name in known])
+    near = difflib.get_close_matches(word, options, n=2) or difflib.get_close_matches(
+        word.split(".")[0], sorted({name.split(".")[0] for name in options}), n=2
+    )
+    if near and word not in near:
+        text += f"; did you mean {' or '.join(near)}?"
     return text
+
+
+def _unknown(text: str, known: list[str]) -> tuple[str, list[str]]:
+    """The misspelt word in a message, and what it may have been meant to be."""
+    argument = re.search(r".*class_path '([\w.]+)'.*Option '([\w.]+)' is not accepted", text)
+    if argument:
+        module, _, name = argument[1].rpartition(".")
+        kind = getattr(sys.modules.get(module), name, None)
+        return argument[2], list(inspect.signature(kind).parameters) if callable(kind) else []
+    part = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
+    if part:
+        return f"{part[1]}.{part[2]}", known
+    word = re.search(r"(?:unrecognized arguments:|Key|Option) '?(?:--)?([\w.-]+)'?", text)
+    return (word[1].split("=")[0], known) if word else ("", [])
 
 
 def option(words: Sequence[str], name: str) -> str | None:

@@ -64,4 +64,6 @@ def find_recipe(name: str) -> RecipeFile:
         raise RecipeError(f"the recipe file {name} does not exist")
     near = difflib.get_close_matches(name, known, n=2)
     hint = f"; did you mean {' or '.join(near)}?" if near else ";"
-    raise RecipeError(f"there is no recipe {name!r}{hint} `limbeck recipes` lists them, or give the path of a .yaml file")
+    raise RecipeError(
+        f"there is no recipe {name!r}{hint} `limbeck recipes` lists them, or give the path of a .yaml file"
+    )

@@ -19,9 +19,13 @@ def run(words: Sequence[str]) -> None:
     if words and words[0] not in ("-h", "--help"):
         raise RecipeError(f"limbeck recipes takes no {words[0]!r}")
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("recipe", "what", "teacher to student", "time", "source", box=None, pad_edge=False)
+    # A name that is cut cannot be typed.
+    name = Column(
+        "recipe", no_wrap=True, overflow="ignore", min_width=max(len(found.name) for found in shipped_recipes())
+    )
+    table = Table(name, "what", "teacher to student", "time", "source", box=None, pad_edge=False)
     for recipe in shipped_recipes():
         values = recipe.read()
         about = values.get("about", {})

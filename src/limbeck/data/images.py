@@ -45,6 +45,7 @@ class Images(DataSource):
     Args:
         path: directory on this machine.
         name: name on the hub.
+        config: subset of a hub set that has several, e.g. ``"cropped_digits"``.
         folder: directory inside ``$LIMBECK_DATA``.
         size: pixels a side of the tensors.
         channels: 1 for grey, 3 for colour; images are converted.
@@ -63,6 +64,7 @@ class Images(DataSource):
         self,
         path: str | None = None,
         name: str | None = None,
+        config: str | None = None,
         folder: str | None = None,
         size: int = 32,
         channels: Literal[1, 3] = 3,
@@ -77,6 +79,7 @@ class Images(DataSource):
     ) -> None:
         self.path = path
         self.name = name
+        self.config = config
         self.folder = folder
         self.size = size
         self.channels = channels
@@ -113,7 +116,7 @@ class Images(DataSource):
                     builder, files = _local_files(local)
                     found = datasets.load_dataset(builder, data_files=files, cache_dir=scratch)
                 else:
-                    found = datasets.load_dataset(self.name)
+                    found = datasets.load_dataset(self.name, self.config)
             except DataError:
                 raise
             except Exception as error:  # the library and its network stack share no base class

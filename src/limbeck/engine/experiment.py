@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 from limbeck.core.graph import DGM
@@ -17,7 +18,7 @@ from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.fit import fit
 from limbeck.engine.options import Training
 from limbeck.engine.prepare import prepare
-from limbeck.engine.progress import Progress
+from limbeck.engine.progress import LoggedProgress, Progress
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, locked, weights_fingerprint
@@ -76,6 +77,9 @@ class Experiment:
         with locked(self.directory):
             remove_temporary_files(self.directory)
             atomic_write_text(self.directory / "recipe.yaml", self.resolved)
+            atomic_write_text(self.directory / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+            self.progress = LoggedProgress(self.progress, self.directory / "log.txt")
+            self.progress.message(self.command)
             return self._run()
 
     def _run(self) -> RunResults:

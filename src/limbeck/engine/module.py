@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
 
@@ -40,7 +41,9 @@ class StudentModule(lightning.LightningModule):
     a checkpoint repeats the numbers of one that never stopped.
     """
 
-    def __init__(self, student: DGM, objective: Objective, companions: Companions, options: Training, seed: int) -> None:
+    def __init__(
+        self, student: DGM, objective: Objective, companions: Companions, options: Training, seed: int
+    ) -> None:
         super().__init__()
         self.student = student
         self.objective = objective
@@ -80,8 +83,9 @@ class StudentModule(lightning.LightningModule):
         except ValueError as error:
             # Distributions that check their parameters notice before the loss does.
             self.check_weights(step)
-            if "found invalid values" in str(error):
-                self._stop(f"a distribution became impossible at step {step}: {str(error).splitlines()[0]}")
+            found = re.match(r"Expected parameter (\w+) .* of distribution (\w+)", str(error))
+            if found:
+                self._stop(f"the {found[1]} of a {found[2]} became non-finite or left its range at step {step}.")
             raise
         self.latest = loss
         if self.check_every_step:
@@ -148,7 +152,9 @@ class StudentModule(lightning.LightningModule):
                     value = getattr(site.distribution, key, None)
                     if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
                         bad = int((~torch.isfinite(value)).sum())
-                        return f" The {who}'s site {name!r} has {bad} of {value.numel()} non-finite values in its {key}."
+                        return (
+                            f" The {who}'s site {name!r} has {bad} of {value.numel()} non-finite values in its {key}."
+                        )
         return " The weights are still finite."
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-__all__ = ["Progress", "SilentProgress", "TerminalProgress"]
+__all__ = ["LoggedProgress", "Progress", "SilentProgress", "TerminalProgress"]
 
 
 class Progress(Protocol):
@@ -33,6 +35,38 @@ class SilentProgress:
 
     def message(self, text: str) -> None:
         """See :class:`Progress`."""
+
+
+class LoggedProgress:
+    """Passes everything on, and keeps stages and messages in a file: what happened, when, over all continuations.
+
+    Args:
+        inner: what shows it.
+        path: the log, appended to.
+    """
+
+    def __init__(self, inner: Progress, path: Path) -> None:
+        self._inner = inner
+        self._path = path
+
+    def start(self, label: str, steps: int, done: int = 0) -> None:
+        """See :class:`Progress`."""
+        self._inner.start(label, steps, done)
+        self._log(f"{label}: kept" if done == steps else f"{label}: steps {done} to {steps}")
+
+    def advance(self, step: int, loss: float | None = None) -> None:
+        """See :class:`Progress`."""
+        self._inner.advance(step, loss)
+
+    def message(self, text: str) -> None:
+        """See :class:`Progress`."""
+        self._inner.message(text)
+        self._log(text)
+
+    def _log(self, text: str) -> None:
+        # A log that cannot be written must not stop the run that it tells of.
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as handle:
+            handle.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 class TerminalProgress:
@@ -78,7 +112,9 @@ class TerminalProgress:
         self._done = done
         self._bars.reset(self._stage, description=label, total=steps, completed=done, visible=True, loss="")
         if not self._console.is_terminal:
-            self._console.print(f"[{time.monotonic() - self._begun:6.1f} s] {label}: {steps - done} steps", markup=False)
+            self._console.print(
+                f"[{time.monotonic() - self._begun:6.1f} s] {label}: {steps - done} steps", markup=False
+            )
 
     def advance(self, step: int, loss: float | None = None) -> None:
         """See :class:`Progress`."""

@@ -181,7 +181,9 @@ class Stage:
     def _move_aside(self) -> Path:
         directory = self.directory.resolve()
         if Path.cwd().is_relative_to(directory):
-            raise StorageError(f"{directory} holds another model and is the working directory; choose another directory")
+            raise StorageError(
+                f"{directory} holds another model and is the working directory; choose another directory"
+            )
         aside = directory.with_name(f"{directory.name}.replaced-{self._record().get('key', 'unknown')}")
         count = 1
         while aside.exists():

@@ -56,7 +56,8 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     # The distance does not change with the origin, but torchmetrics subtracts mean products from sums of squares,
     # which cancel when the features lie far from it.
     origin = a.mean(dim=0)
-    metric = FrechetInceptionDistance(feature=_Given(a.shape[1]))
+    # Not synchronised: under DDP one process measures, and would wait for the others for ever.
+    metric = FrechetInceptionDistance(feature=_Given(a.shape[1]), sync_on_compute=False)
     metric.update(a - origin, real=True)
     metric.update(b - origin, real=False)
     return max(float(metric.compute()), 0.0)
@@ -95,7 +96,9 @@ def kernel_distance(
         torch.default_generator.manual_seed(
             seed
         )  # torch.manual_seed would also reseed the devices, which are not forked
-        metric = KernelInceptionDistance(feature=_Given(a.shape[1]), subsets=subsets, subset_size=subset_size)
+        metric = KernelInceptionDistance(
+            feature=_Given(a.shape[1]), subsets=subsets, subset_size=subset_size, sync_on_compute=False
+        )
         metric.update(a, real=True)
         metric.update(b, real=False)
         mean, spread = metric.compute()

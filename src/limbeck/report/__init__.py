@@ -6,8 +6,8 @@ The heavy libraries (matplotlib, jinja2, PIL, rich) are imported when a function
 
 from __future__ import annotations
 
-from limbeck.report.page import render_report, write_report
 from limbeck.pictures import image_grid, save_grid
+from limbeck.report.page import render_report, write_report
 from limbeck.report.table import Cell, Column, Row, Table, to_markdown, to_rich
 from limbeck.report.tables import results_table, seeds_table, size_table
 
