@@ -225,9 +225,10 @@ def test_own_model_in_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "my_models.py").write_text(USERS)
     models = {role: {"class_path": "my_models.Mine", "init_args": {"width": width}} for role, width in
               (("teacher", 5), ("student", 2))}  # fmt: skip
-    write_recipe(tmp_path, data={"class_path": "limbeck.data.Digits", "init_args": {"limit": 20}}, baselines={},
-                 evaluation={"class_path": "limbeck.engine.ImageEvaluation",
-                             "init_args": {"samples": 10, "extractor_steps": 2, "bound_images": 2, "grid": 4}}, **models)  # fmt: skip
+    data = {"class_path": "limbeck.data.Digits", "init_args": {"limit": 20}}
+    settings = {"samples": 10, "extractor_steps": 2, "bound_images": 2, "grid": 4}
+    evaluation = {"class_path": "limbeck.engine.ImageEvaluation", "init_args": settings}
+    write_recipe(tmp_path, data=data, baselines={}, evaluation=evaluation, **models)
     script = "import sys; sys.path = [p for p in sys.path if p not in ('', sys.argv[1])]; del sys.argv[1]; " \
         "from limbeck.cli.main import main; " \
         "sys.exit(main(sys.argv[1:] ) or main(['sample', 'runs/spots/default/students/surrogate/0', '--n=2', " \

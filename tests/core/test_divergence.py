@@ -508,3 +508,22 @@ def test_shared_noise_attains_wasserstein2():
     noise = noise_like(wide_p, torch.Generator().manual_seed(0))
     coupled = (push(wide_p, noise) - push(wide_q, noise)).square().mean(0).sum(1)
     torch.testing.assert_close(coupled, wasserstein2(p, q), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.0])
+def test_mean_lp_is_the_distance_of_sorted_samples(order: float) -> None:
+    """In one dimension the optimal coupling sorts both samples; shifted laws have their shift as distance."""
+    base = D.Laplace(torch.zeros(1, 1, dtype=torch.float64), torch.full((1, 1), 0.7, dtype=torch.float64))
+    shifted = D.Laplace(base.loc + 1.3, base.scale)
+    torch.manual_seed(0)
+    left, right = base.sample((200_000,)).flatten().sort()[0], shifted.sample((200_000,)).flatten().sort()[0]
+    empirical = (left - right).abs().pow(order).mean().pow(1 / order)
+    assert divergence.mean_lp(base, shifted, order=order).item() == pytest.approx(empirical.item(), abs=0.02)
+
+
+def test_mean_lp_bounds_other_laws_from_below() -> None:
+    p = D.Normal(torch.zeros(4, 3, dtype=torch.float64), 1.0)
+    q = D.Normal(torch.full((4, 3), 0.5, dtype=torch.float64), 2.0)
+    assert (divergence.mean_lp(p, q, order=2, root=False) < divergence.wasserstein2(p, q)).all()
+    with pytest.raises(DivergenceError, match="order"):
+        divergence.mean_lp(p, q, order=0.5)

@@ -25,6 +25,10 @@ from limbeck.errors import CheckpointError, MatchError, NonFiniteLossError, Reci
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 
 
+class StoppedError(Exception):
+    """Ends a training in the middle."""
+
+
 def options(**changes: Any) -> Training:
     return Training(
         **{"steps": 12, "batch_size": 8, "learning_rate": 0.01, "log_every": 4, "checkpoint_every": 5} | changes
@@ -320,23 +324,17 @@ class TestCheckpoints:
     def interrupted(self, directory: Path) -> None:
         """Checkpoints of steps 6 and 4, as a process leaves them that dies at step 7."""
 
-        class Stop(Exception):
-            pass
-
         class Stopping(SilentProgress):
             def advance(self, step: int, loss: float | None = None) -> None:
                 if step == 7:
-                    raise Stop
+                    raise StoppedError
 
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             distilled(directory=directory, options=options(checkpoint_every=2, log_every=1), progress=Stopping())
         assert read_checkpoint(directory / LAST)["global_step"] == 6
 
     def test_half_filled_row_of_the_history_is_kept(self, tmp_path: Path) -> None:
         whole = distilled(options=options(log_every=5))[1].history
-
-        class Stop(Exception):
-            pass
 
         student = built(seed=1, width=3)
         calls = 0
@@ -346,11 +344,11 @@ class TestCheckpoints:
             nonlocal calls
             calls += 1
             if calls == 8:
-                raise Stop
+                raise StoppedError
             plain(sites, x)
 
         student.generate = stop  # type: ignore[method-assign]
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             distilled(student=student, directory=tmp_path, options=options(log_every=5, checkpoint_every=7))
         _, found = distilled(directory=tmp_path, options=options(log_every=5, checkpoint_every=7))
         assert found.resumed_at == 7
@@ -423,15 +421,12 @@ class TestLearnedDivergence:
         scale = trained.divergences[0].raw.item()
         assert scale != 0.0
 
-        class Stop(Exception):
-            pass
-
         class Stopping(SilentProgress):
             def advance(self, step: int, loss: float | None = None) -> None:
                 if step == 8:
-                    raise Stop
+                    raise StoppedError
 
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             distilled(objective=objective(), directory=tmp_path, progress=Stopping())
         continued = objective()
         _, found = distilled(objective=continued, directory=tmp_path)

@@ -34,11 +34,12 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         RecipeError: an option is unknown or has a wrong value; names it and near ones.
     """
     try:
-        return parser.parse_args(list(words))
+        found: Namespace = parser.parse_args(list(words))
     except jsonargparse.ArgumentError as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
+    return found
 
 
 def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
@@ -48,11 +49,12 @@ def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
         RecipeError: a class refuses its arguments.
     """
     try:
-        return parser.instantiate_classes(found)
+        built: Namespace = parser.instantiate_classes(found)
     except jsonargparse.ArgumentError as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     except (TypeError, ValueError) as error:
         raise RecipeError(_readable(str(error), ())) from None
+    return built
 
 
 def _keys(parser: ArgumentParser) -> list[str]:

@@ -113,8 +113,9 @@ def distill(
                 return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
         fitted = fit(
-            student, objective, training, teacher=prepare(teacher, example) if objective.needs_teacher else None, data=data,
-            seed=seed, directory=folder, trainer=trainer, progress=teller, label="distilling",
+            student, objective, training, data=data, seed=seed, directory=folder,
+            teacher=prepare(teacher, example) if objective.needs_teacher else None,
+            trainer=trainer, progress=teller, label="distilling",
         )  # fmt: skip
         last = fitted.history.rows[-1]
         metrics = {key: value for key, value in last.items() if key not in ("step", "learning_rate")}

@@ -1,4 +1,4 @@
-"""Running a recipe: teacher, students, baselines, seeds, evaluation; stopped at any moment, continued by running again."""
+"""Running a recipe: teacher, students, baselines, evaluation; stopped at any moment, continued by running again."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Experiment:
         if judge is None:
             return result
         folder = self.directory / result.directory
-        settings = {key: value for key, value in vars(self.recipe.evaluation).items()}
+        settings = dict(vars(self.recipe.evaluation))
         key = fingerprint(
             weights=weights_fingerprint(model), settings=settings, data=dataset.fingerprint,
             kind=type(self.recipe.evaluation).__qualname__, seed=judge.seed, reference=judge.reference_key,

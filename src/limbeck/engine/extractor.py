@@ -86,9 +86,9 @@ def accuracy(network: ClassifierFeatures, images: Tensor, labels: Tensor) -> flo
     network.eval()
     right = [
         (network.logits(as_float(rows)).argmax(1) == truth).sum().item()
-        for rows, truth in zip(images.split(500), labels.split(500), strict=True)
+        for rows, truth in zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
     ]
-    return sum(right) / max(1, len(images))
+    return float(sum(right)) / max(1, len(images))
 
 
 def _given(x: Tensor | None) -> Tensor:

@@ -14,9 +14,9 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.utils.data import DataLoader
@@ -111,7 +111,8 @@ def fit(
         loop = _loop(options, trainer, callbacks)
         if options.batch_size % loop.world_size:
             raise RecipeError(
-                f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a multiple"
+                f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a "
+                "multiple"
             )
         resumed_at = 0 if checkpoint is None else _step_of(checkpoint)
         progress.start(label, options.steps, resumed_at)
@@ -163,7 +164,7 @@ def _loop(options: Training, trainer: TrainerOptions, callbacks: list[Callback])
 
 @contextlib.contextmanager
 def _interruptible(loop: lightning.Trainer) -> Iterator[None]:
-    """Lightning turns an interruption into a plain exit and leaves the signal ignored; here it stays an interruption."""
+    """Lightning turns an interruption into a plain exit and leaves the signal ignored; here it stays what it is."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Measuring generative models of images: FID and KID with a named extractor, likelihood bound, size, speed, pictures."""
+"""Measuring generative models of images: FID and KID in named features, likelihood bound, size, speed, pictures."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class ImageJudge(Judge):
             )
         }
         self.notes = [
-            f"Distances are measured in the features of {extractor.name} between {settings.samples:,} images of a model "
-            f"and the {len(test):,} test images; they do not compare with distances in other features.",
+            f"Distances are measured in the features of {extractor.name} between {settings.samples:,} images of a "
+            f"model and the {len(test):,} test images; they do not compare with distances in other features.",
             "Images are the means of the last conditional, clamped to [0, 1]; the observation noise is not added.",
             "Distances to the teacher use images from independent noise on both sides.",
         ]
@@ -147,7 +147,7 @@ class ImageJudge(Judge):
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
             parts = [
                 importance_weighted_bound(model, images.to(dtype), samples=settings.bound_samples, generator=generator)
-                for images in self.test_images.split(100)
+                for images in torch.split(self.test_images, 100)
             ]
             values["bound"] = torch.cat(parts).mean().item()
         save_grid(self._grid(model).numpy(), subject.directory / "samples.png")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Self
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limbeck.core.graph import DGM
@@ -120,8 +121,8 @@ class StudentModule(lightning.LightningModule):
 
     def _stop(self, text: str) -> NoReturn:
         raise NonFiniteLossError(
-            f"{text} The last good checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data for "
-            "extreme values."
+            f"{text} The last good checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data "
+            "for extreme values."
         )
 
     @torch.no_grad()
@@ -157,7 +158,7 @@ class StudentModule(lightning.LightningModule):
                         )
         return " The weights are still finite."
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and its schedule, a step at a time."""
         options = self.options
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
