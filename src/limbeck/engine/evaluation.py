@@ -54,6 +54,11 @@ class Judge(ABC):
 class Evaluation(ABC):
     """Settings of an evaluation; plain constructor arguments, so that a recipe can name them."""
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that :meth:`judge` may take, for the time left."""
+        return 0
+
     @abstractmethod
     def measures(self, dataset: Dataset) -> list[Measure]:
         """The columns of the table."""

@@ -68,14 +68,18 @@ def trained_extractor(
         network = ClassifierFeatures(channels, size, len(dataset.classes), f"{dataset.name}-cnn")
     key = fingerprint(data=dataset.fingerprint, network=network.config, training=training, layout=str(network))
     path = cache / f"{network.name}-{key}.safetensors"
+    label = f"extractor {network.name}"
     if path.exists():
         try:
-            return ClassifierFeatures.load(path)
+            found = ClassifierFeatures.load(path)
+            progress.start(label, training.steps, training.steps)
+            progress.advance(training.steps)
+            return found
         except ModelError as error:
             progress.message(f"Warning: {error} Training it again.")
     rows = Batch(dataset.train.labels, dataset.train.images)
     fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(_SEED, "extractor"), progress=progress,
-        label=f"extractor {network.name}")  # fmt: skip
+        label=label)  # fmt: skip
     network.save(path)
     return network.eval()
 

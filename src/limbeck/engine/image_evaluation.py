@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,11 @@ class ImageEvaluation(Evaluation):
         self.bound_images = bound_images
         self.grid = grid
 
+    @property
+    def steps(self) -> int:
+        """See :class:`Evaluation`."""
+        return 0 if self.extractor else self.extractor_steps
+
     def measures(self, dataset: Dataset) -> list[Measure]:
         """See :class:`Evaluation`."""
         name = Path(self.extractor).stem if self.extractor else f"{dataset.name}-cnn"
@@ -83,9 +89,7 @@ class ImageEvaluation(Evaluation):
 
     def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
         """See :class:`Evaluation`."""
-        training = EXTRACTOR_TRAINING
-        if self.extractor_steps != training.steps:
-            training = training.shortened(self.extractor_steps)
+        training = dataclasses.replace(EXTRACTOR_TRAINING, steps=self.extractor_steps)
         extractor: FeatureExtractor
         if self.extractor is not None:
             extractor = TorchScriptFeatures(self.extractor)

@@ -122,7 +122,7 @@ class Recipe:
     def steps(self) -> int:
         """Optimiser steps of all stages together."""
         teacher = 0 if self.teacher_from else self.teacher_training.steps
-        return teacher + self.seeds * len(self.methods) * self.training.steps
+        return teacher + self.evaluation.steps + self.seeds * len(self.methods) * self.training.steps
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:
