@@ -85,7 +85,7 @@ def test_save_replaces_and_reports_a_full_disk(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match=r"cnn\.safetensors could not be written .*No space left"):
+    with pytest.raises(StorageError, match=r"Cannot write .*cnn\.safetensors: No space left"):
         network(12).save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.errors import DataError, ModelError, StorageError
+from limbeck.errors import DataError, ModelError
+from limbeck.files import atomic_write_bytes
 
 __all__ = ["ClassifierFeatures", "FeatureExtractor", "TorchScriptFeatures", "extract"]
 
@@ -108,19 +108,8 @@ class ClassifierFeatures(FeatureExtractor):
         """
         from safetensors.torch import save
 
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         weights = {key: tensor.detach().cpu().contiguous() for key, tensor in self.state_dict().items()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(save(weights, metadata={"config": json.dumps(self.config)}))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise StorageError(f"{path} could not be written ({error}); free space or choose another place.") from error
+        atomic_write_bytes(path, save(weights, metadata={"config": json.dumps(self.config)}))
 
     @classmethod
     def load(cls, path: str | Path) -> ClassifierFeatures:
