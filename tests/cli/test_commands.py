@@ -103,7 +103,8 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 class TestRun:
     def test_everything_is_there(self, dry: Path) -> None:
-        for model in ("teacher", "students/surrogate/0", "students/local/0", "students/scratch/0"):
+        methods = ["surrogate-l1", "surrogate", "local", "scratch"]
+        for model in ("teacher", *(f"students/{method}/0" for method in methods)):
             names = {path.name for path in (dry / model).iterdir()}
             assert names == {
                 "config.json", "model.safetensors", "history.csv", "samples.png", "training.json", "evaluation.json"
@@ -113,7 +114,7 @@ class TestRun:
         record = json.loads((dry / "metrics.json").read_text())
         assert record["dry_run"] is True
         assert record["command"] == "limbeck run ladder-vae-digits --dry-run"
-        assert [model["method"] for model in record["results"]] == ["teacher", "surrogate", "local", "scratch"]
+        assert [model["method"] for model in record["results"]] == ["teacher", *methods]
         assert all("fid_data" in model["values"] for model in record["results"])
         likelihood = {model["method"] for model in record["results"] if "bound" in model["values"]}
         assert likelihood == {"teacher", "scratch"}

@@ -7,6 +7,8 @@ import functools
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,22 @@ class TestLocked:
         (tmp_path / "run").write_text("")
         with pytest.raises(StorageError, match="run"), locked(tmp_path / "run"):
             pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    order: list[str] = []
+    held = threading.Event()
+
+    def hold() -> None:
+        with locked(tmp_path / "shared"):
+            held.set()
+            time.sleep(0.3)
+            order.append("first")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with locked(tmp_path / "shared", wait=True):
+        order.append("second")
+    holder.join()
+    assert order == ["first", "second"]

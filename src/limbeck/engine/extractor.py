@@ -17,8 +17,9 @@ from limbeck.engine.fit import fit
 from limbeck.engine.options import Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import fingerprint
+from limbeck.engine.stages import fingerprint, locked
 from limbeck.errors import DataError, ModelError
+from limbeck.files import remove_temporary_files
 from limbeck.metrics import ClassifierFeatures
 
 __all__ = ["EXTRACTOR_TRAINING", "accuracy", "trained_extractor"]
@@ -48,7 +49,7 @@ def trained_extractor(
 
     Args:
         dataset: labelled images with at least two classes.
-        cache: directory of cached extractors; the file name is a fingerprint of data, network and training.
+        cache: directory of cached extractors; each has a folder named by a fingerprint of data, network and training.
         progress: told the steps.
         training: its optimisation.
 
@@ -67,20 +68,24 @@ def trained_extractor(
     with seeded(_SEED):
         network = ClassifierFeatures(channels, size, len(dataset.classes), f"{dataset.name}-cnn")
     key = fingerprint(data=dataset.fingerprint, network=network.config, training=training, layout=str(network))
-    path = cache / f"{network.name}-{key}.safetensors"
+    folder = cache / f"{network.name}-{key}"
+    path = folder / "extractor.safetensors"
     label = f"extractor {network.name}"
-    if path.exists():
-        try:
-            found = ClassifierFeatures.load(path)
-            progress.start(label, training.steps, training.steps)
-            progress.advance(training.steps)
-            return found
-        except ModelError as error:
-            progress.message(f"Warning: {error} Training it again.")
-    rows = Batch(dataset.train.labels, dataset.train.images)
-    fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(_SEED, "extractor"), progress=progress,
-        label=label)  # fmt: skip
-    network.save(path)
+    # Of several runs that need the same extractor one trains it; the others wait and read it.
+    with locked(folder, wait=True):
+        remove_temporary_files(folder)
+        if path.exists():
+            try:
+                found = ClassifierFeatures.load(path)
+                progress.start(label, training.steps, training.steps)
+                progress.advance(training.steps)
+                return found
+            except ModelError as error:
+                progress.message(f"Warning: {error} Training it again.")
+        rows = Batch(dataset.train.labels, dataset.train.images)
+        fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(_SEED, "extractor"), progress=progress,
+            label=label)  # fmt: skip
+        network.save(path)
     return network.eval()
 
 

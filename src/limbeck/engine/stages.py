@@ -220,8 +220,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold a run directory, so that two processes never write into one run. The lock dies with the process.
+def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a directory, so that two processes never write into it at once. The lock dies with the process.
+
+    Args:
+        directory: made if missing.
+        wait: whether to wait for another process that holds it, rather than to refuse.
 
     Raises:
         StorageError: another process holds it, or the directory cannot be written.
@@ -233,7 +237,7 @@ def locked(directory: Path) -> Iterator[None]:
         raise storage_error(directory, error) from None
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise storage_error(directory, error) from None
