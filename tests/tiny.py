@@ -22,7 +22,7 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
-from limbeck.data import Dataset, DataSource, Split
+from limbeck.data import Dataset, DataSource, ImageDataset, ImageSplit
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.progress import Progress
 from limbeck.metrics import Measure
@@ -85,7 +85,7 @@ class Spots(DataSource):
     def __init__(self, rows: int = 48, broken: str = "", integers: bool = False) -> None:
         self.rows, self.broken, self.integers = rows, broken, integers
 
-    def load(self) -> Dataset:
+    def load(self) -> ImageDataset:
         generator = torch.Generator().manual_seed(0)
         images = (torch.rand(self.rows, 1, 8, 8, generator=generator) > 0.7).float()
         if self.broken == "nan":
@@ -94,8 +94,10 @@ class Spots(DataSource):
             images = (255 * images).to(torch.uint8)
         labels = torch.arange(self.rows) % 2
         cut = self.rows // 4
-        parts = [Split(images[rows], labels[rows]) for rows in (slice(2 * cut, None), slice(cut), slice(cut, 2 * cut))]
-        return Dataset("spots", *parts, classes=("even", "odd"))
+        parts = [
+            ImageSplit(images[rows], labels[rows]) for rows in (slice(2 * cut, None), slice(cut), slice(cut, 2 * cut))
+        ]
+        return ImageDataset("spots", *parts, classes=("even", "odd"))
 
 
 class Quick(Evaluation):
@@ -104,10 +106,10 @@ class Quick(Evaluation):
     def __init__(self, samples: int = 8) -> None:
         self.samples = samples
 
-    def measures(self, dataset: Dataset) -> list[Measure]:
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
         return [Measure("brightness", "brightness", "higher", 3)]
 
-    def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> QuickJudge:
+    def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> QuickJudge:
         return QuickJudge(self.samples, seed)
 
     def dry(self) -> Quick:

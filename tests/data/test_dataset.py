@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from limbeck.data import Dataset, DataSource, Split, as_float, split_rows, validate_dataset
-from limbeck.data.dataset import choose_classes
+from limbeck.data import DataSource, ImageDataset, ImageSplit, as_float, split_rows
+from limbeck.data.image_dataset import choose_classes
 from limbeck.errors import DataError
 
 
-def split(rows: int = 4, value: float = 0.5, label: int = 0) -> Split:
-    return Split(torch.full((rows, 1, 3, 2), value), torch.full((rows,), label))
+def split(rows: int = 4, value: float = 0.5, label: int = 0) -> ImageSplit:
+    return ImageSplit(torch.full((rows, 1, 3, 2), value), torch.full((rows,), label))
 
 
-def dataset(**changes: object) -> Dataset:
+def dataset(**changes: object) -> ImageDataset:
     fields = {"name": "set", "train": split(), "validation": split(2), "test": split(3), "classes": ("a", "b")}
-    return Dataset(**{**fields, **changes})  # type: ignore[arg-type]
+    return ImageDataset(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_image_shape_and_len() -> None:
@@ -31,7 +31,7 @@ def test_image_shape_and_len() -> None:
 
 
 def test_take_copies_in_the_given_order() -> None:
-    source = Split(torch.arange(4.0).reshape(4, 1, 1, 1) / 4, torch.arange(4))
+    source = ImageSplit(torch.arange(4.0).reshape(4, 1, 1, 1) / 4, torch.arange(4))
     taken = source.take(torch.tensor([3, 1, 1]))
     assert taken.labels.tolist() == [3, 1, 1]
     assert taken.images.flatten().tolist() == [0.75, 0.25, 0.25]
@@ -63,21 +63,21 @@ def test_non_finite_values_are_counted_and_located(bad: float, where: str) -> No
         ({"test": split(3, value=-0.1)}, r"test split: 18 values lie outside"),
         ({"train": split(label=2)}, "train split: 4 of 4 labels lie outside 0 to 1"),
         ({"test": split(3, label=-1)}, "test split: 3 of 3 labels lie outside 0 to 1"),
-        ({"test": Split(torch.zeros(2, 1, 4, 4), torch.zeros(2).long())}, r"\(1, 4, 4\) but those of train"),
-        ({"test": Split(torch.zeros(2, 1, 3, 2), torch.zeros(3).long())}, r"labels \(3,\)"),
-        ({"train": Split(torch.zeros(2, 6), torch.zeros(2).long())}, r"shape \(2, 6\)"),
-        ({"train": Split(torch.zeros(2, 1, 3, 2), torch.zeros(2))}, "labels torch.float32"),
-        ({"train": Split(torch.zeros(2, 1, 3, 2).double(), torch.zeros(2).long())}, "images are torch.float64"),
+        ({"test": ImageSplit(torch.zeros(2, 1, 4, 4), torch.zeros(2).long())}, r"\(1, 4, 4\) but those of train"),
+        ({"test": ImageSplit(torch.zeros(2, 1, 3, 2), torch.zeros(3).long())}, r"labels \(3,\)"),
+        ({"train": ImageSplit(torch.zeros(2, 6), torch.zeros(2).long())}, r"shape \(2, 6\)"),
+        ({"train": ImageSplit(torch.zeros(2, 1, 3, 2), torch.zeros(2))}, "labels torch.float32"),
+        ({"train": ImageSplit(torch.zeros(2, 1, 3, 2).double(), torch.zeros(2).long())}, "images are torch.float64"),
     ],
 )
-def test_unusable_data_are_refused(changes: dict[str, Split], message: str) -> None:
+def test_unusable_data_are_refused(changes: dict[str, ImageSplit], message: str) -> None:
     with pytest.raises(DataError, match=message):
         dataset(**changes)
 
 
 def test_uint8_images_are_valid() -> None:
-    byte = Split(torch.full((2, 1, 3, 2), 255, dtype=torch.uint8), torch.zeros(2).long())
-    validate_dataset(dataset(train=byte, validation=byte, test=byte))
+    byte = ImageSplit(torch.full((2, 1, 3, 2), 255, dtype=torch.uint8), torch.zeros(2).long())
+    assert dataset(train=byte, validation=byte, test=byte).train is byte
 
 
 def test_fingerprint_sees_every_tensor_shape_and_dtype() -> None:
@@ -86,9 +86,9 @@ def test_fingerprint_sees_every_tensor_shape_and_dtype() -> None:
     assert len(reference) == 64
     one_pixel = split()
     one_pixel.images[3, 0, 2, 1] = 0.25
-    zero = Split(torch.zeros(4, 1, 3, 2), torch.zeros(4).long())
-    turned = Split(torch.zeros(4, 1, 2, 3), torch.zeros(4).long())
-    byte = Split(torch.zeros(4, 1, 3, 2, dtype=torch.uint8), torch.zeros(4).long())
+    zero = ImageSplit(torch.zeros(4, 1, 3, 2), torch.zeros(4).long())
+    turned = ImageSplit(torch.zeros(4, 1, 2, 3), torch.zeros(4).long())
+    byte = ImageSplit(torch.zeros(4, 1, 3, 2, dtype=torch.uint8), torch.zeros(4).long())
     others = [
         dataset(train=one_pixel),
         dataset(test=split(3, label=1)),
@@ -103,7 +103,9 @@ def test_fingerprint_ignores_memory_layout() -> None:
     strided = images.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
     assert not strided.is_contiguous()
     labels = torch.zeros(4).long()
-    assert dataset(train=Split(images, labels)).fingerprint == dataset(train=Split(strided, labels)).fingerprint
+    assert (
+        dataset(train=ImageSplit(images, labels)).fingerprint == dataset(train=ImageSplit(strided, labels)).fingerprint
+    )
 
 
 def test_dataset_is_frozen() -> None:

@@ -46,8 +46,10 @@ def run(words: Sequence[str]) -> None:
         help="method, e.g. limbeck.methods.local",
     )
     parser.add_argument("--data", type=DataSource | None, default=None, help="real data, for objectives that use it")
-    parser.add_argument("--target", type=str, default="images", help="what the models are of: images or labels")
-    parser.add_argument("--condition", type=str, default="none", help="what they are given: none, images or labels")
+    parser.add_argument(
+        "--target", type=str, default="images", help="part of the data that the models are of: images, labels or values"
+    )
+    parser.add_argument("--condition", type=str, default="none", help="part of the data that they are given, or none")
     parser.add_class_arguments(Training, "training")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_argument("--seed", type=int, default=0, help="fixes initialisation, noise and order of data")

@@ -40,13 +40,13 @@ def run(words: Sequence[str]) -> None:
         parser.print_help()
         return
     found = parse(parser, words)
-    if found.data is None:
+    if found.data is None and not recipe:
         raise RecipeError("which data? This model is not inside a run; give --data=limbeck.data.Digits or the like")
     built = instantiate(parser, found)
     folder = Path(found.directory)
     model = DGM.from_pretrained(folder)
     teacher = DGM.from_pretrained(found.teacher or recipe.get("teacher_from") or _teacher_beside(folder) or folder)
-    dataset = built.data.load()
+    dataset = None if built.data is None else built.data.load()
     with TerminalProgress() as progress:
         judge = built.evaluation.judge(dataset, teacher, Path(found.cache), found.seed, progress)
         progress.message(f"measuring {folder}")

@@ -1,7 +1,23 @@
 """Data sources: each turns a set on disk, on the hub or inside a library into one :class:`Dataset`."""
 
-from limbeck.data.dataset import Dataset, DataSource, Split, as_float, split_rows, validate_dataset
+from limbeck.data.dataset import Dataset, DataSource, Split, split_rows
 from limbeck.data.digits import Digits
+from limbeck.data.faithful import Faithful
+from limbeck.data.image_dataset import ImageDataset, ImageSplit, as_float
 from limbeck.data.images import Images
+from limbeck.data.table import TableDataset, TableSplit
 
-__all__ = ["DataSource", "Dataset", "Digits", "Images", "Split", "as_float", "split_rows", "validate_dataset"]
+__all__ = [
+    "DataSource",
+    "Dataset",
+    "Digits",
+    "Faithful",
+    "ImageDataset",
+    "ImageSplit",
+    "Images",
+    "Split",
+    "TableDataset",
+    "TableSplit",
+    "as_float",
+    "split_rows",
+]

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from limbeck.data.dataset import Dataset, DataSource, Split, choose_classes, split_rows
+from limbeck.data.dataset import DataSource, split_rows
+from limbeck.data.image_dataset import ImageDataset, ImageSplit, choose_classes
 from limbeck.errors import DataError
 
 __all__ = ["Digits"]
@@ -53,7 +54,7 @@ class Digits(DataSource):
         self.test = test
         self.seed = seed
 
-    def load(self) -> Dataset:
+    def load(self) -> ImageDataset:
         """Read, resize and split the digits.
 
         Raises:
@@ -71,11 +72,11 @@ class Digits(DataSource):
         images = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16
         labels = torch.tensor(raw.target, dtype=torch.int64)
         names, labels, kept = choose_classes(tuple(str(digit) for digit in range(10)), labels, self.classes, "Digits")
-        everything = Split(self._resized(images[kept]), labels)
+        everything = ImageSplit(self._resized(images[kept]), labels)
         rest, test = split_rows(everything.labels, self.test, self.seed)
         train, validation = split_rows(everything.labels[rest], self.validation, self.seed)
         parts = [everything.take(rows[: self.limit]) for rows in (rest[train], rest[validation], test)]
-        return Dataset("digits", parts[0], parts[1], parts[2], classes=names)
+        return ImageDataset("digits", parts[0], parts[1], parts[2], classes=names)
 
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
         extra = self.size - _NATIVE

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from limbeck.data.dataset import Dataset, DataSource, Split, choose_classes, split_rows
+from limbeck.data.dataset import DataSource, split_rows
+from limbeck.data.image_dataset import ImageDataset, ImageSplit, choose_classes
 from limbeck.errors import DataError
 
 __all__ = ["Images"]
@@ -92,7 +93,7 @@ class Images(DataSource):
         self.label_column = label_column
         self.seed = seed
 
-    def load(self) -> Dataset:
+    def load(self) -> ImageDataset:
         """Find, split, decode and resize the images.
 
         Raises:
@@ -141,7 +142,7 @@ class Images(DataSource):
             )
         return None
 
-    def _assemble(self, datasets: Any, found: Any, title: str, name: str) -> Dataset:
+    def _assemble(self, datasets: Any, found: Any, title: str, name: str) -> ImageDataset:
         tables = {ours: found[word] for ours, words in _SPLITS.items() for word in words[::-1] if word in found}
         if "train" not in tables:
             raise DataError(f"{title} has no train split, only {', '.join(found)}; name the training files train-*.")
@@ -163,8 +164,8 @@ class Images(DataSource):
         parts = {}
         for split, (table, rows, labels) in pool.items():
             order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))[: self.limit]
-            parts[split] = Split(self._decode(datasets, table, column, rows[order], title), labels[order])
-        return Dataset(name, parts["train"], parts["validation"], parts["test"], classes=names)
+            parts[split] = ImageSplit(self._decode(datasets, table, column, rows[order], title), labels[order])
+        return ImageDataset(name, parts["train"], parts["validation"], parts["test"], classes=names)
 
     def _decode(self, datasets: Any, table: Any, column: str, rows: Tensor, title: str) -> Tensor:
         """The images of these rows, uint8, shape (rows, channels, size, size)."""

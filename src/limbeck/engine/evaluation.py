@@ -60,15 +60,15 @@ class Evaluation(ABC):
         return 0
 
     @abstractmethod
-    def measures(self, dataset: Dataset) -> list[Measure]:
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
         """The columns of the table."""
 
     @abstractmethod
-    def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> Judge:
+    def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> Judge:
         """Prepare everything that all models of a run are measured against.
 
         Args:
-            dataset: real data; numbers are reported on its test split.
+            dataset: real data, if the recipe names any; numbers are reported on its test split.
             teacher: the trained teacher.
             cache: directory for what can be used again by other runs.
             seed: fixes samples and noise; the same for every model.

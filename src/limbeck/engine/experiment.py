@@ -84,13 +84,15 @@ class Experiment:
 
     def _run(self) -> RunResults:
         recipe = self.recipe
-        dataset = recipe.data.load()
-        rows = rows_of(dataset.train, recipe.target, recipe.condition)
-        rows_key = fingerprint(data=dataset.fingerprint, target=recipe.target, condition=recipe.condition)
+        dataset = None if recipe.data is None else recipe.data.load()
+        rows = None if dataset is None else rows_of(dataset.train, recipe.target, recipe.condition)
+        data_key = None if dataset is None else dataset.fingerprint
+        rows_key = fingerprint(data=data_key, target=recipe.target, condition=recipe.condition)
         teacher, teacher_result = self._teacher(rows, rows_key)
         judge = self._judge(dataset, teacher)
         results = [self._measured(judge, dataset, teacher, teacher_result, trained_on_data=True)]
-        prepared, teacher_key = prepare(teacher, Batches(rows, 2, 0)(0).x), weights_fingerprint(teacher)
+        prepared = prepare(teacher, None if rows is None else Batches(rows, 2, 0)(0).x)
+        teacher_key = fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
                 student, result = self._student(method, seed, prepared, teacher_key, rows, rows_key)
@@ -101,22 +103,32 @@ class Experiment:
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
 
-    def _teacher(self, rows: Batch, rows_key: str) -> tuple[DGM, ModelResult]:
+    def _teacher(self, rows: Batch | None, rows_key: str) -> tuple[DGM, ModelResult]:
         recipe = self.recipe
         if recipe.teacher_from is not None:
             teacher = type(recipe.teacher).from_pretrained(recipe.teacher_from)
             (self.directory / "teacher").mkdir(parents=True, exist_ok=True)
             return teacher, ModelResult("teacher", None, "teacher", {})
-        seed = derive_seed(recipe.seed, "teacher")
+        seed, training = derive_seed(recipe.seed, "teacher"), recipe.teacher_training
+        if training is None:
+            return self._constructed(recipe.teacher, seed)
         return self._trained(
-            recipe.teacher, scratch(), recipe.teacher_training, rows=rows, seed=seed, label="teacher",
+            recipe.teacher, scratch(), training, rows=rows, seed=seed, label="teacher",
             method="teacher", shown_seed=recipe.seed, directory="teacher",
             key=fingerprint(model=describe_model(recipe.teacher), rows=rows_key, seed=seed,
-                            training=_essential(recipe.teacher_training), precision=recipe.trainer.precision),
+                            training=_essential(training), precision=recipe.trainer.precision),
         )  # fmt: skip
 
+    def _constructed(self, template: DGM, seed: int) -> tuple[DGM, ModelResult]:
+        """A teacher that needs no training: its random weights, if any, are what it is."""
+        with seeded(derive_seed(seed, "initialisation")):
+            model = type(template)(**template.config).eval()
+        if is_main_process():
+            model.save_pretrained(self.directory / "teacher")
+        return model, ModelResult("teacher", None, "teacher", {})
+
     def _student(
-        self, method: str, seed: int, teacher: DGM, teacher_key: str, rows: Batch, rows_key: str
+        self, method: str, seed: int, teacher: DGM, teacher_key: str, rows: Batch | None, rows_key: str
     ) -> tuple[DGM, ModelResult]:
         recipe = self.recipe
         objective = recipe.methods[method].objective
@@ -124,12 +136,12 @@ class Experiment:
         # A data-free method must not depend on the data, nor a method without teacher on the teacher.
         uses_rows = objective.needs_data or recipe.condition != "none"
         key = fingerprint(
-            model=describe_model(recipe.student), objective=describe_objective(objective), seed=seed,
+            model=describe_model(recipe.student_of(method)), objective=describe_objective(objective), seed=seed,
             training=_essential(training), precision=recipe.trainer.precision,
             teacher=teacher_key if objective.needs_teacher else None, rows=rows_key if uses_rows else None,
         )  # fmt: skip
         return self._trained(
-            recipe.student, copy.deepcopy(objective), training,
+            recipe.student_of(method), copy.deepcopy(objective), training,
             teacher=teacher if objective.needs_teacher else None, rows=rows if uses_rows else None,
             # One initialisation a seed for all methods: they differ in the method alone.
             seed=derive_seed(seed, "student"), label=f"{method}, seed {seed}", method=method, shown_seed=seed,
@@ -181,7 +193,7 @@ class Experiment:
             remove_checkpoints(folder)
         return model, ModelResult(method, shown_seed, directory, values, dict(settings))
 
-    def _judge(self, dataset: Dataset, teacher: DGM) -> Judge | None:
+    def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
             return None
         return self.recipe.evaluation.judge(
@@ -189,14 +201,14 @@ class Experiment:
         )
 
     def _measured(
-        self, judge: Judge | None, dataset: Dataset, model: DGM, result: ModelResult, *, trained_on_data: bool
+        self, judge: Judge | None, dataset: Dataset | None, model: DGM, result: ModelResult, *, trained_on_data: bool
     ) -> ModelResult:
         if judge is None:
             return result
         folder = self.directory / result.directory
         settings = dict(vars(self.recipe.evaluation))
         key = fingerprint(
-            weights=weights_fingerprint(model), settings=settings, data=dataset.fingerprint,
+            weights=weights_fingerprint(model), settings=settings, data=dataset.fingerprint if dataset else None,
             kind=type(self.recipe.evaluation).__qualname__, seed=judge.seed, reference=judge.reference_key,
         )  # fmt: skip
         stage = Stage(folder, "evaluation", key)
@@ -209,7 +221,7 @@ class Experiment:
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
 
-    def _record(self, dataset: Dataset, judge: Judge | None, results: list[ModelResult]) -> RunResults:
+    def _record(self, dataset: Dataset | None, judge: Judge | None, results: list[ModelResult]) -> RunResults:
         recipe = self.recipe
         return RunResults(
             recipe=self.name,
@@ -228,9 +240,11 @@ class Experiment:
     def _budget_notes(self) -> list[str]:
         recipe, training = self.recipe, self.recipe.training
         rates = ", ".join(f"{method} {recipe.training_of(method).learning_rate:g}" for method in recipe.methods)
+        others = [method for method, baseline in recipe.methods.items() if baseline.student is not None]
+        alike = "Every student has" if not others else f"Every student but {' and '.join(others)} has"
         return [
-            f"Every student has the same architecture, initialisation a seed, {training.steps:,} steps and batches of "
-            f"{training.batch_size}; learning rates: {rates}."
+            f"{alike} the same architecture and initialisation a seed; all have {training.steps:,} steps and batches "
+            f"of {training.batch_size}; learning rates: {rates}."
         ]
 
 

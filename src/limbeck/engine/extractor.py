@@ -12,7 +12,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
 from limbeck.core.sites import Sites
-from limbeck.data import Dataset, as_float
+from limbeck.data import ImageDataset, as_float
 from limbeck.engine.fit import fit
 from limbeck.engine.options import Training
 from limbeck.engine.progress import Progress
@@ -43,7 +43,7 @@ class _Labels(DGM):
 
 
 def trained_extractor(
-    dataset: Dataset, cache: Path, progress: Progress, training: Training = EXTRACTOR_TRAINING
+    dataset: ImageDataset, cache: Path, progress: Progress, training: Training = EXTRACTOR_TRAINING
 ) -> ClassifierFeatures:
     """Load the data set's own classifier from the cache, or train it on the training split and keep it there.
 

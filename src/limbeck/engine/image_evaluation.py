@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, Kind
-from limbeck.data import Dataset, as_float
+from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy, trained_extractor
 from limbeck.engine.progress import Progress
@@ -32,7 +32,7 @@ from limbeck.metrics import (
 )
 from limbeck.pictures import save_grid
 
-__all__ = ["ImageEvaluation", "image_targets"]
+__all__ = ["ImageEvaluation", "image_targets", "images_of"]
 
 
 class ImageEvaluation(Evaluation):
@@ -73,9 +73,9 @@ class ImageEvaluation(Evaluation):
         """See :class:`Evaluation`."""
         return 0 if self.extractor else self.extractor_steps
 
-    def measures(self, dataset: Dataset) -> list[Measure]:
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
-        name = Path(self.extractor).stem if self.extractor else f"{dataset.name}-cnn"
+        name = Path(self.extractor).stem if self.extractor else f"{images_of(dataset).name}-cnn"
         return [
             Measure("fid_data", f"FID ({name}) to test data", "lower", 1),
             Measure("fid_teacher", f"FID ({name}) to teacher", "lower", 1),
@@ -87,8 +87,9 @@ class ImageEvaluation(Evaluation):
             Measure("train_seconds", "training time", "lower", 0, "s"),
         ]
 
-    def judge(self, dataset: Dataset, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
+    def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
         """See :class:`Evaluation`."""
+        dataset = images_of(dataset)
         training = dataclasses.replace(EXTRACTOR_TRAINING, steps=self.extractor_steps)
         extractor: FeatureExtractor
         if self.extractor is not None:
@@ -106,7 +107,7 @@ class ImageJudge(Judge):
     """See :class:`ImageEvaluation`."""
 
     def __init__(
-        self, settings: ImageEvaluation, dataset: Dataset, teacher: DGM, extractor: FeatureExtractor, seed: int
+        self, settings: ImageEvaluation, dataset: ImageDataset, teacher: DGM, extractor: FeatureExtractor, seed: int
     ) -> None:
         self.settings = settings
         self.seed = seed
@@ -167,6 +168,20 @@ class ImageJudge(Judge):
             with seeded(derive_seed(self.seed, "grid")):
                 drawn = model.sample(self.settings.grid, output="mean")
         return image_targets(drawn)
+
+
+def images_of(dataset: Dataset | None) -> ImageDataset:
+    """The data set, if it is one of images.
+
+    Raises:
+        RecipeError: it is not, or there is none.
+    """
+    if not isinstance(dataset, ImageDataset):
+        found = "there is no data" if dataset is None else f"{dataset.name!r} is a {type(dataset).__name__}"
+        raise RecipeError(
+            f"this evaluation measures models of images or their labels, but {found}; change data or evaluation"
+        )
+    return dataset
 
 
 def image_targets(targets: dict[str, Tensor]) -> Tensor:

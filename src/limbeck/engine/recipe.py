@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -41,10 +40,12 @@ class Baseline:
     Attributes:
         objective: what it minimises.
         learning_rate: its own tuned learning rate; by default the recipe's.
+        student: an architecture of its own; by default the recipe's.
     """
 
     objective: Objective
     learning_rate: float | None = None
+    student: DGM | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,18 @@ class Recipe:
 
     Attributes:
         title: one line.
+        data: where the rows come from; ``None`` if nothing is trained on data.
         description: what is done, on which data, for a reader of the report.
-        data: where the rows come from.
         teacher: the teacher's architecture; also its weights if ``teacher_from`` names a directory.
         student: the student's architecture, a fresh copy for each method and seed.
         objective: the method.
         evaluation: how models are measured.
         method: the method's name in tables.
         baselines: name to baseline.
-        target: which part of the data is modelled.
-        condition: which part of the data the models are conditioned on.
+        target: which part of the data is modelled: ``"images"``, ``"labels"``, ``"values"``, ...
+        condition: which part of the data the models are conditioned on, or ``"none"``.
         teacher_from: directory of a trained teacher; then no teacher is trained.
-        teacher_training: the teacher's optimisation.
+        teacher_training: the teacher's optimisation; ``None`` if it is complete as constructed, such as a formula.
         training: every student's optimisation.
         trainer: devices, strategy, precision.
         seed: fixes everything.
@@ -73,18 +74,18 @@ class Recipe:
     """
 
     title: str
-    data: DataSource
     teacher: DGM
     student: DGM
     objective: Objective
     evaluation: Evaluation
+    data: DataSource | None = None
     description: str = ""
     method: str = "surrogate"
     baselines: dict[str, Baseline] = field(default_factory=dict)
-    target: Literal["images", "labels"] = "images"
-    condition: Literal["none", "images", "labels"] = "none"
+    target: str = "images"
+    condition: str = "none"
     teacher_from: str | None = None
-    teacher_training: Training = field(default_factory=Training)
+    teacher_training: Training | None = field(default_factory=Training)
     training: Training = field(default_factory=Training)
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     seed: int = 0
@@ -97,11 +98,31 @@ class Recipe:
         taken = {"teacher", self.method} & set(self.baselines)
         if taken or self.method == "teacher":
             raise RecipeError(f"the name {(taken or {'teacher'}).pop()!r} is taken; give the baseline another name")
+        if self.data is None:
+            self._check_without_data()
+
+    def _check_without_data(self) -> None:
+        hungry = [method for method, baseline in self.methods.items() if baseline.objective.needs_data]
+        if self.condition != "none":
+            raise RecipeError(f"models are given {self.condition!r} of the data, but the recipe names no data")
+        if hungry or self._fits_teacher:
+            who = f"{hungry[0]!r}" if hungry else "the teacher"
+            raise RecipeError(
+                f"{who} trains on data, but the recipe names none; give data, or teacher_from for a teacher"
+            )
 
     @property
     def methods(self) -> dict[str, Baseline]:
         """The method and every baseline, in the order of the tables."""
         return {self.method: Baseline(self.objective), **self.baselines}
+
+    @property
+    def _fits_teacher(self) -> bool:
+        return self.teacher_from is None and self.teacher_training is not None
+
+    def student_of(self, method: str) -> DGM:
+        """The method's architecture."""
+        return self.methods[method].student or self.student
 
     def training_of(self, method: str) -> Training:
         """The method's optimisation: the common budget with its own learning rate."""
@@ -112,7 +133,7 @@ class Recipe:
         """The same experiment with a few steps in each stage, one seed and few samples."""
         return dataclasses.replace(
             self,
-            teacher_training=self.teacher_training.shortened(DRY_STEPS),
+            teacher_training=self.teacher_training and self.teacher_training.shortened(DRY_STEPS),
             training=self.training.shortened(DRY_STEPS),
             evaluation=self.evaluation.dry(),
             seeds=1,
@@ -121,14 +142,20 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Optimiser steps of all stages together."""
-        teacher = 0 if self.teacher_from else self.teacher_training.steps
+        teacher = self.teacher_training.steps if self.teacher_training and self._fits_teacher else 0
         return teacher + self.evaluation.steps + self.seeds * len(self.methods) * self.training.steps
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:
-    """All rows of a split as a model sees them: what it models, given what."""
-    parts = {"images": split.images, "labels": split.labels, "none": None}
-    y = parts[target]
-    if y is None or target == condition:
+    """All rows of a split as a model sees them: what it models, given what.
+
+    Raises:
+        RecipeError: the split has no such part, or target and condition are the same.
+    """
+    parts = split.parts
+    for part in (target, condition):
+        if part not in parts and (part != "none" or part == target):
+            raise RecipeError(f"the data have no {part!r}; target and condition can be {', '.join(parts)}")
+    if target == condition:
         raise RecipeError(f"a model of {target!r} given {condition!r} makes no sense; change target or condition")
-    return Batch(y, parts[condition])
+    return Batch(parts[target], parts.get(condition))
