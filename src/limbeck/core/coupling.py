@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
 
+from limbeck.core.discrete_gradient import DiscreteGradient, Relaxation, annealed
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
 from limbeck.errors import MatchError
@@ -35,6 +36,7 @@ class Request:
         keep_student: given the teacher's trace, the same for the student.
         rename: name and kind of a teacher site to the name of the student's.
         generator: source of fresh noise.
+        progress: fraction of training that is done, in [0, 1].
     """
 
     batch_size: int | None
@@ -43,6 +45,7 @@ class Request:
     keep_student: Callable[[Trace], Keep]
     rename: Callable[[str, Kind], str]
     generator: torch.Generator | None = None
+    progress: float = 1.0
 
 
 class Coupling(Protocol):
@@ -83,9 +86,39 @@ def _renamed(taught: Trace, given: dict[str, _T], rename: Callable[[str, Kind], 
 _SHARED = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Drawing:
+    """What couplings have in common whose student draws its latents."""
+
+    discrete_gradient: DiscreteGradient = "none"
+    temperature: float = 1.0
+    final_temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.discrete_gradient not in get_args(DiscreteGradient):
+            known = ", ".join(get_args(DiscreteGradient))
+            raise MatchError(f"discrete_gradient must be one of {known}, not {self.discrete_gradient!r}")
+        for name in ("temperature", "final_temperature"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise MatchError(f"{name} must be positive, not {getattr(self, name)}")
+
+    def relaxation(self, progress: float) -> Relaxation | None:
+        """How the student's discrete latents pass gradients at a point of the training."""
+        if self.discrete_gradient == "none":
+            return None
+        return Relaxation(self.discrete_gradient, annealed(self.temperature, self.final_temperature, progress))
+
+
 @dataclass(frozen=True)
-class SharedNoise:
-    """Student latents from the teacher's noise, student targets from the teacher's samples ([U] Alg. 1, l. 10-16)."""
+class SharedNoise(_Drawing):
+    """Student latents from the teacher's noise, student targets from the teacher's samples ([U] Alg. 1, l. 10-16).
+
+    Attributes:
+        discrete_gradient: what the student's discrete latents pass backwards; see
+            :mod:`limbeck.core.discrete_gradient`. The paper's method: ``"none"``.
+        temperature: of ``"relaxed"`` latents at the start of training.
+        final_temperature: at its end; between them it falls exponentially.
+    """
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`Coupling`."""
@@ -104,6 +137,7 @@ class SharedNoise:
             values=_renamed(taught, taught.targets, request.rename),
             keep=request.keep_student(taught),
             generator=request.generator,
+            relaxation=self.relaxation(request.progress),
         )
         return taught, learned
 
@@ -133,7 +167,7 @@ class SharedValues:
 
 
 @dataclass(frozen=True)
-class IndependentNoise:
+class IndependentNoise(_Drawing):
     """Each side draws its own noise N times, and a target's law is the mixture over the draws ([U] Eq. 11).
 
     The mixture is exact for one classification target, and a :class:`~torch.distributions.MixtureSameFamily` otherwise,
@@ -141,24 +175,27 @@ class IndependentNoise:
 
     Attributes:
         samples: number N of noise draws a side.
+        discrete_gradient: as for :class:`SharedNoise`, with ``temperature`` and ``final_temperature``.
     """
 
     samples: int = 12
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.samples < 1:
             raise MatchError(f"samples must be at least 1, not {self.samples}")
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`Coupling`."""
         with frozen(teacher):
-            taught = self._mixed(teacher, request, request.keep_teacher)
-        return taught, self._mixed(student, request, request.keep_student(taught))
+            taught = self._mixed(teacher, request, request.keep_teacher, None)
+        keep = request.keep_student(taught)
+        return taught, self._mixed(student, request, keep, self.relaxation(request.progress))
 
-    def _mixed(self, model: DGM, request: Request, keep: Keep) -> Trace:
+    def _mixed(self, model: DGM, request: Request, keep: Keep, relaxation: Relaxation | None) -> Trace:
         x = None if request.x is None else request.x.repeat_interleave(self.samples, dim=0)
         batch_size = None if request.batch_size is None else request.batch_size * self.samples
-        trace = model.trace(batch_size, x, keep=keep, generator=request.generator)
+        trace = model.trace(batch_size, x, keep=keep, generator=request.generator, relaxation=relaxation)
         mixed: dict[str, Site] = {}
         for name, site in trace.items():
             if site.kind is not Kind.TARGET or site.distribution is None:

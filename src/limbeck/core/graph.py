@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent
 
+from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
@@ -112,6 +113,7 @@ class DGM(nn.Module, ABC):
         keep: Keep = keep_all,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        relaxation: Relaxation | None = None,
     ) -> Trace:
         """Run :meth:`generate` once.
 
@@ -127,6 +129,7 @@ class DGM(nn.Module, ABC):
             keep: what the trace stores.
             generator: source of fresh noise; by default torch's global one.
             temperature: scales the noise of the latents.
+            relaxation: what discrete latents pass backwards; by default nothing.
 
         Returns:
             The trace of the run.
@@ -135,7 +138,7 @@ class DGM(nn.Module, ABC):
             SiteError: the batch size is unknown, or a site does not fit what was given for it.
         """
         sites = self._sites(batch_size, x, noise, values, laws=laws, keep=keep, generator=generator,
-                            temperature=temperature)  # fmt: skip
+                            temperature=temperature, relaxation=relaxation)  # fmt: skip
         self.generate(sites, x)
         return sites.trace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
+from limbeck.core.discrete_gradient import DiscreteGradient
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.objective import Divergence, Match, Objective
 from limbeck.core.trace import Kind
@@ -16,6 +17,9 @@ def surrogate(
     *,
     target: Divergence = kl,
     latent: Divergence = latent_default,
+    discrete_gradient: DiscreteGradient = "none",
+    temperature: float = 1.0,
+    final_temperature: float = 0.1,
 ) -> Objective:
     r"""Surrogate distillation with the latent loss: the first paper's own method ([U] Eq. 4-7, Alg. 1).
 
@@ -30,11 +34,17 @@ def surrogate(
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws; by default KL for discrete and squared 2-Wasserstein per element
             for continuous ones ([U] App. F).
+        discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
+        temperature: of relaxed latents, at the start of training.
+        final_temperature: the same at its end.
     """
     matches = [Match(divergence=target, kind=Kind.TARGET)]
     if latent_weight:
         matches.append(Match(divergence=latent, weight=latent_weight, kind=Kind.LATENT, required=False))
-    return Objective(matches, SharedNoise())
+    coupling = SharedNoise(
+        discrete_gradient=discrete_gradient, temperature=temperature, final_temperature=final_temperature
+    )
+    return Objective(matches, coupling)
 
 
 def local(*, target: Divergence = kl, latent: Divergence = kl, latent_weight: float = 1.0) -> Objective:

@@ -167,7 +167,7 @@ class Objective(nn.Module):
             if batch is not None:
                 x = batch.x if x is None else x
                 batch_size = len(batch) if batch_size is None else batch_size
-            request = Request(batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator)
+            request = Request(batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress)
             taught, learned = self.coupling(teacher, student, request)
             self._compare(taught, learned, progress, terms)
         if self.train_weight:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from limbeck.core.delta import Delta
-from limbeck.core.reparam import Law, convert, law, noise_like, push, temper
+from limbeck.core.discrete_gradient import Relaxation, relax
+from limbeck.core.reparam import Law, convert, is_discrete, law, noise_like, push, temper
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.errors import LimbeckError, SiteError
 
@@ -35,10 +36,11 @@ class Sites:
         keep: which fields of which sites the trace stores.
         generator: source of fresh noise.
         temperature: scales the noise of every latent (1 = the model's own law).
+        relaxation: what discrete latents pass backwards; by default nothing.
     """
 
-    __slots__ = ("_generator", "_keep", "_laws", "_noise", "_seen", "_temperature", "_values", "batch_size", "device",
-                 "dtype", "trace")  # fmt: skip
+    __slots__ = ("_generator", "_keep", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
+                 "batch_size", "device", "dtype", "trace")  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Sites:
         keep: Keep = keep_all,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        relaxation: Relaxation | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.device = device
@@ -62,6 +65,7 @@ class Sites:
         self._keep = keep
         self._generator = generator
         self._temperature = temperature
+        self._relaxation = relaxation
         # A dictionary rather than a set: the trace tells the names in the order of the program.
         self._seen: dict[str, None] = {}
         self.trace = Trace({}, batch_size, self._seen)
@@ -135,6 +139,8 @@ class Sites:
                 site_law = law(distribution)
                 noise = self._noise_for(name, distribution, kind, site_law, shape)
                 value = push(distribution, noise)
+                if self._relaxation is not None and kind is Kind.LATENT and is_discrete(distribution):
+                    value = relax(distribution, noise, value, self._relaxation)
         except LimbeckError as error:
             raise type(error)(f"site {name!r}: {error}") from None
         if value.shape != shape:
