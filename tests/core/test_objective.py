@@ -15,6 +15,7 @@ from limbeck.core import methods
 from limbeck.core.coupling import SharedNoise, SharedValues
 from limbeck.core.divergence import kl, latent_default, lp, wasserstein2
 from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import DivergenceError, MatchError, SiteError
@@ -382,3 +383,21 @@ def test_shares_show_every_term() -> None:
     shares = loss.shares()
     assert sum(shares.values()) == pytest.approx(1.0)
     assert set(shares) == {f"{v}[{t}]" for v in ("z", "pen", "y") for t in range(4)}
+
+
+def test_a_coupling_is_told_how_far_training_is_and_what_the_data_are() -> None:
+    seen = []
+
+    class Watching:
+        def __call__(self, teacher, student, request):
+            seen.append((request.progress, request.y))
+            return SharedNoise()(teacher, student, request)
+
+    batch = Batch(y=torch.zeros(4, 2))
+    objective = Objective([Match("y")], Watching())
+    model = Gaussians(z="latent", y="target")
+    objective(model, model, batch=batch, progress=0.25)
+    objective(model, model, batch_size=4)
+    assert [progress for progress, _ in seen] == [0.25, 1.0]
+    assert seen[0][1] is batch.y
+    assert seen[1][1] is None

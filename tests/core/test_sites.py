@@ -203,3 +203,10 @@ def test_names_are_told_in_the_order_of_the_program() -> None:
     run.target("c", normal(3, 2))
     assert list(run.trace.declared) == ["b", "a", "c"]
     assert list(run.trace) == ["c"]
+
+
+def test_what_is_given_is_known_before_it_is_declared() -> None:
+    run = sites(values={"z": torch.ones(3, 2)})
+    assert torch.equal(run.given("z"), torch.ones(3, 2))
+    assert run.given("y") is None
+    assert not run.trace.declared  # asking declares nothing

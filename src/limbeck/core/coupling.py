@@ -37,6 +37,7 @@ class Request:
         rename: name and kind of a teacher site to the name of the student's.
         generator: source of fresh noise.
         progress: fraction of training that is done, in [0, 1].
+        y: targets of the batch of data, shape (batch, ...), for couplings that show both models the data.
     """
 
     batch_size: int | None
@@ -46,6 +47,7 @@ class Request:
     rename: Callable[[str, Kind], str]
     generator: torch.Generator | None = None
     progress: float = 1.0
+    y: Tensor | None = None
 
 
 class Coupling(Protocol):

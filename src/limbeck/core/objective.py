@@ -167,7 +167,10 @@ class Objective(nn.Module):
             if batch is not None:
                 x = batch.x if x is None else x
                 batch_size = len(batch) if batch_size is None else batch_size
-            request = Request(batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress)
+            y = None if batch is None else batch.y
+            request = Request(
+                batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
+            )
             taught, learned = self.coupling(teacher, student, request)
             self._compare(taught, learned, progress, terms)
         if self.train_weight:

@@ -113,6 +113,14 @@ class Sites:
             )
         return value
 
+    def given(self, name: str) -> Tensor | None:
+        """The value that was given for a site, before it is declared; ``None`` if it will be drawn.
+
+        A recurrent program that is given all its values can run all steps in one call. It may only change how fast the
+        program runs, never what it computes.
+        """
+        return self._values.get(name)
+
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of shape (batch, *shape) on the model's device, for roots of the graph."""
         return torch.zeros(self.batch_size, *shape, device=self.device, dtype=self.dtype)
