@@ -527,3 +527,13 @@ def test_mean_lp_bounds_other_laws_from_below() -> None:
     assert (divergence.mean_lp(p, q, order=2, root=False) < divergence.wasserstein2(p, q)).all()
     with pytest.raises(DivergenceError, match="order"):
         divergence.mean_lp(p, q, order=0.5)
+
+
+def test_binomials_next_to_certainty_and_of_other_counts():
+    """A float32 logit of 18 is a probability that rounds to 1, whose log(1 - q) torch's own formula takes."""
+    p, q = (D.Binomial(1000, logits=torch.tensor([logit])) for logit in (14.0, 18.0))
+    exact = kl(*(D.Binomial(1000, logits=torch.tensor([logit]).double()) for logit in (14.0, 18.0)))
+    assert not torch.isfinite(D.kl_divergence(p, q)).all()
+    assert torch.allclose(kl(p, q).double(), exact, atol=1000 * 4e-6)
+    with pytest.raises(DivergenceError, match="different numbers of trials"):
+        kl(p, D.Binomial(999, logits=torch.tensor([18.0])))

@@ -224,14 +224,6 @@ def test_binomial_edges():
     assert push(D.Binomial(9, torch.ones(0, 2)), torch.ones(0, 2)).shape == (0, 2)
 
 
-def test_binomial_slices_do_not_change_the_result(monkeypatch):
-    distribution = D.Binomial(torch.randint(1, 40, (7, 11)).double(), torch.rand(7, 11).double())
-    noise = noise_like(distribution, generator())
-    whole = push(distribution, noise)
-    monkeypatch.setattr("limbeck.core.reparam_discrete._TABLE_ENTRIES", 100)
-    assert torch.equal(push(distribution, noise), whole)
-
-
 # ----------------------------------------------------------------------------------------------------- monotony
 
 

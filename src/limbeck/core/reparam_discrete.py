@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch import distributions as D
 
 __all__ = ["push_binomial", "push_geometric", "push_poisson"]
-
-_TABLE_ENTRIES = 1 << 22  # 32 MiB of float64: what one slice of the binomial table may hold
 
 
 @torch.no_grad()
@@ -47,37 +44,11 @@ def push_poisson(d: D.Poisson, u: Tensor) -> Tensor:
 
 @torch.no_grad()
 def push_binomial(d: D.Binomial, u: Tensor) -> Tensor:
-    """Cumulative sums of the probability table; ``total_count`` may vary between elements.
+    """The quantile function of scipy, on the CPU; ``total_count`` may vary between elements."""
+    # Imported here because scipy.stats costs half a second that most programs need not pay.
+    from scipy.stats import binom
 
-    Memory is bounded: the elements are worked through in slices of at most about four million table entries.
-    """
-    dtype = d.logits.dtype
     shape = torch.broadcast_shapes(d.logits.shape, u.shape)  # type: ignore[no-untyped-call]
-    count, logits, u = (t.double().expand(shape) for t in (d.total_count, d.logits, u))
-    if u.numel() == 0:
-        return u.to(dtype)
-    # Beyond +-1e4 a probability is 0 or 1 in any float; infinities would give 0 * inf below.
-    count, logits, u = count.flatten(), logits.flatten().clamp(-1e4, 1e4), u.flatten()
-    columns = int(count.max()) + 1
-    k = torch.arange(columns, dtype=torch.float64, device=u.device)
-    log_factorial = torch.lgamma(k + 1.0)
-    step = max(1, _TABLE_ENTRIES // columns)
-    drawn = [
-        _binomial_rows(count[i : i + step], logits[i : i + step], u[i : i + step], k, log_factorial)
-        for i in range(0, u.numel(), step)
-    ]
-    return torch.cat(drawn).reshape(shape).to(dtype)
-
-
-def _binomial_rows(count: Tensor, logits: Tensor, u: Tensor, k: Tensor, log_factorial: Tensor) -> Tensor:
-    """Draw for elements of shape ``(n,)`` from a table of shape ``(n, columns)``."""
-    n = count.unsqueeze(-1)
-    rest = (n - k).clamp(min=0.0).long()
-    table = log_factorial[n.long()] - log_factorial - log_factorial[rest]
-    table += k * logits.unsqueeze(-1) - n * F.softplus(logits).unsqueeze(-1)
-    table.masked_fill_(k > n, -torch.inf)
-    cdf = table.exp_().cumsum(-1)
-    below = (cdf < u.unsqueeze(-1)).sum(-1).to(torch.float64)
-    # The last CDF entry may round to just under one; the count is still at most n.
-    drawn = below.minimum(count)
-    return torch.where(logits.isfinite(), drawn, torch.nan)
+    count, probs, noise = (t.cpu().double().expand(shape) for t in (d.total_count, d.logits.double().sigmoid(), u))
+    counts = binom.ppf(noise.numpy(), count.numpy(), probs.numpy())
+    return torch.as_tensor(counts, dtype=d.logits.dtype, device=u.device)

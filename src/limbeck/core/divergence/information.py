@@ -210,6 +210,13 @@ def _bernoulli(p: Any, q: Any) -> Tensor:
     return _bernoulli_terms(p.probs, p.logits, q.logits)
 
 
+def _binomial(p: D.Binomial, q: D.Binomial) -> Tensor:
+    if not bool((p.total_count == q.total_count).all()):
+        raise DivergenceError("the binomials of teacher and student count different numbers of trials")
+    # torch's own takes log(1 - q) of a rounded q, which is inaccurate next to 1.
+    return p.total_count * _bernoulli_terms(p.probs, p.logits, q.logits)
+
+
 def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
     log_p = p.logits / temperature
     return _bernoulli_terms(torch.sigmoid(log_p), log_p, q.logits / temperature)
@@ -227,6 +234,7 @@ _CLOSED_FORM: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
     (D.Categorical, D.Categorical): _categorical,
     (D.OneHotCategorical, D.OneHotCategorical): _categorical,
     (D.Bernoulli, D.Bernoulli): _bernoulli,
+    (D.Binomial, D.Binomial): _binomial,
 }
 
 _TEMPERED: dict[type | None, Callable[[Any, Any, float], Tensor]] = {
