@@ -455,7 +455,10 @@ def test_gradients_of_discrete_kl(family, temperature):
     )
 
 
-@pytest.mark.parametrize("name", divergence.__all__)
+MAKERS = {"Regressor", "tempered_kl"}  # called with settings, they return a divergence
+
+
+@pytest.mark.parametrize("name", sorted(set(divergence.__all__) - MAKERS))
 def test_shape_errors_name_both_shapes(name):
     function = getattr(divergence, name)
     p, q = Delta(torch.zeros(4, 3)), D.Normal(torch.zeros(4, 2), 1.0)

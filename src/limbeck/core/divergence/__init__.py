@@ -6,6 +6,19 @@ Each returns one number per batch row, shape ``(batch,)``: a sum over all other 
 
 from limbeck.core.divergence.information import cross_entropy, kl, kl_monte_carlo, nll
 from limbeck.core.divergence.latent import latent_default
+from limbeck.core.divergence.regressor import Regressor
+from limbeck.core.divergence.tempered import tempered_kl
 from limbeck.core.divergence.transport import lp, mean_lp, wasserstein2
 
-__all__ = ["cross_entropy", "kl", "kl_monte_carlo", "latent_default", "lp", "mean_lp", "nll", "wasserstein2"]
+__all__ = [
+    "Regressor",
+    "cross_entropy",
+    "kl",
+    "kl_monte_carlo",
+    "latent_default",
+    "lp",
+    "mean_lp",
+    "nll",
+    "tempered_kl",
+    "wasserstein2",
+]
