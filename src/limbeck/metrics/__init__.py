@@ -9,20 +9,43 @@ from limbeck.metrics.results import Measure, ModelResult, RunResults
 from limbeck.metrics.statistics import Summary, gap_closed, summarize
 
 if TYPE_CHECKING:
+    from limbeck.metrics.calibration import Reliability, accuracy, calibration_error, mean_nll, reliability
+    from limbeck.metrics.chain_marginals import chain_marginal, density_kl, integer_grid, interval_grid
+    from limbeck.metrics.density_ratio import KLEstimate, kl_density_ratio
     from limbeck.metrics.distances import frechet_distance, kernel_distance
     from limbeck.metrics.features import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures, extract
+    from limbeck.metrics.histogram import histogram_kl
+    from limbeck.metrics.quadrature import Grid, kl_on_grid
     from limbeck.metrics.speed import parameter_count, throughput
+    from limbeck.metrics.two_sample import energy_distance, maximum_mean_discrepancy, median_distance
 
 __getattr__ = lazy_names(
     __name__,
     {
         "ClassifierFeatures": "limbeck.metrics.features",
         "FeatureExtractor": "limbeck.metrics.features",
+        "Grid": "limbeck.metrics.quadrature",
+        "KLEstimate": "limbeck.metrics.density_ratio",
+        "Reliability": "limbeck.metrics.calibration",
         "TorchScriptFeatures": "limbeck.metrics.features",
+        "accuracy": "limbeck.metrics.calibration",
+        "calibration_error": "limbeck.metrics.calibration",
+        "chain_marginal": "limbeck.metrics.chain_marginals",
+        "density_kl": "limbeck.metrics.chain_marginals",
+        "energy_distance": "limbeck.metrics.two_sample",
         "extract": "limbeck.metrics.features",
         "frechet_distance": "limbeck.metrics.distances",
+        "histogram_kl": "limbeck.metrics.histogram",
+        "integer_grid": "limbeck.metrics.chain_marginals",
+        "interval_grid": "limbeck.metrics.chain_marginals",
         "kernel_distance": "limbeck.metrics.distances",
+        "kl_density_ratio": "limbeck.metrics.density_ratio",
+        "kl_on_grid": "limbeck.metrics.quadrature",
+        "maximum_mean_discrepancy": "limbeck.metrics.two_sample",
+        "mean_nll": "limbeck.metrics.calibration",
+        "median_distance": "limbeck.metrics.two_sample",
         "parameter_count": "limbeck.metrics.speed",
+        "reliability": "limbeck.metrics.calibration",
         "throughput": "limbeck.metrics.speed",
     },
 )
@@ -30,16 +53,33 @@ __getattr__ = lazy_names(
 __all__ = [
     "ClassifierFeatures",
     "FeatureExtractor",
+    "Grid",
+    "KLEstimate",
     "Measure",
     "ModelResult",
+    "Reliability",
     "RunResults",
     "Summary",
     "TorchScriptFeatures",
+    "accuracy",
+    "calibration_error",
+    "chain_marginal",
+    "density_kl",
+    "energy_distance",
     "extract",
     "frechet_distance",
     "gap_closed",
+    "histogram_kl",
+    "integer_grid",
+    "interval_grid",
     "kernel_distance",
+    "kl_density_ratio",
+    "kl_on_grid",
+    "maximum_mean_discrepancy",
+    "mean_nll",
+    "median_distance",
     "parameter_count",
+    "reliability",
     "summarize",
     "throughput",
 ]
