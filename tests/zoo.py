@@ -23,10 +23,17 @@ from torch.distributions import (
 )
 from torch.nn import functional as F
 
+from limbeck.core.divergence import kl, lp
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
+from limbeck.models.autoregressive import Autoregressive
+from limbeck.models.chain import ResidualBinomialChain, ResidualGaussianChain
+from limbeck.models.dcgan import DCGAN
+from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
+from limbeck.models.mlp_classifier import MLPClassifier
+from limbeck.models.vib import VIB
 
 CHAIN = [["z2", "latent", 2, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 3, ["z1"]]]
 BRANCH = [
@@ -216,9 +223,9 @@ def two_sided(parameters: Tensor, family: type = Normal) -> Distribution:
     return family(loc, F.softplus(raw) + 0.1)
 
 
-def inputs(rows: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+def inputs(rows: int, dtype: torch.dtype = torch.float32, seed: int = 0, shape: tuple[int, ...] = (5,)) -> Tensor:
     """Conditioning inputs of the classifiers."""
-    return torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(rows, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,9 @@ class Entry:
         data: builds a batch for the model's own loss, if it has one.
         marginal: whether :func:`limbeck.methods.marginalized` applies: "kl", "monte carlo" or "".
         discrete: prefixes of the parameters behind a discrete latent, which no gradient of a target passes.
+        shape: of a row of ``x``.
+        target: a divergence that its targets have; point masses have no KL.
+        fixed: methods whose loss draws nothing that it depends on.
     """
 
     name: str
@@ -242,6 +252,9 @@ class Entry:
     data: Callable[[int], Batch] | None = None
     marginal: str = ""
     discrete: tuple[str, ...] = field(default=())
+    shape: tuple[int, ...] = (5,)
+    target: Callable[[Distribution, Distribution], Tensor] = kl
+    fixed: tuple[str, ...] = ()
 
     def pair(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[DGM, DGM]:
         """A teacher in eval mode whose batch norm has seen something, and a fresh student in train mode."""
@@ -259,7 +272,7 @@ class Entry:
 
     def rows(self, rows: int, dtype: torch.dtype = torch.float32) -> dict:
         """What ``trace``, ``sample`` and an objective need to know about the batch."""
-        return {"x": inputs(rows, dtype)} if self.conditional else {"batch_size": rows}
+        return {"x": inputs(rows, dtype, shape=self.shape)} if self.conditional else {"batch_size": rows}
 
 
 def labelled(rows: int) -> Batch:
@@ -267,25 +280,68 @@ def labelled(rows: int) -> Batch:
     return Batch(y=x[:, :4].argmax(1), x=x)
 
 
+def labelled_pictures(rows: int) -> Batch:
+    x = inputs(rows, seed=1, shape=(1, 3, 3))
+    return Batch(y=x.flatten(1)[:, :4].argmax(1), x=x)
+
+
 def pictures(rows: int) -> Batch:
     return Batch(y=torch.rand(rows, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+
+
+def bottleneck(hidden: int) -> VIB:
+    model = VIB(image_size=3, hidden=hidden, latent_size=3, classes=4)
+    with torch.no_grad():  # as after training: a fresh model's scale is so small that its noise is lost in rounding
+        model.encoder[-1].bias[3:] += 5.0
+    return model
+
+
+def spelled(rows: int) -> Batch:
+    y = torch.randint(4, (rows, 3), generator=torch.Generator().manual_seed(1))
+    return Batch(y=y, x=inputs(rows, seed=1))
+
+
+def writer(width: int) -> Autoregressive:
+    return Autoregressive(length=3, tokens=4, inputs=5, width=width, embedding=3)
+
+
+def network(width: int) -> MLPClassifier:
+    return MLPClassifier(inputs=5, classes=4, widths=[width, 6])
+
+
+def adversary(width: int) -> DCGAN:
+    return DCGAN(image_size=8, image_channels=1, width=width, latent_size=4, critic_width=2)
 
 
 def ladder(width: int) -> LadderVAE:
     return LadderVAE(image_size=8, image_channels=1, levels=3, width=width, latent_channels=2)
 
 
+def points(rows: int) -> Batch:
+    return Batch(y=torch.randn(rows, 2, generator=torch.Generator().manual_seed(1)))
+
+
+ALL = ("surrogate", "local", "marginalized", "joint", "scratch")
 ZOO = [
     Entry("chain", lambda: LinearGaussian(CHAIN), lambda: LinearGaussian(CHAIN), marginal="monte carlo"),
     Entry("branch", lambda: LinearGaussian(BRANCH), lambda: LinearGaussian(BRANCH)),
     Entry("mixed", lambda: Mixed(6), lambda: Mixed(3), discrete=("logits",)),
     Entry("bits", Bits, Bits, marginal="kl", discrete=("z2", "z1")),
     Entry("classifier", lambda: NoisyClassifier(12), lambda: NoisyClassifier(6), True, labelled, "kl"),
-    Entry("features", lambda: Features(10), lambda: Features(6), True, labelled, "kl"),
+    Entry("bottleneck", lambda: bottleneck(12), lambda: bottleneck(8), True, labelled_pictures, "kl", shape=(1, 3, 3)),
+    Entry("features", lambda: Features(10), lambda: Features(6), True, labelled, "kl", fixed=ALL),
+    Entry("network", lambda: network(10), lambda: network(4), True, labelled, "kl", fixed=ALL),
+    Entry("sequence", lambda: writer(8), lambda: writer(4), True, spelled, fixed=("scratch",)),
+    Entry("adversary", lambda: adversary(6), lambda: adversary(3), data=pictures, target=lp),
     Entry("loop", Loop, Loop),
+    Entry("helmholtz", lambda: HelmholtzMachine(hidden=4), lambda: HelmholtzMachine(hidden=3), data=points),
     Entry("ladder", lambda: ladder(6), lambda: ladder(4), data=pictures, marginal="monte carlo"),
     Entry("laplace", Angular, Angular, marginal="monte carlo"),
     Entry("normal to laplace", lambda: Angular("normal"), Angular),
+    Entry(
+        "gaussian chain", lambda: ResidualGaussianChain(3, width=3, activation="tanh"), lambda: ResidualGaussianChain(3)
+    ),
+    Entry("binomial chain", lambda: ResidualBinomialChain(3, width=3), lambda: ResidualBinomialChain(3)),
 ]
 BY_NAME = {entry.name: entry for entry in ZOO}
 

@@ -5,6 +5,8 @@ from limbeck.data.digits import Digits
 from limbeck.data.faithful import Faithful
 from limbeck.data.image_dataset import ImageDataset, ImageSplit, as_float
 from limbeck.data.images import Images
+from limbeck.data.sequence_dataset import SequenceDataset, SequenceSplit
+from limbeck.data.spelled_digits import SpelledDigits
 from limbeck.data.table import TableDataset, TableSplit
 
 __all__ = [
@@ -15,6 +17,9 @@ __all__ = [
     "ImageDataset",
     "ImageSplit",
     "Images",
+    "SequenceDataset",
+    "SequenceSplit",
+    "SpelledDigits",
     "Split",
     "TableDataset",
     "TableSplit",
