@@ -11,6 +11,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "run": "run a recipe: fit the teacher, distil it, train the baselines, evaluate, report",
+    "sweep": "run a recipe at every point of a grid of settings, in parallel",
     "recipes": "list the recipes, with size and expected time",
     "distill": "distil a teacher that already exists",
     "sample": "draw samples from a saved model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from limbeck.cli.recipe_files import shipped_recipes
@@ -29,7 +30,14 @@ def run(words: Sequence[str]) -> None:
     for recipe in shipped_recipes():
         values = recipe.read()
         about = values.get("about", {})
-        cells = [values.get("title", ""), about.get("size", ""), about.get("time", ""), about.get("source", "")]
+        points = math.prod(len(axis["values"]) for axis in values.get("sweep") or [])
+        times = [about.get("time", ""), f"{points} points" if points > 1 else ""]
+        cells = [
+            values.get("title", ""),
+            about.get("size", ""),
+            ", ".join(filter(None, times)),
+            about.get("source", ""),
+        ]
         # Escaped brackets: "[U] Fig. 4" is text, not markup.
         table.add_row(recipe.name, *(cell.replace("[", r"\[") for cell in cells))
     Console().print(table)

@@ -30,6 +30,13 @@ def run(words: Sequence[str]) -> None:
     from limbeck.report import results_table, size_table, to_rich, write_report
 
     directories = [Path(run) for run in found.runs]
+    if len(directories) == 1 and (directories[0] / "sweep.json").exists():
+        from limbeck.report.sweep import print_sweep, write_sweep_report
+
+        page = write_sweep_report(directories[0], found.out or directories[0] / "report.html")
+        print_sweep(directories[0], Console())
+        Console().print(f"Report: {page}", soft_wrap=True, highlight=False)
+        return
     default = directories[0] / "report.html" if len(directories) == 1 else Path("comparison.html")
     page = write_report(directories, found.out or default)
     results = [RunResults.from_file(directory / "metrics.json") for directory in directories]

@@ -9,19 +9,17 @@ from pathlib import Path
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import scratch
-from limbeck.core.objective import Objective
 from limbeck.data import Dataset
 from limbeck.engine.batches import Batches
-from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
 from limbeck.engine.prepare import prepare
-from limbeck.engine.progress import LoggedProgress, Progress
+from limbeck.engine.progress import LoggedProgress, Progress, SilentProgress
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, locked, weights_fingerprint
+from limbeck.engine.shared_stages import SharedStages
+from limbeck.engine.stages import Stage, describe_model, fingerprint, locked, weights_fingerprint
+from limbeck.engine.training_stage import TrainingStage, student_key, teacher_key, uses_rows
 from limbeck.files import atomic_write_text, remove_temporary_files
 from limbeck.metrics import ModelResult, RunResults
 
@@ -40,6 +38,7 @@ class Experiment:
         command: the command that reproduces the run.
         progress: told what happens.
         dry_run: whether stages were cut short.
+        shared: stages that this run has in common with others, such as the other points of a sweep.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Experiment:
         command: str,
         progress: Progress,
         dry_run: bool = False,
+        shared: SharedStages | None = None,
     ) -> None:
         self.recipe = recipe
         self.resolved = resolved
@@ -62,6 +62,7 @@ class Experiment:
         self.command = command
         self.progress = progress
         self.dry_run = dry_run
+        self.shared = shared
 
     def run(self) -> RunResults:
         """Do every stage that is not done yet.
@@ -82,20 +83,44 @@ class Experiment:
             self.progress.message(self.command)
             return self._run()
 
+    def train(self, method: str | None = None, seed: int = 0) -> None:
+        """Train one model into the shared stages and nothing else; :meth:`run` then finds it there.
+
+        Args:
+            method: one of the recipe's methods; ``None`` for the teacher.
+            seed: the student's.
+
+        Raises:
+            LimbeckError: see its subclasses; what was finished stays.
+        """
+        assert self.shared is not None
+        _, rows, rows_key = self._data()
+        if method is None:
+            self.shared.train(self._teacher_stage(rows, rows_key), self.progress)
+            return
+        prepared, key = None, ""
+        if self.recipe.methods[method].objective.needs_teacher:
+            training = self.recipe.fits_teacher
+            # The teacher is there, and was told when it was trained.
+            teacher = (
+                self.shared.train(self._teacher_stage(rows, rows_key), SilentProgress())[0]
+                if training
+                else self._given_teacher()
+            )
+            prepared, key = self._prepared(teacher, rows)
+        self.shared.train(self._student_stage(method, seed, prepared, key, rows, rows_key), self.progress)
+
     def _run(self) -> RunResults:
         recipe = self.recipe
-        dataset = None if recipe.data is None else recipe.data.load()
-        rows = None if dataset is None else rows_of(dataset.train, recipe.target, recipe.condition)
-        data_key = None if dataset is None else dataset.fingerprint
-        rows_key = fingerprint(data=data_key, target=recipe.target, condition=recipe.condition)
+        dataset, rows, rows_key = self._data()
         teacher, teacher_result = self._teacher(rows, rows_key)
         judge = self._judge(dataset, teacher)
         results = [self._measured(judge, dataset, teacher, teacher_result, trained_on_data=True)]
-        prepared = prepare(teacher, None if rows is None else Batches(rows, 2, 0)(0).x)
-        teacher_key = fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
+        prepared, teacher_key = self._prepared(teacher, rows)
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
-                student, result = self._student(method, seed, prepared, teacher_key, rows, rows_key)
+                stage = self._student_stage(method, seed, prepared, teacher_key, rows, rows_key)
+                student, result = self._trained(stage, method, seed, f"students/{method}/{seed}")
                 needs_data = recipe.methods[method].objective.needs_data
                 results.append(self._measured(judge, dataset, student, result, trained_on_data=needs_data))
         record = self._record(dataset, judge, results)
@@ -103,95 +128,66 @@ class Experiment:
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
 
-    def _teacher(self, rows: Batch | None, rows_key: str) -> tuple[DGM, ModelResult]:
+    def _data(self) -> tuple[Dataset | None, Batch | None, str]:
+        """The data, its training rows as the models see them, and their fingerprint."""
         recipe = self.recipe
-        if recipe.teacher_from is not None:
-            teacher = type(recipe.teacher).from_pretrained(recipe.teacher_from)
-            (self.directory / "teacher").mkdir(parents=True, exist_ok=True)
-            return teacher, ModelResult("teacher", None, "teacher", {})
-        seed, training = derive_seed(recipe.seed, "teacher"), recipe.teacher_training
-        if training is None:
-            return self._constructed(recipe.teacher, seed)
-        return self._trained(
-            recipe.teacher, scratch(), training, rows=rows, seed=seed, label="teacher",
-            method="teacher", shown_seed=recipe.seed, directory="teacher",
-            key=fingerprint(model=describe_model(recipe.teacher), rows=rows_key, seed=seed,
-                            training=_essential(training), precision=recipe.trainer.precision),
+        dataset = None if recipe.data is None else recipe.data.load()
+        rows = None if dataset is None else rows_of(dataset.train, recipe.target, recipe.condition)
+        data_key = None if dataset is None else dataset.fingerprint
+        return dataset, rows, fingerprint(data=data_key, target=recipe.target, condition=recipe.condition)
+
+    def _teacher(self, rows: Batch | None, rows_key: str) -> tuple[DGM, ModelResult]:
+        if self.recipe.fits_teacher:
+            return self._trained(self._teacher_stage(rows, rows_key), "teacher", self.recipe.seed, "teacher")
+        teacher, folder = self._given_teacher(), self.directory / "teacher"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.recipe.teacher_from is None and is_main_process():
+            teacher.save_pretrained(folder)
+        return teacher, ModelResult("teacher", None, "teacher", {})
+
+    def _given_teacher(self) -> DGM:
+        """A teacher that needs no training: loaded, or complete as constructed, random weights (if any) included."""
+        template = self.recipe.teacher
+        if self.recipe.teacher_from is not None:
+            return type(template).from_pretrained(self.recipe.teacher_from)
+        with seeded(derive_seed(derive_seed(self.recipe.seed, "teacher"), "initialisation")):
+            return type(template)(**template.config).eval()
+
+    def _prepared(self, teacher: DGM, rows: Batch | None) -> tuple[DGM, str]:
+        """The teacher as students are compared with it, and its fingerprint."""
+        prepared = prepare(teacher, None if rows is None else Batches(rows, 2, 0)(0).x)
+        return prepared, fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
+
+    def _teacher_stage(self, rows: Batch | None, rows_key: str) -> TrainingStage:
+        recipe = self.recipe
+        assert recipe.teacher_training is not None
+        return TrainingStage(
+            recipe.teacher, scratch(), recipe.teacher_training, recipe.trainer, derive_seed(recipe.seed, "teacher"),
+            "teacher", teacher_key(recipe, rows_key), rows=rows,
         )  # fmt: skip
 
-    def _constructed(self, template: DGM, seed: int) -> tuple[DGM, ModelResult]:
-        """A teacher that needs no training: its random weights, if any, are what it is."""
-        with seeded(derive_seed(seed, "initialisation")):
-            model = type(template)(**template.config).eval()
-        if is_main_process():
-            model.save_pretrained(self.directory / "teacher")
-        return model, ModelResult("teacher", None, "teacher", {})
-
-    def _student(
-        self, method: str, seed: int, teacher: DGM, teacher_key: str, rows: Batch | None, rows_key: str
-    ) -> tuple[DGM, ModelResult]:
+    def _student_stage(
+        self, method: str, seed: int, teacher: DGM | None, teacher_key: str, rows: Batch | None, rows_key: str
+    ) -> TrainingStage:
         recipe = self.recipe
         objective = recipe.methods[method].objective
-        training = recipe.training_of(method)
-        # A data-free method must not depend on the data, nor a method without teacher on the teacher.
-        uses_rows = objective.needs_data or recipe.condition != "none"
-        key = fingerprint(
-            model=describe_model(recipe.student_of(method)), objective=describe_objective(objective), seed=seed,
-            training=_essential(training), precision=recipe.trainer.precision,
-            teacher=teacher_key if objective.needs_teacher else None, rows=rows_key if uses_rows else None,
-        )  # fmt: skip
-        return self._trained(
-            recipe.student_of(method), copy.deepcopy(objective), training,
-            teacher=teacher if objective.needs_teacher else None, rows=rows if uses_rows else None,
+        return TrainingStage(
+            recipe.student_of(method), copy.deepcopy(objective), recipe.training_of(method), recipe.trainer,
             # One initialisation a seed for all methods: they differ in the method alone.
-            seed=derive_seed(seed, "student"), label=f"{method}, seed {seed}", method=method, shown_seed=seed,
-            directory=f"students/{method}/{seed}", key=key,
+            derive_seed(seed, "student"), f"{method}, seed {seed}",
+            student_key(recipe, method, seed, teacher_key, rows_key),
+            teacher=teacher if objective.needs_teacher else None, rows=rows if uses_rows(recipe, method) else None,
         )  # fmt: skip
 
-    def _trained(
-        self,
-        template: DGM,
-        objective: Objective,
-        training: Training,
-        *,
-        rows: Batch | None,
-        seed: int,
-        label: str,
-        method: str,
-        shown_seed: int,
-        directory: str,
-        key: str,
-        teacher: DGM | None = None,
-    ) -> tuple[DGM, ModelResult]:
-        """The finished model of one stage, trained now or read back."""
+    def _trained(self, stage: TrainingStage, method: str, seed: int, directory: str) -> tuple[DGM, ModelResult]:
+        """The finished model of one stage, trained now or read back, from the shared stages if there are any."""
         folder = self.directory / directory
-        stage = Stage(folder, "training", key)
-        settings = {"learning_rate": training.learning_rate, "steps": training.steps}
-        if stage.result is not None:
-            self.progress.start(label, training.steps, training.steps)
-            self.progress.advance(training.steps)
-            model = type(template).from_pretrained(folder)
-            if is_main_process():
-                remove_checkpoints(folder)  # if the process was killed just before it did
-            return model, ModelResult(method, shown_seed, directory, stage.result, dict(settings))
-        stage.begin(self.progress)
-        with seeded(derive_seed(seed, "initialisation")):
-            model = type(template)(**template.config)
-        fitted = fit(
-            model, objective, training, teacher=teacher, data=rows, seed=seed,
-            directory=folder, trainer=self.recipe.trainer, progress=self.progress, label=label,
-        )  # fmt: skip
-        if fitted.resumed_at:
-            self.progress.message(f"{label}: continued from step {fitted.resumed_at}.")
-        values = {"train_seconds": fitted.history.seconds}
-        if is_main_process():
-            model.save_pretrained(folder)
-            fitted.history.write(folder / "history.csv")
-            if any(True for _ in objective.parameters()):
-                _save_objective(objective, folder)
-            stage.finish(values)
-            remove_checkpoints(folder)
-        return model, ModelResult(method, shown_seed, directory, values, dict(settings))
+        if self.shared is not None and stage.record(folder).result is None:
+            model, values = self.shared.train(stage, self.progress, into=folder)
+        else:
+            model, values = stage.run(folder, self.progress)
+        settings = {"learning_rate": stage.training.learning_rate, "steps": stage.training.steps}
+        return model, ModelResult(method, seed, directory, values, dict(settings))
 
     def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
@@ -216,8 +212,11 @@ class Experiment:
         if values is None:
             seed = "" if result.seed is None else f", seed {result.seed}"
             self.progress.message(f"measuring {result.method}{seed}")
-            values = judge.measure(Subject(model, folder, trained_on_data))
-            stage.finish(values)
+            if self.shared is not None:
+                values = self.shared.measure(stage, lambda place: judge.measure(Subject(model, place, trained_on_data)))
+            else:
+                values = judge.measure(Subject(model, folder, trained_on_data))
+                stage.finish(values)
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
 
@@ -246,17 +245,3 @@ class Experiment:
             f"{alike} the same architecture and initialisation a seed; all have {training.steps:,} steps and batches "
             f"of {training.batch_size}; learning rates: {rates}."
         ]
-
-
-def _essential(training: Training) -> dict[str, object]:
-    """What the weights depend on: how often one looks at them is not part of it."""
-    return {key: value for key, value in vars(training).items() if key not in ("checkpoint_every", "log_every")}
-
-
-def _save_objective(objective: Objective, folder: Path) -> None:
-    """Parameters of learned divergences, beside the student."""
-    from safetensors.torch import save
-
-    from limbeck.files import atomic_write_bytes
-
-    atomic_write_bytes(folder / "objective.safetensors", save(dict(objective.state_dict())))

@@ -9,11 +9,12 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.data import DataSource, Split
+from limbeck.engine.axes import Axis, check_axes
 from limbeck.engine.evaluation import Evaluation
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.errors import RecipeError
 
-__all__ = ["About", "Baseline", "Recipe", "rows_of"]
+__all__ = ["About", "Axis", "Baseline", "Recipe", "rows_of"]
 
 DRY_STEPS = 4
 
@@ -70,6 +71,7 @@ class Recipe:
         trainer: devices, strategy, precision.
         seed: fixes everything.
         seeds: number of students a method; they share the teacher.
+        sweep: axes over which the whole experiment is repeated, each point of their grid a run of its own.
         about: what ``limbeck recipes`` says.
     """
 
@@ -90,6 +92,7 @@ class Recipe:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     seed: int = 0
     seeds: int = 1
+    sweep: list[Axis] = field(default_factory=list)
     about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:
@@ -100,12 +103,13 @@ class Recipe:
             raise RecipeError(f"the name {(taken or {'teacher'}).pop()!r} is taken; give the baseline another name")
         if self.data is None:
             self._check_without_data()
+        check_axes(self.sweep)
 
     def _check_without_data(self) -> None:
         hungry = [method for method, baseline in self.methods.items() if baseline.objective.needs_data]
         if self.condition != "none":
             raise RecipeError(f"models are given {self.condition!r} of the data, but the recipe names no data")
-        if hungry or self._fits_teacher:
+        if hungry or self.fits_teacher:
             who = f"{hungry[0]!r}" if hungry else "the teacher"
             raise RecipeError(
                 f"{who} trains on data, but the recipe names none; give data, or teacher_from for a teacher"
@@ -117,7 +121,8 @@ class Recipe:
         return {self.method: Baseline(self.objective), **self.baselines}
 
     @property
-    def _fits_teacher(self) -> bool:
+    def fits_teacher(self) -> bool:
+        """Whether the run trains its teacher."""
         return self.teacher_from is None and self.teacher_training is not None
 
     def student_of(self, method: str) -> DGM:
@@ -142,7 +147,7 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Optimiser steps of all stages together."""
-        teacher = self.teacher_training.steps if self.teacher_training and self._fits_teacher else 0
+        teacher = self.teacher_training.steps if self.teacher_training and self.fits_teacher else 0
         return teacher + self.evaluation.steps + self.seeds * len(self.methods) * self.training.steps
 
 

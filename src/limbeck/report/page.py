@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import DataError
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure, RunResults
+from limbeck.report.html import render
 from limbeck.report.runs import Model, Run, read_run
 from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
 from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
@@ -77,7 +76,6 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
     Raises:
         DataError: no directory is given, or one holds no readable ``metrics.json``.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     if not run_directories:
@@ -98,13 +96,9 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
 
         svg = draw(results, measure, colors, _SIZE)
         size_figure = Markup(svg) if svg else None
-    room = files("limbeck.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["groupby_run"] = lambda rows: [list(group) for _, group in groupby(rows, lambda row: row.run)]
-    template = environment.from_string(room.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     used = list(dict.fromkeys(method for run in results for method in run.methods))
-    return template.render(
-        style=Markup(room.joinpath("style.css").read_text(encoding="utf-8")),
+    return render(
+        "page.html.jinja",
         title="Comparison of " + plain_list(run.name for run in results) if several else results[0].title,
         kicker=" · ".join(dict.fromkeys(run.recipe for run in results)),
         colors=colors,

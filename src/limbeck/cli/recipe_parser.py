@@ -1,0 +1,103 @@
+"""A recipe and its overrides on a command line: the same for one run and for every point of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.cli.parsing import instantiate, new_parser, parse, to_yaml
+from limbeck.cli.recipe_files import RecipeFile, find_recipe
+from limbeck.errors import RecipeError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from limbeck.engine.recipe import Recipe
+
+__all__ = ["OPTIONS", "RecipeCommand", "recipe_wanted"]
+
+OPTIONS = ("name", "output", "dry_run", "config", "over", "jobs", "backend")
+"""What a command line may hold beside the fields of the recipe."""
+
+_SEED = 0  # fixed: what a recipe builds with random weights, such as a learned divergence, is the same in every run
+
+
+@dataclass(frozen=True)
+class RecipeCommand:
+    """``limbeck run`` or ``limbeck sweep`` with its words.
+
+    Attributes:
+        recipe: its name or path, as typed.
+        file: the recipe.
+        words: overrides and options, without the recipe's name.
+        parser: what accepts them.
+    """
+
+    recipe: str
+    file: RecipeFile
+    words: Sequence[str]
+    parser: ArgumentParser
+
+    @classmethod
+    def of(cls, command: str, words: Sequence[str]) -> RecipeCommand:
+        """Find the recipe that the first word names.
+
+        Args:
+            command: ``"run"`` or ``"sweep"``.
+            words: the command line after it.
+
+        Raises:
+            RecipeError: there is no such recipe, or it is not a YAML mapping.
+        """
+        from limbeck.engine.recipe import Recipe
+        from limbeck.engine.sweep import Backend
+
+        file = find_recipe(words[0])
+        file.read()
+        parser = new_parser(f"limbeck {command} {file.name}", "Any field of the recipe can be overridden.")
+        parser.add_argument("--config", action="config", help="further YAML files with overrides")
+        parser.add_argument("--name", type=str, default="default", help="name of the run")
+        parser.add_argument("--output", type=str, default="runs", help="where runs are kept")
+        parser.add_argument("--dry_run", "--dry-run", action="store_true", help="a few steps of every stage")
+        parser.add_argument("--over", action="append", type=str, default=[], metavar="KEY=VALUE,VALUE",
+                            help="an axis of a sweep; tied keys: KEY,KEY=VALUE,VALUE; may be repeated")  # fmt: skip
+        parser.add_argument("--jobs", type=int, default=None, help="of a sweep: processes beside each other")
+        parser.add_argument("--backend", type=Backend, default="joblib", help="of a sweep: this machine, or a cluster")
+        parser.add_class_arguments(Recipe)
+        return cls(words[0], file, words[1:], parser)
+
+    def parsed(self, *more: str) -> Namespace:
+        """The settings: the recipe, then the words, then ``more``."""
+        return parse(self.parser, ["--config", str(self.file.path), *self.words, *more])
+
+    def built(self, found: Namespace) -> tuple[Recipe, str]:
+        """The recipe that settings describe, and its YAML with every default filled in."""
+        from limbeck.engine.recipe import Recipe
+        from limbeck.engine.seeding import seeded
+
+        resolved = to_yaml(self.parser, found, without=OPTIONS)
+        with seeded(_SEED):
+            built = instantiate(self.parser, found)
+        recipe = Recipe(**{key: value for key, value in vars(built).items() if key not in OPTIONS})
+        return recipe.dry() if found.dry_run else recipe, resolved
+
+    def directory(self, found: Namespace) -> Path:
+        """Where the run is kept."""
+        name = "dry-run" if found.dry_run and found.name == "default" else found.name
+        return Path(found.output) / self.file.name / name
+
+    def cache(self, found: Namespace) -> Path:
+        """Where extractors are kept between runs."""
+        return Path(found.output) / "cache"
+
+
+def recipe_wanted(words: Sequence[str], command: str) -> None:
+    """Refuse a command line that does not begin with a recipe.
+
+    Raises:
+        RecipeError: says what is expected.
+    """
+    if not words or words[0].startswith("-"):
+        raise RecipeError(f"which recipe? limbeck {command} RECIPE [--key=value ...]; `limbeck recipes` lists them")

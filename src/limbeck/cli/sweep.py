@@ -1,0 +1,194 @@
+"""``limbeck sweep RECIPE --over KEY=VALUES``: the experiment at every point of a grid, in parallel."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.cli.parsing import new_parser, parse
+from limbeck.cli.recipe_parser import OPTIONS, RecipeCommand, recipe_wanted
+from limbeck.errors import LimbeckError, RecipeError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+    from limbeck.engine.axes import Axis, GridPoint
+    from limbeck.engine.sweep_plan import Point
+
+__all__ = ["run", "run_sweep"]
+
+_FORM = "write --over KEY=VALUE,VALUE, e.g. --over student.width=4,8,16"
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse ``RECIPE --over KEY=VALUE,VALUE ... [--key=value ...]``, run every point, print the table.
+
+    Args:
+        words: the command line after ``limbeck sweep``.
+    """
+    if words and words[0] in ("-h", "--help"):
+        _usage()
+        return
+    recipe_wanted(words, "sweep")
+    command = RecipeCommand.of("sweep", words)
+    if "--help" in words[1:] or "-h" in words[1:]:
+        command.parser.print_help()
+        return
+    run_sweep(command, command.parsed(), shlex.join(["limbeck", "sweep", *words]))
+
+
+def run_sweep(command: RecipeCommand, found: Namespace, typed: str) -> None:
+    """Run every point of the grid that a recipe and its command line describe.
+
+    Args:
+        command: the recipe and its overrides.
+        found: what they were parsed to.
+        typed: the command line as typed.
+
+    Raises:
+        RecipeError: an axis is empty or doubled, names no field of the recipe, or one that is also overridden.
+        LimbeckError: some points failed; the others are finished.
+    """
+    from rich.console import Console
+
+    from limbeck.engine.axes import grid
+    from limbeck.engine.sweep import Sweep
+    from limbeck.files import atomic_write_text
+    from limbeck.report.sweep import print_sweep, write_sweep_report
+
+    axes = _axes(command, found)
+    points = [_point(command, point) for point in grid(axes)]
+    directory = command.directory(found)
+    sweep = Sweep(
+        axes,
+        points,
+        name=command.file.name,
+        directory=directory,
+        cache=command.cache(found),
+        command=typed,
+        jobs=found.jobs,
+        backend=found.backend,
+        dry_run=found.dry_run,
+        finish=write_page,
+    )
+    atomic_write_text(directory / "recipe.yaml", command.built(found)[1])
+    record = sweep.run()
+    page = write_sweep_report(directory, directory / "report.html")
+    print_sweep(directory, Console())
+    Console().print(f"Report: {page}", soft_wrap=True, highlight=False)
+    if record.failed:
+        first, share = record.failed[0], f"{len(record.failed)} of {len(record.points)} points failed"
+        raise LimbeckError(f"{share}, first {first.name}: {first.error} The others are finished; the report has all.")
+
+
+def write_page(directory: Path) -> None:
+    """The page of one point."""
+    from limbeck.report import write_report
+
+    write_report([directory], directory / "report.html")
+
+
+def _axes(command: RecipeCommand, found: Namespace) -> list[Axis]:
+    """The axes of the recipe and of the command line; one of the latter replaces one of the same keys."""
+    from limbeck.engine.axes import Axis, check_axes
+
+    typed = [_typed_axis(word) for word in found.over]
+    check_axes(typed)
+    by_keys = {tuple(axis.keys): axis for axis in typed}
+    axes = []
+    for raw in found.sweep:
+        values, keys = raw["values"], raw["keys"]
+        instead = by_keys.pop(tuple(keys), None)
+        axes.append(Axis(keys, values if instead is None else instead.values, raw["label"]))
+    axes += by_keys.values()
+    if not axes:
+        raise RecipeError(f"what to sweep over? {_FORM}")
+    check_axes(axes)
+    for axis in axes:
+        for key in axis.keys:
+            _check_key(key, axis, command)
+    return axes
+
+
+def _typed_axis(word: str) -> Axis:
+    from limbeck.engine.axes import Axis
+
+    keys, equals, values = word.partition("=")
+    if not equals or not keys:
+        raise RecipeError(f"--over {word}: {_FORM}")
+    parser = new_parser("", "")
+    parser.add_argument("--values", type=list[Any])
+    try:
+        found = parse(parser, [f"--values=[{values}]"])["values"]
+    except RecipeError:
+        raise RecipeError(f"--over {word}: the values are not a list in YAML; {_FORM}") from None
+    return Axis([key.strip().replace(".init_args.", ".") for key in keys.split(",")], found)
+
+
+def _check_key(key: str, axis: Axis, command: RecipeCommand) -> None:
+    if key.split(".")[0] in (*OPTIONS, "sweep", "about", "title", "description"):
+        raise RecipeError(f"the sweep is over {key}, which is not a setting of the experiment")
+    given = [word.split("=")[0].replace(".init_args.", ".") for word in command.words]
+    if f"--{key}" in given:
+        raise RecipeError(
+            f"--{key} is given, but the sweep is over {axis.name}; leave one of them out, or give "
+            f"--over {','.join(axis.keys)}=VALUE"
+        )
+
+
+def _point(command: RecipeCommand, point: GridPoint) -> Point:
+    """The ordinary run at one point of the grid."""
+    from limbeck.engine.sweep_plan import Point
+
+    words = [f"--{key}={_word(value)}" for key, value in point.overrides.items()]
+    try:
+        recipe, resolved = command.built(command.parsed("--sweep=[]", *words))
+    except RecipeError as error:
+        raise RecipeError(f"at {point.name}: {_culprit(command, words) or error}") from None
+    once = ["--sweep=[]"] if command.file.read().get("sweep") else []
+    alone = ["limbeck", "run", command.recipe, *_overrides(command.words), *once, *words]
+    return Point(point.name, point.values, recipe, resolved, shlex.join(alone))
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _culprit(command: RecipeCommand, words: Sequence[str]) -> RecipeError | None:
+    """Which of several overrides is refused when it stands alone."""
+    for word in words:
+        try:
+            command.parsed("--sweep=[]", word)
+        except RecipeError as error:
+            return RecipeError(f"{word}: {error}")
+    return None
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    """The words that change the recipe: those of the point alone, without those that concern the sweep."""
+    kept, skipped = [], ("--over", "--jobs", "--backend", "--name", "--output")
+    rest = iter(words)
+    for word in rest:
+        if word in skipped:
+            next(rest, None)
+        elif not re.match(rf"({'|'.join(skipped)})=", word):
+            kept.append(word)
+    return kept
+
+
+def _usage() -> None:
+    sys.stdout.write(
+        "usage: limbeck sweep RECIPE --over KEY=VALUE,VALUE [--over ...] [--key=value ...] [--jobs=N]\n"
+        "                     [--backend=joblib|ray] [--name=NAME] [--output=DIR] [--dry-run]\n\n"
+        "Runs the recipe at every point of a grid, for example\n"
+        "  limbeck sweep ladder-vae-digits --over student.width=4,8,16 --over objective.latent_weight=0,1e-3,1\n"
+        "  limbeck sweep RECIPE --over teacher.layers,student.layers=1,5,10    two fields together\n"
+        "  limbeck sweep RECIPE --help    tells all fields\n\n"
+        "What several points have in common is done once. --jobs tells how many processes work beside each other;\n"
+        "--backend=ray uses the machines of a Ray cluster. The same command continues a sweep that was stopped.\n"
+    )

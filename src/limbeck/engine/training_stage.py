@@ -1,0 +1,146 @@
+"""Training one model of a run as a stage: what it depends on, and doing it, continuing it or reading it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Objective
+from limbeck.engine.checkpoints import remove_checkpoints
+from limbeck.engine.environment import is_main_process
+from limbeck.engine.fit import fit
+from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.progress import Progress
+from limbeck.engine.recipe import Recipe
+from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint
+
+__all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows"]
+
+
+def teacher_key(recipe: Recipe, rows_key: str) -> str:
+    """Fingerprint of everything that the weights of a recipe's teacher depend on.
+
+    Args:
+        recipe: one that trains its teacher.
+        rows_key: fingerprint of the rows of data as the models see them.
+    """
+    assert recipe.teacher_training is not None
+    return fingerprint(
+        model=describe_model(recipe.teacher), rows=rows_key, seed=derive_seed(recipe.seed, "teacher"),
+        training=_essential(recipe.teacher_training), precision=recipe.trainer.precision,
+    )  # fmt: skip
+
+
+def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: str) -> str:
+    """Fingerprint of everything that the weights of a student depend on.
+
+    A data-free method does not depend on the data, nor a method without teacher on the teacher.
+
+    Args:
+        recipe: the experiment.
+        method: one of its methods.
+        seed: the student's seed.
+        teacher: fingerprint of the teacher.
+        rows_key: fingerprint of the rows of data as the models see them.
+    """
+    objective = recipe.methods[method].objective
+    return fingerprint(
+        model=describe_model(recipe.student_of(method)), objective=describe_objective(objective), seed=seed,
+        training=_essential(recipe.training_of(method)), precision=recipe.trainer.precision,
+        teacher=teacher if objective.needs_teacher else None, rows=rows_key if uses_rows(recipe, method) else None,
+    )  # fmt: skip
+
+
+def uses_rows(recipe: Recipe, method: str) -> bool:
+    """Whether the training of a method sees rows of the data."""
+    return recipe.methods[method].objective.needs_data or recipe.condition != "none"
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """One model to be trained.
+
+    Attributes:
+        template: its class and constructor arguments.
+        objective: what to minimise.
+        training: its optimisation.
+        trainer: devices and precision.
+        seed: fixes initialisation, order of data and noise.
+        label: what to call it.
+        key: fingerprint of all of these.
+        teacher: the frozen model, if the objective compares with one.
+        rows: the training data, if any are used.
+    """
+
+    template: DGM
+    objective: Objective
+    training: Training
+    trainer: TrainerOptions
+    seed: int
+    label: str
+    key: str
+    teacher: DGM | None = None
+    rows: Batch | None = None
+
+    def record(self, folder: Path) -> Stage:
+        """The stage's record in a directory."""
+        return Stage(folder, "training", self.key)
+
+    def run(self, folder: Path, progress: Progress) -> tuple[DGM, dict[str, Any]]:
+        """Train the model in a directory, continue where it stopped, or read it back.
+
+        Args:
+            folder: gets the model, its history and, until it is finished, its checkpoints.
+            progress: told steps, losses and warnings.
+
+        Returns:
+            The model in eval mode, and what was measured while it was trained.
+
+        Raises:
+            LimbeckError: see :func:`limbeck.engine.fit.fit`.
+        """
+        record = self.record(folder)
+        result = record.result
+        if result is not None:
+            progress.start(self.label, self.training.steps, self.training.steps)
+            progress.advance(self.training.steps)
+            model = type(self.template).from_pretrained(folder)
+            if is_main_process():
+                remove_checkpoints(folder)  # if the process was killed just before it did
+            return model, result
+        record.begin(progress)
+        with seeded(derive_seed(self.seed, "initialisation")):
+            model = type(self.template)(**self.template.config)
+        fitted = fit(
+            model, self.objective, self.training, teacher=self.teacher, data=self.rows, seed=self.seed,
+            directory=folder, trainer=self.trainer, progress=progress, label=self.label,
+        )  # fmt: skip
+        if fitted.resumed_at:
+            progress.message(f"{self.label}: continued from step {fitted.resumed_at}.")
+        values = {"train_seconds": fitted.history.seconds}
+        if is_main_process():
+            model.save_pretrained(folder)
+            fitted.history.write(folder / "history.csv")
+            if any(True for _ in self.objective.parameters()):
+                _save_objective(self.objective, folder)
+            record.finish(values)
+            remove_checkpoints(folder)
+        return model, values
+
+
+def _essential(training: Training) -> dict[str, object]:
+    """What the weights depend on: how often one looks at them is not part of it."""
+    return {key: value for key, value in vars(training).items() if key not in ("checkpoint_every", "log_every")}
+
+
+def _save_objective(objective: Objective, folder: Path) -> None:
+    """Parameters of learned divergences, beside the student."""
+    from safetensors.torch import save
+
+    from limbeck.files import atomic_write_bytes
+
+    atomic_write_bytes(folder / "objective.safetensors", save(dict(objective.state_dict())))
