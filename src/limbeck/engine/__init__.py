@@ -7,28 +7,38 @@ from typing import TYPE_CHECKING
 from limbeck.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from limbeck.engine.chain_evaluation import ChainEvaluation
+    from limbeck.engine.classifier_evaluation import ClassifierEvaluation, predict
+    from limbeck.engine.density_evaluation import DensityEvaluation
     from limbeck.engine.distill import Distilled, distill
     from limbeck.engine.evaluation import Evaluation, Judge, Subject
     from limbeck.engine.image_evaluation import ImageEvaluation
     from limbeck.engine.options import TrainerOptions, Training
     from limbeck.engine.prepare import prepare
     from limbeck.engine.recipe import Recipe
+    from limbeck.engine.sequence_evaluation import SequenceEvaluation
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "ChainEvaluation": "limbeck.engine.chain_evaluation",
+        "ClassifierEvaluation": "limbeck.engine.classifier_evaluation",
+        "DensityEvaluation": "limbeck.engine.density_evaluation",
         "Distilled": "limbeck.engine.distill",
         "Evaluation": "limbeck.engine.evaluation",
         "ImageEvaluation": "limbeck.engine.image_evaluation",
         "Judge": "limbeck.engine.evaluation",
         "Recipe": "limbeck.engine.recipe",
+        "SequenceEvaluation": "limbeck.engine.sequence_evaluation",
         "Subject": "limbeck.engine.evaluation",
         "TrainerOptions": "limbeck.engine.options",
         "Training": "limbeck.engine.options",
         "distill": "limbeck.engine.distill",
+        "predict": "limbeck.engine.classifier_evaluation",
         "prepare": "limbeck.engine.prepare",
     },
 )
 
-__all__ = ["Distilled", "Evaluation", "ImageEvaluation", "Judge", "Recipe", "Subject", "TrainerOptions", "Training",
-           "distill", "prepare"]  # fmt: skip
+__all__ = ["ChainEvaluation", "ClassifierEvaluation", "DensityEvaluation", "Distilled", "Evaluation",
+           "ImageEvaluation", "Judge", "Recipe", "SequenceEvaluation", "Subject", "TrainerOptions", "Training",
+           "distill", "predict", "prepare"]  # fmt: skip
