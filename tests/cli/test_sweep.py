@@ -223,7 +223,7 @@ def test_changed_budget_keeps_what_was_there() -> None:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_while_two_processes_train(kind: int) -> None:
     """The processes end with the command; the same command goes on from the last checkpoints to the same weights."""
-    long = STEPS | {"steps": 2000, "checkpoint_every": 20, "log_every": 500}
+    long = STEPS | {"steps": 800, "checkpoint_every": 10, "log_every": 200}
     write_recipe(Path(), baselines={}, training=long)
     words = [sys.executable, "-m", "limbeck", "sweep", "spots.yaml", "--over=student.width=2,3", "--jobs=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,17 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, One
 
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset, ImageSplit
-from limbeck.engine import ClassifierEvaluation, Subject, predict
+from limbeck.engine import ClassifierEvaluation, Subject, classifier_evaluation, predict
 from limbeck.engine.progress import SilentProgress
 from limbeck.errors import ModelError, RecipeError
+from limbeck.metrics import throughput
 from limbeck.models import VIB
+
+
+@pytest.fixture(autouse=True)
+def _short_windows(monkeypatch) -> None:
+    """A second of timing for every model would be most of the time of these tests."""
+    monkeypatch.setattr(classifier_evaluation, "throughput", partial(throughput, seconds=0.01))
 
 
 class Coin(DGM):

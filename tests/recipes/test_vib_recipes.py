@@ -15,7 +15,7 @@ from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
 from tests.recipes.test_recipes import generative, load
 
 SIZES = {"vib-digits": (8, 64), "vib-fashion-mnist": (28, 256), "vib-svhn": (32, 256)}
-ROWS = ["our-vib", "local-vib", "mc-vib", "vib", "dropout", "vanilla"]
+ROWS = ["our-vib", "vanilla", "dropout", "vib", "mc-vib", "local-vib"]
 PUBLISHED = {"vib-fashion-mnist": (2_380_810, 400_906, 46_000), "vib-svhn": (2_626_570, 462_346, 57_000)}
 
 

@@ -82,10 +82,28 @@ class TestTable:
     def test_rows(self, tmp_path: Path) -> None:
         table = sweep_table(read_sweep(made(tmp_path)))
         assert (table.rows[0].run, table.rows[0].label, table.rows[0].cells[0].text) == (EVERYWHERE, "teacher", "5.0")
-        rows = [(row.run, row.label, row.cells[0].text) for row in table.rows[1:3]]
-        assert rows == [("width = 4, weight = 0", "surrogate", "32.0 ± 1.0"),
-                        ("width = 4, weight = 0", "scratch", "42.0 ± 0.0")]  # fmt: skip
-        assert sum(row.kind != "reference" for row in table.rows) == 1 + 2 * 9
+        rows = [(row.run, row.label, row.cells[0].text) for row in table.rows[1:4]]
+        # Scratch does not depend on the weight: it stands under its width alone.
+        assert rows == [
+            ("width = 4", "scratch", "42.0 ± 0.0"),
+            ("width = 4, weight = 0", "surrogate", "32.0 ± 1.0"),
+            ("width = 4, weight = 0.001", "surrogate", "32.0 ± 1.0"),
+        ]
+        assert sum(row.kind != "reference" for row in table.rows) == 1 + 3 + 9
+
+    def test_equal_by_chance_at_some_points(self, tmp_path: Path) -> None:
+        """Only what is the same everywhere along an axis is merged."""
+        made(tmp_path)
+        path = tmp_path / "width=8,weight=1.0" / "metrics.json"
+        path.write_text(path.read_text().replace('"fid_data": 34.0', '"fid_data": 35.0'))
+        table = sweep_table(read_sweep(tmp_path))
+        assert sum(row.label == "scratch" for row in table.rows) == 9
+
+    def test_failed_points_do_not_hide_what_is_shared(self, tmp_path: Path) -> None:
+        table = sweep_table(read_sweep(made(tmp_path, failed=[0, 4])))
+        assert [row.run for row in table.rows if row.label == "scratch"] == ["width = 4", "width = 8", "width = 16"]
+        assert [row.run for row in table.rows if row.label == "failed"] == ["width = 4, weight = 0",
+                                                                            "width = 8, weight = 0.001"]  # fmt: skip
 
     def test_teachers_that_differ_are_not_merged(self, tmp_path: Path) -> None:
         made(tmp_path, [WIDTH])
@@ -228,3 +246,17 @@ class TestPage:
         assert "width = 16, weight = 1" in text
         assert "R²" in text
         assert "width = 8, weight = 0.001 failed: the loss became non-finite" in text
+
+    def test_narrow_terminal(self, tmp_path: Path) -> None:
+        """Names whole, columns left out rather than squeezed, and that they are left out is said."""
+        console = Console(file=io.StringIO(), width=60)
+        print_sweep(made(tmp_path), console)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert max(map(len, lines)) <= 60
+        assert any(re.match(r"│ width = 4, weight = 0.001 +│ surrogate ", line) for line in lines)
+        assert "The page has more columns." in " ".join(" ".join(lines).split())
+
+    def test_dashed_where_the_axis_changes_nothing(self, tmp_path: Path) -> None:
+        page = render_sweep_report(made(tmp_path, [WEIGHT]))
+        assert "Dashed: models that the axis does not change." in page
+        assert page.count("stroke-dasharray") == 2  # teacher and scratch, not surrogate

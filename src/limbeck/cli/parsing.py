@@ -130,5 +130,6 @@ def to_yaml(parser: ArgumentParser, found: Namespace, without: Iterable[str] = (
     kept = found.clone()
     for key in without:
         kept.pop(key, None)
-    text: Any = parser.dump(kept, skip_validation=True)
+    # Nothing left out: where the default is a setting, "none" has to be said (a teacher that is not trained).
+    text: Any = parser.dump(kept, skip_validation=True, skip_none=False)
     return str(text)

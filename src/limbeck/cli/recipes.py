@@ -23,21 +23,14 @@ def run(words: Sequence[str]) -> None:
     from rich.table import Column, Table
 
     # A name that is cut cannot be typed.
-    name = Column(
-        "recipe", no_wrap=True, overflow="ignore", min_width=max(len(found.name) for found in shipped_recipes())
-    )
-    table = Table(name, "what", "teacher to student", "time", "source", box=None, pad_edge=False)
+    name = Column(no_wrap=True, overflow="ignore", min_width=max(len(found.name) for found in shipped_recipes()))
+    table = Table(name, Column(), show_header=False, box=None, pad_edge=False)
     for recipe in shipped_recipes():
         values = recipe.read()
         about = values.get("about", {})
         points = math.prod(len(axis["values"]) for axis in values.get("sweep") or [])
-        times = [about.get("time", ""), f"{points} points" if points > 1 else ""]
-        cells = [
-            values.get("title", ""),
-            about.get("size", ""),
-            ", ".join(filter(None, times)),
-            about.get("source", ""),
-        ]
+        facts = [about.get("size"), about.get("time"), f"{points} points" if points > 1 else "", about.get("source")]
         # Escaped brackets: "[U] Fig. 4" is text, not markup.
-        table.add_row(recipe.name, *(cell.replace("[", r"\[") for cell in cells))
+        text, rest = (part.replace("[", r"\[") for part in (values.get("title", ""), " · ".join(filter(None, facts))))
+        table.add_row(recipe.name, f"{text}\n[dim]{rest}[/dim]")
     Console().print(table)

@@ -151,14 +151,16 @@ class Sweep:
         )
 
     def _notes(self) -> list[str]:
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
         if self.backend == "ray":
-            beside = "The points ran through Ray"
+            how = "The work was shared by the processes of a Ray cluster"
+        elif self.jobs == 1:
+            how = f"One process with {threads} did everything"
         else:
-            beside = f"{self.jobs} process{'es' if self.jobs != 1 else ''} with {self.threads} thread"
-            beside += f"{'s' if self.threads != 1 else ''} each worked beside each other"
+            how = f"{self.jobs} processes with {threads} each worked beside each other"
+        busy = "" if self.jobs == 1 else " Speeds and times are those of a shared machine."
         return [
-            f"{beside}: speeds and times are those of a shared machine. The number of processes changes no other "
-            "number; the number of threads a process does, by rounding.",
+            f"{how}.{busy} The number of processes changes no other number; the number of threads does, by rounding.",
             "A model that several points have in common was trained and measured once.",
         ]
 

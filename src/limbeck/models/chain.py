@@ -134,7 +134,7 @@ class BinomialChain(Chain):
 
     def _conditional(self, trials: int, z: Tensor) -> Binomial:
         probs = ((z / trials) ** self.exponent).clamp(_MARGIN, 1.0 - _MARGIN)
-        return Binomial(self.count, probs, validate_args=False)
+        return Binomial(self.count, logits=torch.logit(probs), validate_args=False)
 
 
 class ResidualGaussianChain(Chain):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,15 +13,25 @@ from limbeck.metrics.results import Measure
 from limbeck.report.html import render
 from limbeck.report.svg import method_colors
 from limbeck.report.sweep_figures import SEEDS_FOR_AN_INTERVAL, axis_figures, size_figures
-from limbeck.report.sweep_lines import Panel, Sweep, axis_panels, is_numeric, label_of, read_sweep, size_panels
+from limbeck.report.sweep_lines import (
+    Panel,
+    Sweep,
+    axis_panels,
+    is_constant,
+    is_numeric,
+    label_of,
+    read_sweep,
+    size_panels,
+)
 from limbeck.report.sweep_tables import fit_table, sweep_size_table, sweep_table
-from limbeck.report.table import to_rich
+from limbeck.report.table import Table, to_rich
 from limbeck.report.tables import main_measure
 from limbeck.report.text import labelled_notes, plain_list
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from rich.console import Console
+    from rich.table import Table as RichTable
 
 __all__ = ["print_sweep", "render_sweep_report", "write_sweep_report"]
 
@@ -96,10 +106,28 @@ def print_sweep(directory: str | Path, console: Console) -> None:
     measure = main_measure(sweep.finished[0].results) if sweep.finished else None
     for table in (sweep_table(sweep), sweep_size_table(sweep), fit_table(sweep, measure) if measure else None):
         if table is not None:
-            console.print(to_rich(table))
+            console.print(_fitting(table, console.width))
     for point in sweep.record.failed:
         label = label_of(sweep.record.axes, point.values)
         console.print(f"{label} failed: {point.error}", markup=False, highlight=False)
+
+
+def _fitting(table: Table, width: int) -> RichTable:
+    """The table in so many columns: point and model whole, headings broken, last measures left to the page."""
+    named = [row for row in table.rows if row.kind != "reference" or row.label == "failed"]
+    widths = [max(len(text) for text in ("Run", *(row.run for row in named)))]
+    widths += [max(len(text) for text in ("Model", *(row.label for row in named)))]
+    for number, column in enumerate(table.columns[1:]):
+        words = [*column.label.split(), *(row.cells[number].text for row in table.rows)]
+        widths.append(max(len(word) for word in words) + 2 * bool(column.hint))
+    count = len(widths)
+    while count > 3 and sum(widths[:count]) + 3 * count + 1 > width:
+        count -= 1
+    rows = [replace(row, cells=row.cells[: count - 2]) for row in table.rows]
+    caption = table.caption if count == len(widths) else f"{table.caption} The page has more columns."
+    shown = to_rich(replace(table, columns=table.columns[: count - 1], rows=rows, caption=caption))
+    shown.columns[0].no_wrap = True
+    return shown
 
 
 def _groups(sweep: Sweep, measure: Measure, colors: dict[str, str]) -> list[Group]:
@@ -127,6 +155,8 @@ def _group(caption: str, figures: Sequence[str], panels: Sequence[Panel]) -> Gro
         caption += " Lines join means over seeds; small dots are seeds."
     if most >= SEEDS_FOR_AN_INTERVAL:
         caption += " Upright lines are 95 % intervals of the mean."
+    if any(is_constant(line) for panel in panels for line in panel.lines):
+        caption += " Dashed: models that the axis does not change."
     return Group(caption, [Markup(svg) for svg in figures], len(panels) - len(figures))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from limbeck.metrics.results import Measure
 from limbeck.metrics.statistics import summarize
 from limbeck.report.svg import HEX, log_ticks, new_axes, short, to_svg
-from limbeck.report.sweep_lines import Line, Panel, is_logarithmic
+from limbeck.report.sweep_lines import Line, Panel, is_constant, is_logarithmic
 
 __all__ = ["SEEDS_FOR_AN_INTERVAL", "axis_figures", "size_figures"]
 
@@ -62,6 +62,9 @@ def _figure(
 
 def _draw(axes: Any, line: Line, color: str, order: int) -> None:
     means = [summarize(values) for values in line.values]
+    if is_constant(line):
+        axes.plot(line.at, [one.mean for one in means], color=color, linewidth=1.4, linestyle=(0, (4, 2.5)), zorder=3)
+        return
     axes.plot(line.at, [one.mean for one in means], color=color, linewidth=1.6, marker="o", markersize=5,
               markeredgewidth=0, zorder=4 + 0.01 * order)  # fmt: skip
     for at, values, one in zip(line.at, line.values, means):

@@ -13,8 +13,8 @@ import numpy as np
 from limbeck.metrics.results import RunResults
 from limbeck.metrics.sweep_results import SweepAxis, SweepPoint, SweepResults
 
-__all__ = ["Finished", "Fit", "Line", "Panel", "Sweep", "axis_panels", "is_logarithmic", "is_numeric", "label_of",
-           "read_sweep", "size_panels", "straight_line"]  # fmt: skip
+__all__ = ["Finished", "Fit", "Line", "Panel", "Sweep", "axis_panels", "is_constant", "is_logarithmic", "is_numeric",
+           "label_of", "read_sweep", "size_panels", "straight_line"]  # fmt: skip
 
 SIZE = "parameters_generative"
 _DECADES = 1.5  # values over more decades than this are shown on a logarithmic axis
@@ -125,6 +125,11 @@ def size_panels(sweep: Sweep, measure: str) -> list[Panel]:
     if not changing:
         return []
     return _panels(sweep, changing, measure, _size)
+
+
+def is_constant(line: Line) -> bool:
+    """Whether the models are the same at all of several places: the axis does not change them."""
+    return len(line.at) > 1 and all(values == line.values[0] for values in line.values)
 
 
 def straight_line(line: Line) -> Fit | None:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from limbeck.metrics.results import Measure, RunResults
-from limbeck.report.sweep_lines import Panel, Sweep, axis_panels, is_logarithmic, is_numeric, label_of, straight_line
+from limbeck.report.sweep_lines import (
+    Panel,
+    Sweep,
+    axis_panels,
+    is_constant,
+    is_logarithmic,
+    is_numeric,
+    label_of,
+    straight_line,
+)
 from limbeck.report.table import NOTHING, Cell, Column, Row, Table
 from limbeck.report.tables import results_table, size_table
 
@@ -16,26 +25,19 @@ EVERYWHERE = "every point"
 
 
 def sweep_table(sweep: Sweep) -> Table:
-    """Quality of every method at every point, mean ± spread over seeds; what all points share stands once, in front."""
+    """Quality of every method, mean ± spread over seeds. Models that several points have in common stand once."""
     runs = _named(sweep)
     if not runs:
         return Table([Column("Model")], _failed(sweep, 0), "No point finished.", runs=True)
     table = results_table(runs)
-    rows = _shared_once(sweep, table.rows) + _failed(sweep, len(table.columns) - 1)
-    order = {label_of(sweep.record.axes, point.values): index for index, point in enumerate(sweep.record.points)}
-    order |= {EVERYWHERE: -1, "": len(order)}
-    rows.sort(key=lambda row: order[row.run])
-    return replace(table, rows=rows, runs=True)
+    return replace(table, rows=_arranged(sweep, table.rows + _failed(sweep, len(table.columns) - 1)), runs=True)
 
 
 def sweep_size_table(sweep: Sweep) -> Table | None:
     """Size and speed, in the same form."""
     runs = _named(sweep)
     table = size_table(runs) if runs else None
-    if table is None:
-        return None
-    rows = _shared_once(sweep, table.rows)
-    return replace(table, rows=sorted(rows, key=lambda row: row.run != EVERYWHERE), runs=True)
+    return None if table is None else replace(table, rows=_arranged(sweep, table.rows), runs=True)
 
 
 def fit_table(sweep: Sweep, measure: Measure) -> Table | None:
@@ -64,8 +66,8 @@ def _fits(panels: Sequence[Panel], along: str) -> list[Row]:
     for panel, found in zip(panels, lines):
         for method, line in found.items():
             fit = straight_line(line)
-            if fit is None or all(values == line.values[0] for values in line.values):
-                continue  # too few places, or the same models at all of them
+            if fit is None or is_constant(line):
+                continue
             same = all(other.get(method) == line for other in lines)
             place = f"{along}, {panel.title}" if panel.title and not same else along
             cells = [_number(fit.slope), _number(fit.intercept), f"{fit.r2:.3f}", str(fit.count)]
@@ -78,26 +80,49 @@ def _named(sweep: Sweep) -> list[RunResults]:
     return [replace(found.results, name=label_of(axes, found.point.values)) for found in sweep.finished]
 
 
-def _shared_once(sweep: Sweep, rows: list[Row]) -> list[Row]:
-    """Rows of models that all points have in common only once: exactly the same numbers, times included."""
-    records = [found.results for found in sweep.finished]
-    if len(records) < 2:
-        return rows
-    shared = set()
-    for method in records[0].methods:
-        models = [[(r.seed, r.values) for r in record.results if r.method == method] for record in records]
-        if all(one == models[0] for one in models):
-            shared.add(method)
-    once: dict[str, Row] = {}
-    kept = []
+def _arranged(sweep: Sweep, rows: list[Row]) -> list[Row]:
+    """In the order of the grid; what an axis does not change stands once, under the values of the other axes."""
+    axes = sweep.record.axes
+    places = {label_of(axes, point.values): index for index, point in enumerate(sweep.record.points)}
+    models = {label_of(axes, one.point.values): one.results for one in sweep.finished}
+    values = {label: sweep.record.points[index].values for label, index in places.items()}
+    matter = {method: _matter(sweep, method) for record in models.values() for method in record.methods}
+    kept: dict[tuple[str, str], tuple[tuple[int, int], Row, object]] = {}
     for row in rows:
-        if row.kind == "reference" or row.label not in shared:
-            kept.append(row)
+        if row.kind == "reference":
+            kept[row.run, row.label] = ((places.get(row.run, len(places)), 0), row, None)
             continue
-        known = once.setdefault(row.label, replace(row, run=EVERYWHERE))
-        cells = [replace(a, best=a.best and b.best) for a, b in zip(known.cells, row.cells)]
-        once[row.label] = replace(known, cells=cells)
-    return [*once.values(), *kept]
+        numbers = matter[row.label]
+        own = _models(models[row.run], row.label)
+        label = label_of([axes[n] for n in numbers], [values[row.run][n] for n in numbers]) or EVERYWHERE
+        order = (places[row.run] if numbers else -1, len(numbers))
+        known = kept.get((label, row.label))
+        if known is None:
+            kept[label, row.label] = (order, replace(row, run=label), own)
+        elif known[2] == own:
+            cells = [replace(a, best=a.best and b.best) for a, b in zip(known[1].cells, row.cells)]
+            kept[label, row.label] = (known[0], replace(known[1], cells=cells), own)
+        else:
+            kept[row.run, row.label] = ((places[row.run], len(axes)), row, own)
+    return [row for _, row, _ in sorted(kept.values(), key=lambda item: item[0])]
+
+
+def _matter(sweep: Sweep, method: str) -> list[int]:
+    """The axes that change a method's models: exactly the same numbers, times included, are the same models."""
+    found = []
+    for number in range(len(sweep.record.axes)):
+        groups: dict[str, list[object]] = {}
+        for one in sweep.finished:
+            rest = repr([value for index, value in enumerate(one.point.values) if index != number])
+            groups.setdefault(rest, []).append(_models(one.results, method))
+        compared = [group for group in groups.values() if len(group) > 1]
+        if not compared or any(model != group[0] for group in compared for model in group):
+            found.append(number)
+    return found
+
+
+def _models(results: RunResults, method: str) -> list[tuple[int | None, dict[str, float]]]:
+    return [(one.seed, one.values) for one in results.results if one.method == method]
 
 
 def _failed(sweep: Sweep, width: int) -> list[Row]:
