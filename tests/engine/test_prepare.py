@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
 from limbeck.core import methods
@@ -317,3 +317,19 @@ def test_hooks_keep_their_layer_from_being_folded() -> None:
 def test_deep_copies_keep_the_config() -> None:
     model = LadderVAE(13, 3, levels=2, width=5)
     assert copy.deepcopy(model).config == model.config
+
+
+class Bits(Dense):
+    """Targets whose probabilities torch computes from the logits when they are drawn, and not when they are given."""
+
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        z = sites.latent("z", Bernoulli(logits=sites.zeros(3)))
+        sites.target("y", Bernoulli(logits=self.net(z)))
+
+
+def test_laws_that_compute_their_parameters_late_are_compared_by_what_both_have() -> None:
+    model = with_statistics(Bits()).eval()
+    prepared = prepare(model)
+    trace = model.trace(5)
+    again = prepared.trace(noise=trace.noise)
+    torch.testing.assert_close(again["y"].distribution.logits, trace["y"].distribution.logits)

@@ -188,17 +188,18 @@ def _agree(expected: list[Trace], found: list[Trace] | None) -> bool:
         if list(a) != list(b):
             return False
         for name, site in a.items():
-            left, right = list(_parameters(site.distribution)), list(_parameters(b[name].distribution))
-            for one, other in zip(left, right, strict=True):
+            left, right = dict(_parameters(site.distribution)), dict(_parameters(b[name].distribution))
+            # torch computes probs from logits, or the reverse, on first use: one run may have used what the other has not.
+            for one, other in ((left[key], right[key]) for key in left.keys() & right.keys()):
                 if one.shape != other.shape or not bool(((one - other).abs() <= 1e-3 * one.abs().amax()).all()):
                     return False
     return True
 
 
-def _parameters(law: Distribution | None) -> Iterator[Tensor]:
-    """The floating-point tensors that a law is made of."""
-    for value in vars(law).values() if law is not None else ():
+def _parameters(law: Distribution | None, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors that a law is made of, by name."""
+    for name, value in vars(law).items() if law is not None else ():
         if isinstance(value, Distribution):
-            yield from _parameters(value)
+            yield from _parameters(value, f"{prefix}{name}.")
         elif isinstance(value, Tensor) and value.is_floating_point() and value.numel():
-            yield value
+            yield f"{prefix}{name}", value
