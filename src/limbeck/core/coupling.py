@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
 
 from limbeck.core.discrete_gradient import DiscreteGradient, Relaxation, annealed
@@ -61,7 +61,11 @@ class Coupling(Protocol):
 @contextmanager
 def frozen(teacher: DGM) -> Iterator[None]:
     """Run the teacher without gradients and in eval mode, and leave the mode of each of its modules as it was."""
-    training = [module for module in teacher.modules() if module.training]
+    # Teacher.modules() would also name the modules and remember which it has seen, at several times the cost.
+    modules: list[nn.Module] = [teacher]
+    for module in modules:  # grows as it goes
+        modules.extend(child for child in module._modules.values() if child is not None)
+    training = [module for module in modules if module.training]
     if training:
         teacher.eval()
     try:

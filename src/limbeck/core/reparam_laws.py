@@ -117,7 +117,8 @@ def _multivariate_normal(d: D.MultivariateNormal | D.LowRankMultivariateNormal, 
 
 
 def _bernoulli(d: D.Bernoulli, u: Tensor) -> Tensor:
-    probs = d.probs
+    # Asked for `probs`, the distribution computes them with a graph that nothing here needs.
+    probs: Tensor = vars(d)["probs"] if "probs" in vars(d) else d.logits.detach().sigmoid()
     return (u < probs).to(probs.dtype)
 
 

@@ -189,7 +189,7 @@ def _agree(expected: list[Trace], found: list[Trace] | None) -> bool:
             return False
         for name, site in a.items():
             left, right = dict(_parameters(site.distribution)), dict(_parameters(b[name].distribution))
-            # torch computes probs from logits, or the reverse, on first use: one run may have used what the other has not.
+            # torch computes probs from logits, or the reverse, on first use: one run may have done it, the other not.
             for one, other in ((left[key], right[key]) for key in left.keys() & right.keys()):
                 if one.shape != other.shape or not bool(((one - other).abs() <= 1e-3 * one.abs().amax()).all()):
                     return False

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Distribution, Normal
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -164,12 +164,9 @@ class HelmholtzMachine(DGM):
 
     def conditional(self, name: str, output: Tensor) -> Distribution:
         """The law of a variable, given what its network returns, shape (batch, latent_size) or (batch, 1)."""
-        law: Distribution
         if name in self.target_names:
-            law = Normal(output, torch.full_like(output, self.target_scale), validate_args=False)
-        else:
-            law = Bernoulli(logits=output, validate_args=False)
-        return Independent(law, 1, validate_args=False)
+            return Normal(output, torch.full_like(output, self.target_scale), validate_args=False)
+        return Bernoulli(logits=output, validate_args=False)
 
     def columns(self, y: Tensor) -> dict[str, Tensor]:
         """Name to column of each target, shape (batch, 1).
