@@ -204,7 +204,9 @@ def test_recipes_tell_points(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     path = write_recipe(Path(), sweep=[*LAYERS, {"keys": ["seed"], "values": [0, 1]}], about={"time": "4 min"})
     monkeypatch.setattr("limbeck.cli.recipes.shipped_recipes", lambda: [RecipeFile("spots", path)])
     assert call("recipes") == 0
-    assert "4 min, 6 points" in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "4 min" in out
+    assert "6 points" in out
 
 
 def test_changed_budget_keeps_what_was_there() -> None:
