@@ -11,6 +11,7 @@ from limbeck.metrics.results import Measure
 from limbeck.report import results_table, seeds_table, size_table, to_markdown, to_rich
 from limbeck.report.table import Cell, Column, Row, Table, format_number
 from limbeck.report.tables import gaps, leader, main_measure
+from limbeck.report.text import what_was_run
 
 from .conftest import FID, MEASURES, results
 
@@ -135,3 +136,14 @@ def test_no_models_is_an_empty_table():
     empty = results({})
     assert [r.label for r in results_table([empty]).rows] == ["real vs real"]
     assert size_table([empty]) is None
+
+
+def test_every_method_without_a_teacher_is_a_baseline():
+    run = results({**FID, "dropout": [9.0, 9.5, 9.2]}, without_teacher=["scratch", "dropout"])
+    kinds = {row.label: row.kind for row in results_table([run]).rows}
+    assert kinds["dropout"] == kinds["scratch"] == "baseline"
+    assert kinds["surrogate"] == "student"
+    said = what_was_run(run)
+    assert "surrogate and local" in said[1]
+    assert "dropout" not in said[1]
+    assert said[2] == "Students were also trained without a teacher: scratch and dropout."

@@ -234,6 +234,7 @@ class Experiment:
             notes=[*(judge.notes if judge else []), *self._budget_notes()],
             environment=describe_environment(),
             dry_run=self.dry_run,
+            without_teacher=[m for m, baseline in recipe.methods.items() if not baseline.objective.needs_teacher],
         )
 
     def _budget_notes(self) -> list[str]:

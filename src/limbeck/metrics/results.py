@@ -72,6 +72,7 @@ class RunResults:
         notes: sentences a reader must know, e.g. how pictures were clamped.
         environment: software and hardware, label to text.
         dry_run: whether stages were cut to a few steps, so that the numbers mean nothing.
+        without_teacher: methods that never see the teacher: the baselines of distillation.
     """
 
     recipe: str
@@ -85,6 +86,7 @@ class RunResults:
     notes: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     dry_run: bool = False
+    without_teacher: list[str] = field(default_factory=lambda: ["scratch"])
 
     @property
     def methods(self) -> list[str]:

@@ -48,6 +48,7 @@ class Section:
     measure: Measure | None
     losses: list[LossPanel]
     seeds: Any
+    images: bool
 
 
 def write_report(run_directories: Sequence[str | Path], output: str | Path) -> Path:
@@ -155,6 +156,8 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         measure=measure,
         losses=_losses(run, results),
         seeds=seeds_table(results),
+        # Only models of images are drawn as grids from shared noise; others have figures of their own.
+        images=any(found.key.startswith("fid") for found in results.measures),
     )
 
 

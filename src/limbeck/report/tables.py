@@ -12,8 +12,6 @@ from limbeck.report.table import NOTHING, Cell, Column, Kind, Row, Table, format
 
 __all__ = ["gaps", "is_size", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
 
-BASELINES = ("scratch",)
-
 
 def is_size(measure: Measure) -> bool:
     """Whether a measure is about size or speed rather than about quality."""
@@ -99,7 +97,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
             if gap is not None:
                 cells.append(_gap_cell(method, found[1] if found else {}, known=found is not None))
             emphasised = emphasised or any(cell.best for cell in cells)
-            rows.append(Row(method, cells, _kind(method), run.name))
+            rows.append(Row(method, cells, _kind(run, method), run.name))
         references.append(_references(run, measures, len(columns) - 1))
     caption = _spread_caption(runs)
     if emphasised:
@@ -118,7 +116,7 @@ def size_table(runs: Sequence[RunResults]) -> Table | None:
     for run in runs:
         for method in run.methods:
             cells = [_cell(run, method, m, best=False) for m in measures]
-            rows.append(Row(method, cells, _kind(method), run.name))
+            rows.append(Row(method, cells, _kind(run, method), run.name))
     if not measures or not rows:
         return None
     return Table([Column("Model"), *(_column(m) for m in measures)], rows, _spread_caption(runs), len(runs) > 1)
@@ -134,7 +132,7 @@ def seeds_table(results: RunResults) -> Table:
         cells = [Cell(NOTHING if result.seed is None else str(result.seed))]
         cells += [_single(result, measure) for measure in results.measures]
         cells += [Cell(str(result.settings.get(name, NOTHING))) for name in names]
-        rows.append(Row(result.method, cells, _kind(result.method)))
+        rows.append(Row(result.method, cells, _kind(results, result.method)))
     return Table(columns, rows)
 
 
@@ -153,8 +151,8 @@ def _column(measure: Measure) -> Column:
     return Column(measure.label + unit, {"lower": "↓", "higher": "↑", "neither": ""}[measure.better])
 
 
-def _kind(method: str) -> Kind:
-    return "teacher" if method == "teacher" else "baseline" if method in BASELINES else "student"
+def _kind(results: RunResults, method: str) -> Kind:
+    return "teacher" if method == "teacher" else "baseline" if method in results.without_teacher else "student"
 
 
 def _cell(results: RunResults, method: str, measure: Measure, best: bool) -> Cell:

@@ -35,7 +35,8 @@ def what_was_run(results: RunResults) -> list[str]:
     """What was trained, in plain sentences, after the recipe's own description."""
     sentences = [results.description] if results.description.strip() else []
     students = [method for method in results.methods if method != "teacher"]
-    distilled = [method for method in students if method != "scratch"]
+    distilled = [method for method in students if method not in results.without_teacher]
+    alone = [method for method in students if method in results.without_teacher]
     counts = {sum(r.method == method for r in results.results) for method in students}
     seeds = "" if not counts else f" with {min(counts)} seed{'s' if min(counts) > 1 else ''} each"
     if len(counts) > 1:
@@ -44,9 +45,9 @@ def what_was_run(results: RunResults) -> list[str]:
         ways = f"{len(distilled)} ways: {plain_list(distilled)}" if len(distilled) > 1 else f"one way: {distilled[0]}"
         teacher = "One teacher" if "teacher" in results.methods else "A teacher"
         sentences.append(f"{teacher} was distilled in {ways},{seeds}.")
-    if "scratch" in students:
-        also = "The same student architecture was also trained" if distilled else "A student was trained"
-        sentences.append(f"{also} from scratch, without a teacher.")
+    if alone:
+        also = "also " if distilled else ""
+        sentences.append(f"Students were {also}trained without a teacher: {plain_list(alone)}.")
     return sentences
 
 
@@ -67,7 +68,7 @@ def highlights(
         lead: the student that leads by more than the spread; without one no student is singled out.
         found: what :func:`limbeck.report.tables.gaps` found.
     """
-    students = [m for m in results.methods if m not in ("teacher", "scratch")]
+    students = [m for m in results.methods if m not in ("teacher", *results.without_teacher)]
     shown = lead if lead is not None else students[0] if len(students) == 1 else None
     if measure is None or shown is None or not results.values(shown, measure.key):
         return []
