@@ -233,7 +233,9 @@ def test_stopped_while_two_processes_train(kind: int) -> None:
         # As in a terminal: the signal of Ctrl-C reaches the whole group.
         process = subprocess.Popen(words, env=environment, stdout=err, stderr=err, start_new_session=True)
         try:
-            wait_for(lambda: any(Path("runs/spots/default/stages").glob("*/last.ckpt")))
+            # The teacher is finished and has no checkpoint any more: this is a student.
+            stages = Path("runs/spots/default/stages")
+            wait_for(lambda: any(stages.glob("*/model.safetensors")) and any(stages.glob("*/last.ckpt")))
             others = set(children(process.pid))
             assert others
             if kind == signal.SIGINT:

@@ -17,6 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from limbeck.engine.axes import Axis, short_labels
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.orphans import end_with
 from limbeck.engine.stages import locked
 from limbeck.engine.sweep_plan import Part, Point, plan
 from limbeck.engine.sweep_progress import Item, SweepProgress
@@ -175,7 +176,7 @@ def default_jobs(accelerator: str) -> int:
 @contextlib.contextmanager
 def _backend(backend: Backend, jobs: int | None, gpus: int) -> Iterator[Callable[[list[Any]], list[Any]]]:
     """Runs a list of delayed calls, in order of arrival, and returns their results in the order of the list."""
-    options: dict[str, Any] = {"backend": "loky", "n_jobs": jobs}
+    options: dict[str, Any] = {"backend": "loky", "n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)}
     began = False
     if backend == "ray":
         began = _start_ray()

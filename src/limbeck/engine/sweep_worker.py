@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -124,7 +123,6 @@ def _at_home(settings: Settings) -> Iterator[None]:
     if os.getpid() == settings.parent:
         yield
         return
-    _die_with_the_parent(settings.parent)
     # A launcher that started the machines of a cluster gives each process a rank; here each works for itself.
     for name in _RANKS:
         os.environ.pop(name, None)
@@ -133,20 +131,6 @@ def _at_home(settings: Settings) -> Iterator[None]:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     yield
-
-
-def _die_with_the_parent(parent: int) -> None:
-    """A process whose command was killed must not go on beside those of the next one."""
-    name = "limbeck-parent"
-    if os.getppid() != parent or any(thread.name == name for thread in threading.enumerate()):
-        return  # on another machine, or watching already
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, name=name, daemon=True).start()
 
 
 class ReportingProgress(SilentProgress):

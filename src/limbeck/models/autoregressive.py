@@ -11,6 +11,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.sizes import check_positive
 
 __all__ = ["Autoregressive"]
 
@@ -45,9 +46,7 @@ class Autoregressive(DGM):
 
     def __init__(self, length: int, tokens: int, inputs: int = 0, width: int = 64, embedding: int = 16) -> None:
         super().__init__()
-        for name, value in (("length", length), ("tokens", tokens), ("width", width), ("embedding", embedding)):
-            if value <= 0:
-                raise ModelError(f"Autoregressive: {name} must be positive, not {value}")
+        check_positive(self, length=length, tokens=tokens, width=width, embedding=embedding)
         if inputs < 0:
             raise ModelError(f"Autoregressive: inputs must not be negative, but is {inputs}")
         self.length = length

@@ -15,6 +15,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.sizes import check_positive
 
 __all__ = ["DCGAN"]
 
@@ -62,10 +63,9 @@ class DCGAN(DGM):
         penalty: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, value in (("image_channels", image_channels), ("width", width), ("latent_size", latent_size),
-                            ("critic_width", critic_width)):  # fmt: skip
-            if value <= 0:
-                raise ModelError(f"DCGAN: {name} must be positive, not {value}")
+        check_positive(
+            self, image_channels=image_channels, width=width, latent_size=latent_size, critic_width=critic_width
+        )
         if not penalty >= 0:
             raise ModelError(f"DCGAN: penalty must not be negative, but is {penalty}")
         doublings = round(math.log2(max(image_size, 1) / _FIRST_SIZE))

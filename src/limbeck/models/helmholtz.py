@@ -16,6 +16,7 @@ from limbeck.core.trace import Kind
 from limbeck.errors import ModelError
 from limbeck.models.helmholtz_exact import log_likelihood
 from limbeck.models.helmholtz_graph import Parents, checked, inverse
+from limbeck.models.sizes import check_positive
 
 __all__ = ["HelmholtzMachine"]
 
@@ -76,10 +77,7 @@ class HelmholtzMachine(DGM):
         samples: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("latent_size", latent_size), ("hidden", hidden), ("target_scale", target_scale),
-                            ("samples", samples)):  # fmt: skip
-            if value <= 0:
-                raise ModelError(f"HelmholtzMachine: {name} must be positive, not {value}")
+        check_positive(self, latent_size=latent_size, hidden=hidden, target_scale=target_scale, samples=samples)
         for name, chosen, known in (("activation", activation, Activation), ("training", training, Rule)):
             if chosen not in get_args(known):
                 raise ModelError(

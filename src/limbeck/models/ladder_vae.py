@@ -16,6 +16,7 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
 from limbeck.errors import ModelError
+from limbeck.models.sizes import check_positive
 
 __all__ = ["LadderVAE"]
 
@@ -59,11 +60,10 @@ class LadderVAE(DGM):
         warm_up: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("image_channels", image_channels), ("levels", levels),
-                            ("width", width), ("latent_channels", latent_channels), ("top_halvings", top_halvings),
-                            ("output_scale", output_scale)):  # fmt: skip
-            if value <= 0:
-                raise ModelError(f"LadderVAE: {name} must be positive, not {value}")
+        check_positive(
+            self, image_size=image_size, image_channels=image_channels, levels=levels, width=width,
+            latent_channels=latent_channels, top_halvings=top_halvings, output_scale=output_scale,
+        )  # fmt: skip
         halvings = [1] * (levels - 1) + [top_halvings]
         if sum(halvings) > math.ceil(math.log2(image_size)):
             raise ModelError(

@@ -12,6 +12,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.sizes import check_positive
 
 __all__ = ["VIB"]
 
@@ -69,10 +70,10 @@ class VIB(DGM):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("image_channels", image_channels), ("hidden", hidden),
-                            ("latent_size", latent_size), ("classes", classes)):  # fmt: skip
-            if value <= 0:
-                raise ModelError(f"VIB: {name} must be positive, not {value}")
+        check_positive(
+            self, image_size=image_size, image_channels=image_channels, hidden=hidden, latent_size=latent_size,
+            classes=classes,
+        )  # fmt: skip
         if not beta >= 0:
             raise ModelError(f"VIB: beta must not be negative, but is {beta}")
         if not 0 <= dropout < 1:

@@ -1,0 +1,28 @@
+"""Checking the sizes that models are built with."""
+
+from __future__ import annotations
+
+from limbeck.errors import ModelError
+
+__all__ = ["check_positive"]
+
+
+def check_positive(model: object, **sizes: float) -> None:
+    """Refuse a model whose widths, counts or scales are not positive.
+
+    Args:
+        model: the model that is being built.
+        sizes: constructor arguments by name.
+
+    Raises:
+        ModelError: names the class, the argument and its value.
+
+    Example:
+        >>> check_positive(object(), width=0)
+        Traceback (most recent call last):
+            ...
+        limbeck.errors.ModelError: object: width must be positive, not 0
+    """
+    for name, value in sizes.items():
+        if not value > 0:
+            raise ModelError(f"{type(model).__name__}: {name} must be positive, not {value}")
