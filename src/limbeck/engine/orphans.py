@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ended. Imports nothing slow: it must start at once."""
+"""Processes that end with the one that started them, however it ended. Imports nothing slow, to start at once."""
 
 from __future__ import annotations
 
