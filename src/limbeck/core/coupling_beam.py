@@ -14,7 +14,7 @@ from limbeck.core.coupling import Request, frozen
 from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_only
 from limbeck.errors import MatchError, SiteError
 
 __all__ = ["BeamTargets", "beam_search"]
@@ -149,7 +149,7 @@ def beam_search(
             batch_size * beams,
             None if x is None else x.repeat_interleave(beams, dim=0),
             values=dict(zip(names, given.unbind(1), strict=True)),
-            keep=lambda site, kind, name=name: KEEP_DISTRIBUTION if site == name else KEEP_NOTHING,  # type: ignore[misc]
+            keep=keep_only(name),
         )
         logits = torch.log_softmax(_unwrapped(trace[name].distribution).logits, dim=-1).view(batch_size, beams, -1)
         total = logits if scores is None else scores[:, :, None] + logits

@@ -27,6 +27,7 @@ __all__ = [
     "Site",
     "Trace",
     "keep_all",
+    "keep_only",
 ]
 
 # Plain integers rather than an enum.Flag: they are tested at every site of every step.
@@ -55,6 +56,11 @@ Keep = Callable[[str, Kind], int]
 def keep_all(name: str, kind: Kind) -> int:
     """Store everything about every site: the choice for looking at a model."""
     return KEEP_ALL
+
+
+def keep_only(wanted: str) -> Keep:
+    """Store the distribution of one site and nothing else."""
+    return lambda name, kind: KEEP_DISTRIBUTION if name == wanted else KEEP_NOTHING
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
 
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, keep_only
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.progress import Progress
@@ -172,14 +172,10 @@ def predict(
         rows = rows.to(first.device, first.dtype)
         logits = []
         for _ in range(draws):
-            trace = model.trace(x=rows, keep=_only(name), generator=generator)
+            trace = model.trace(x=rows, keep=keep_only(name), generator=generator)
             logits.append(_logits(trace[name].distribution))
         parts.append(torch.logsumexp(torch.stack(logits), 0) - math.log(draws))
     return torch.cat(parts)
-
-
-def _only(wanted: str) -> Keep:
-    return lambda name, kind: KEEP_DISTRIBUTION if name == wanted else KEEP_NOTHING
 
 
 def _logits(law: Distribution | None) -> Tensor:

@@ -79,7 +79,7 @@ def work(settings: Settings, packed: bytes, part: Part | None, report: str) -> s
     with _at_home(settings):
         try:
             point: Point = cloudpickle.loads(packed)
-        except Exception as found:
+        except Exception as found:  # whatever the user's modules raise when they are imported
             error = f"this process cannot read the recipe ({type(found).__name__}: {found}); does it have all modules?"
         else:
             error = _attempt(settings, point, part, progress)
