@@ -1,4 +1,4 @@
-"""Grids of sample images, as every trained model leaves one beside its weights."""
+"""Pictures as files: grids of sample images and figures, as every trained model leaves one beside its weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from limbeck.errors import DataError
 from limbeck.files import atomic_write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL import Image
 
-__all__ = ["image_grid", "save_grid"]
+__all__ = ["image_grid", "save_figure", "save_grid"]
 
 _TILE = 64  # pixels that an image is enlarged to fill at least, so that 8x8 digits can be seen
 _GAP = 112  # grey of the lines between images: told apart from black and white images, calm on light and dark pages
@@ -85,4 +86,22 @@ def save_grid(
     """
     buffer = io.BytesIO()
     image_grid(images, columns, scale, padding).save(buffer, format="PNG", optimize=True)
+    return atomic_write_bytes(path, buffer.getvalue())
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, the same bytes for the same figure.
+
+    Args:
+        figure: made by :class:`matplotlib.figure.Figure`, without pyplot and its global state.
+        path: the file; it replaces an older one only once it is complete.
+
+    Returns:
+        The path written.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return atomic_write_bytes(path, buffer.getvalue())

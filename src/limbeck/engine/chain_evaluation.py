@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import fingerprint, weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
-from limbeck.files import atomic_write_bytes
 from limbeck.metrics import (
     Grid,
     Measure,
@@ -29,6 +28,10 @@ from limbeck.metrics import (
     parameter_count,
 )
 from limbeck.models.chain import Chain
+from limbeck.pictures import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ChainEvaluation", "target_law"]
 
@@ -123,7 +126,7 @@ class ChainJudge(Judge):
             raise ModelError(f"{type(model).__name__} is not a chain of {kind}, as its teacher is")
         learned = self._law(model)
         estimate = kl_density_ratio(self.drawn, self._draw(model, "samples"), seed=derive_seed(self.seed, "ratio"))
-        atomic_write_bytes(subject.directory / "samples.png", self._plotted(learned))
+        save_figure(self._plotted(learned), subject.directory / "samples.png")
         return {
             "kl": density_kl(self.taught, learned, self.grid),
             "kl_ratio": estimate.value,
@@ -151,8 +154,8 @@ class ChainJudge(Judge):
         generator = torch.Generator().manual_seed(derive_seed(self.seed, purpose))
         return model.sample(self.settings.samples, generator=generator)["y"]
 
-    def _plotted(self, learned: Tensor) -> bytes:
-        """Both laws as distribution functions, which show atoms and tails alike, as a PNG."""
+    def _plotted(self, learned: Tensor) -> Figure:
+        """Both laws as distribution functions, which show atoms and tails alike."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(3.2, 2.4), dpi=160, layout="constrained")
@@ -162,9 +165,7 @@ class ChainJudge(Judge):
             axes.plot(self.grid.points[:, 0], reached, color=colour, label=label, linewidth=3 if colour == "0.6" else 1)
         axes.set(xlim=(-3, 3) if self.count is None else (0, self.count), ylim=(0, 1.02), xlabel="y", ylabel="P(≤ y)")
         axes.legend(frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
+        return figure
 
 
 def target_law(model: Chain, grid: Grid, points: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
-from limbeck.files import atomic_write_bytes
 from limbeck.metrics import (
     Measure,
     Reliability,
@@ -29,6 +28,10 @@ from limbeck.metrics import (
     reliability,
     throughput,
 )
+from limbeck.pictures import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ClassifierEvaluation", "predict"]
 
@@ -116,7 +119,7 @@ class ClassifierJudge(Judge):
         divergence = (taught.exp() * (taught - found)).masked_fill(taught == -math.inf, 0.0).sum(1)
         diagram = reliability(found, self.labels, self.settings.bins)
         error = calibration_error(found, self.labels, self.settings.bins)
-        atomic_write_bytes(subject.directory / "samples.png", _drawn(diagram, error))
+        save_figure(_drawn(diagram, error), subject.directory / "samples.png")
         return {
             "nll": mean_nll(found, self.labels),
             "accuracy": 100 * accuracy(found, self.labels),
@@ -187,8 +190,8 @@ def _logits(law: Distribution | None) -> Tensor:
     return torch.log_softmax(law.logits.double().cpu(), -1)
 
 
-def _drawn(diagram: Reliability, error: float) -> bytes:
-    """A reliability diagram as a PNG: accuracy over confidence, and below how many predictions each bin holds."""
+def _drawn(diagram: Reliability, error: float) -> Figure:
+    """A reliability diagram: accuracy over confidence, and below how many predictions each bin holds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2, 3.2), dpi=160, layout="constrained")
@@ -202,6 +205,4 @@ def _drawn(diagram: Reliability, error: float) -> bytes:
     upper.set_title(f"ECE {error:.4f}", fontsize="medium")
     lower.bar(centre, diagram.share, width=0.9 * width, color="0.6")
     lower.set(xlabel="confidence", ylabel="share", ylim=(0, 1))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return figure

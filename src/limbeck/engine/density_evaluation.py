@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
-from limbeck.files import atomic_write_bytes
 from limbeck.metrics import (
     Grid,
     Measure,
@@ -28,6 +26,10 @@ from limbeck.metrics import (
     parameter_count,
     throughput,
 )
+from limbeck.pictures import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["DensityEvaluation", "KnownDensity", "draw_points"]
 
@@ -155,7 +157,7 @@ class DensityJudge(Judge):
         values["parameters_inference"] = float(parameter_count(subject.model.inference_parameters()))
         values["samples_per_second"] = throughput(subject.model.sample, min(1000, settings.samples))
         plotted = draw_points(subject.model, settings.plotted, derive_seed(self.seed, "plotted"))
-        atomic_write_bytes(subject.directory / "samples.png", self._drawn(plotted))
+        save_figure(self._drawn(plotted), subject.directory / "samples.png")
         return values
 
     @torch.no_grad()
@@ -178,7 +180,7 @@ class DensityJudge(Judge):
         canvas = Grid.over(*self.window, _PIXELS).points
         return gaussian_kde(points.double().T.numpy())(canvas.T.numpy()).reshape(_PIXELS, _PIXELS).T
 
-    def _drawn(self, points: Tensor) -> bytes:
+    def _drawn(self, points: Tensor) -> Figure:
         """A picture of points of shape (points, 2), on the same axes for every model."""
         from matplotlib.figure import Figure
 
@@ -194,9 +196,7 @@ class DensityJudge(Judge):
         axes.set_ylim(bottom, top)
         axes.set_xlabel(self.columns[0])
         axes.set_ylabel(self.columns[1])
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-        return buffer.getvalue()
+        return figure
 
 
 def draw_points(model: DGM, rows: int, seed: int) -> Tensor:
