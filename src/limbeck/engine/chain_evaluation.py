@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
@@ -27,7 +29,6 @@ from limbeck.metrics import (
     kl_density_ratio,
     parameter_count,
 )
-from limbeck.models.chain import Chain
 from limbeck.pictures import save_figure
 
 if TYPE_CHECKING:
@@ -38,8 +39,27 @@ __all__ = ["ChainEvaluation", "target_law"]
 _REFINEMENTS = (1, 3, 9)  # of the grid, for models with narrow layers
 
 
+@runtime_checkable
+class Chain(Protocol):
+    """What a model needs besides being a :class:`~limbeck.DGM`: a Markov chain of scalars with a uniform root.
+
+    Attributes:
+        count: largest value of the variables after the root where they are counts; ``None`` for real numbers.
+        low: lower end of the root's law, one number.
+        high: upper end.
+    """
+
+    count: int | None
+    low: Tensor
+    high: Tensor
+
+    def conditionals(self) -> Sequence[Callable[[Tensor], Distribution]]:
+        """From values of one variable, shape (batch, 1), to the law of the next, batch shape (batch, 1)."""
+        ...
+
+
 class ChainEvaluation(Evaluation):
-    """KL(teacher || student) of the target of a :class:`~limbeck.models.Chain` ([U] Fig. 2 and 11).
+    """KL(teacher || student) of the target of a Markov chain ([U] Fig. 2 and 11).
 
     The target's law is computed on a grid, layer by layer, so that the divergence has no sampling error; the paper's
     estimate by density ratios, from samples, stands beside it.
@@ -75,7 +95,7 @@ class ChainEvaluation(Evaluation):
         Raises:
             RecipeError: the teacher is no chain.
         """
-        if not isinstance(teacher, Chain):
+        if not isinstance(teacher, Chain):  # by what it offers, not by its class
             raise RecipeError(f"ChainEvaluation measures chains, but the teacher is a {type(teacher).__name__}")
         return ChainJudge(self, teacher, seed)
 
@@ -87,15 +107,15 @@ class ChainEvaluation(Evaluation):
 class ChainJudge(Judge):
     """See :class:`ChainEvaluation`."""
 
-    def __init__(self, settings: ChainEvaluation, teacher: Chain, seed: int) -> None:
+    def __init__(self, settings: ChainEvaluation, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
         self.reference_key = fingerprint(weights=weights_fingerprint(teacher), config=teacher.config)
-        self.count = teacher.count
-        if teacher.count is None:
+        self.count = _known(teacher).count
+        if self.count is None:
             self.grid = interval_grid(-settings.reach, settings.reach, settings.points)
         else:
-            self.grid = integer_grid(teacher.count)
+            self.grid = integer_grid(self.count)
         self.taught = self._law(teacher)
         self.drawn = self._draw(teacher, "teacher")
         floor = histogram_kl(self.drawn, self._draw(teacher, "teacher again"))
@@ -124,22 +144,25 @@ class ChainJudge(Judge):
         if not isinstance(model, Chain) or model.count != self.count:
             kind = "real numbers" if self.count is None else f"counts up to {self.count}"
             raise ModelError(f"{type(model).__name__} is not a chain of {kind}, as its teacher is")
-        learned = self._law(model)
-        estimate = kl_density_ratio(self.drawn, self._draw(model, "samples"), seed=derive_seed(self.seed, "ratio"))
+        learned = self._law(subject.model)
+        estimate = kl_density_ratio(
+            self.drawn, self._draw(subject.model, "samples"), seed=derive_seed(self.seed, "ratio")
+        )
         save_figure(self._plotted(learned), subject.directory / "samples.png")
         return {
             "kl": density_kl(self.taught, learned, self.grid),
             "kl_ratio": estimate.value,
             "kl_ratio_error": estimate.error,
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            "parameters_generative": float(parameter_count(subject.model.generative_parameters())),
         }
 
-    def _law(self, model: Chain) -> Tensor:
-        if model.count is not None:
+    def _law(self, model: DGM) -> Tensor:
+        chain = _known(model)
+        if chain.count is not None:
             return target_law(model, self.grid, self.settings.points)
-        points = self.grid.points.to(model.low)
+        points = self.grid.points.to(chain.low)
         with torch.no_grad():
-            narrowest = min(float(law(points).stddev.min()) for law in model.conditionals())
+            narrowest = min(float(law(points).stddev.min()) for law in chain.conditionals())
         # Sums over points as far apart as the scale are right to 1e-8. Odd refinements contain the grid's own points.
         refined = next((factor for factor in _REFINEMENTS if self.grid.volume <= factor * narrowest), None)
         if refined is None:
@@ -150,7 +173,7 @@ class ChainJudge(Judge):
         grid = interval_grid(-self.settings.reach, self.settings.reach, refined * self.settings.points)
         return target_law(model, grid, self.settings.points)[refined // 2 :: refined]
 
-    def _draw(self, model: Chain, purpose: str) -> Tensor:
+    def _draw(self, model: DGM, purpose: str) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, purpose))
         return model.sample(self.settings.samples, generator=generator)["y"]
 
@@ -168,7 +191,7 @@ class ChainJudge(Judge):
         return figure
 
 
-def target_law(model: Chain, grid: Grid, points: int) -> Tensor:
+def target_law(model: DGM, grid: Grid, points: int) -> Tensor:
     """Density (or probabilities) of a chain's target on a grid, in float64.
 
     Args:
@@ -184,8 +207,14 @@ def target_law(model: Chain, grid: Grid, points: int) -> Tensor:
     >>> [round(p, 4) for p in law.tolist()]  # a uniform probability makes all counts equally likely
     [0.2, 0.2, 0.2, 0.2, 0.2]
     """
-    model = copy.deepcopy(model).cpu().double()
-    low, high = float(model.low), float(model.high)
+    chain = _known(copy.deepcopy(model).cpu().double())
+    low, high = float(chain.low), float(chain.high)
     root = interval_grid(low, high, points)
     density = torch.full((points,), 1.0 / (high - low), dtype=torch.float64)
-    return chain_marginal(model.conditionals(), root, density, grid)
+    return chain_marginal(chain.conditionals(), root, density, grid)
+
+
+def _known(model: DGM) -> Chain:
+    if not isinstance(model, Chain):
+        raise ModelError(f"{type(model).__name__} is no chain; it needs count, low, high and conditionals()")
+    return model
