@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
     from limbeck.core.graph import DGM
     from limbeck.core.loss import Batch, Loss
-    from limbeck.core.objective import Match, Objective
+    from limbeck.core.match import Match
+    from limbeck.core.objective import Objective
     from limbeck.core.sites import Sites
     from limbeck.core.trace import Kind, Site, Trace
     from limbeck.engine.distill import Distilled, distill
@@ -33,7 +34,7 @@ __getattr__ = lazy_names(
         "Kind": "limbeck.core.trace",
         "LimbeckError": "limbeck.errors",
         "Loss": "limbeck.core.loss",
-        "Match": "limbeck.core.objective",
+        "Match": "limbeck.core.match",
         "Objective": "limbeck.core.objective",
         "SharedNoise": "limbeck.core.coupling",
         "SharedValues": "limbeck.core.coupling",

@@ -8,8 +8,9 @@ from torch import distributions as D
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
 from limbeck.core.discrete_gradient import Relaxation, annealed, relax
 from limbeck.core.graph import DGM
+from limbeck.core.match import Match
 from limbeck.core.methods import surrogate
-from limbeck.core.objective import Match, Objective
+from limbeck.core.objective import Objective
 from limbeck.core.reparam import noise_like, push
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind

@@ -13,7 +13,8 @@ from limbeck.core import methods
 from limbeck.core.coupling import IndependentNoise
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.loss import Batch
-from limbeck.core.objective import Match, Objective
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 from tests.zoo import (

@@ -16,7 +16,8 @@ from limbeck.core.coupling import SharedNoise, SharedValues
 from limbeck.core.divergence import kl, latent_default, lp, wasserstein2
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.objective import Match, Objective
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import DivergenceError, MatchError, SiteError
 from tests.zoo import BY_NAME, Loop
@@ -171,7 +172,7 @@ def test_by_kind() -> None:
 def test_indexed_sites_of_a_loop() -> None:
     teacher, student = BY_NAME["loop"].pair()
     loss = Objective([Match("z[*]", divergence=wasserstein2), Match("y[*]")])(teacher, student, batch_size=4)
-    assert sorted(loss.terms) == [f"{v}[{t}]" for v in "yz" for t in range(4)]
+    assert sorted(loss.terms) == ["y[*]", "z[*]"]
     one = Objective([Match("y[2]")])(teacher, student, batch_size=4)
     assert list(one.terms) == ["y[2]"]
 
@@ -382,7 +383,7 @@ def test_shares_show_every_term() -> None:
     assert isinstance(student, Loop)
     shares = loss.shares()
     assert sum(shares.values()) == pytest.approx(1.0)
-    assert set(shares) == {f"{v}[{t}]" for v in ("z", "pen", "y") for t in range(4)}
+    assert set(shares) == {"z[*]", "pen[*]", "y[*]"}
 
 
 def test_a_coupling_is_told_how_far_training_is_and_what_the_data_are() -> None:

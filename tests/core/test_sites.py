@@ -23,6 +23,7 @@ from torch.distributions import (
 from torch.distributions.transforms import ExpTransform
 
 from limbeck.core.delta import Delta
+from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
@@ -210,3 +211,37 @@ def test_what_is_given_is_known_before_it_is_declared() -> None:
     assert torch.equal(run.given("z"), torch.ones(3, 2))
     assert run.given("y") is None
     assert not run.trace.declared  # asking declares nothing
+
+
+class Ragged(DGM):
+    """Rows that end after one step or two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def generate(self, sites, x=None):
+        first = sites.latent("z[0]", sites.standard_normal(2))
+        mask = first[:, 0] > 0
+        sites.target("y[0]", Normal(first, self.scale))
+        sites.target("y[1]", Normal(first, self.scale), mask=mask)
+
+
+def test_rows_in_which_a_site_does_not_exist() -> None:
+    torch.manual_seed(0)
+    trace = Ragged().trace(6)
+    mask = trace["z[0]"].value[:, 0] > 0
+    assert 0 < mask.sum() < 6
+    assert torch.equal(trace["y[1]"].mask, mask)
+    assert trace["y[0]"].mask is None
+    terms = [trace[name].distribution.log_prob(trace[name].value).sum(1) for name in trace]
+    torch.testing.assert_close(trace.log_prob(), terms[0] + terms[1] + terms[2] * mask)
+
+
+def test_a_mask_of_the_wrong_shape_names_the_site() -> None:
+    class Wrong(Ragged):
+        def generate(self, sites, x=None):
+            sites.latent("z", sites.standard_normal(2), mask=torch.ones(2, 2, dtype=torch.bool))
+
+    with pytest.raises(SiteError, match=r"site 'z': its mask .* must be one bool a row \(2\)"):
+        Wrong().trace(2)

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Normal
 
 from limbeck.cli.parsing import instantiate, new_parser, parse
-from limbeck.core.objective import Divergence
+from limbeck.core.comparison import Divergence
 from limbeck.divergence import kl, tempered_kl
 from limbeck.errors import DivergenceError
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from limbeck import methods
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.objective import Match, Objective
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.engine.checkpoints import LAST, PREVIOUS, find_checkpoint, read_checkpoint

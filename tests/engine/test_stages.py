@@ -18,7 +18,8 @@ from torch import nn
 from limbeck import methods
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
 from limbeck.core.divergence import kl, kl_monte_carlo, wasserstein2
-from limbeck.core.objective import Match, Objective
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.engine.options import Training
 from limbeck.engine.progress import SilentProgress

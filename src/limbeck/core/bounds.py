@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.errors import SiteError
 
 __all__ = ["importance_weighted_bound"]
 
@@ -29,7 +28,7 @@ def importance_weighted_bound(
     It rises with K and reaches log p(y | x) in the limit.
 
     Args:
-        model: a model with one target and an inference program over all of its latents.
+        model: a model with an inference program over all of its latents.
         y: observed target, shape (batch, ...).
         x: conditioning input, shape (batch, ...).
         samples: number K of posterior draws a row.
@@ -39,20 +38,14 @@ def importance_weighted_bound(
         The bound in nats, shape (batch,).
 
     Raises:
-        SiteError: the model has several targets, or a latent that its inference program does not declare.
+        SiteError: the model has a latent that its inference program does not declare.
+        ModelError: the model has several targets and does not say how they form one ``y``.
     """
-    target = _target_name(model, x)
+    targets = model.split_targets(y, x)
     weights = []
     for _ in range(samples):
         posterior = model.trace_inference(y, x, generator=generator)
         # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
-        joint = model.trace(len(y), x, values={**posterior.values, target: y}, noise={})
+        joint = model.trace(len(y), x, values={**posterior.values, **targets}, noise={})
         weights.append(joint.log_prob() - posterior.log_prob())
     return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
-
-
-def _target_name(model: DGM, x: Tensor | None) -> str:
-    names = list(model.trace(1, None if x is None else x[:1]).targets)
-    if len(names) != 1:
-        raise SiteError(f"{type(model).__name__} has the targets {', '.join(names)}; the bound is for a single one")
-    return names[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,11 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 
 from limbeck.core.discrete_gradient import DiscreteGradient, Relaxation, annealed
 from limbeck.core.graph import DGM
+from limbeck.core.stacking import given_parameters
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
 from limbeck.errors import MatchError
 
-__all__ = ["Coupling", "IndependentNoise", "Request", "SharedNoise", "SharedValues", "frozen"]
+__all__ = ["Coupling", "IndependentNoise", "Preparable", "Request", "SharedNoise", "SharedValues", "frozen"]
 
 _T = TypeVar("_T")
 
@@ -55,6 +56,21 @@ class Coupling(Protocol):
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Returns the traces of the teacher and of the student, with the distributions that were asked for."""
+        ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A coupling with parameters of its own, which it can size only when it has seen both models."""
+
+    def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
+        """Make the parameters; called before the optimiser is. A second call changes nothing.
+
+        Args:
+            teacher: the frozen model.
+            student: the model to train.
+            x: a few rows of conditioning input, shape (rows, ...), if the models have one.
+        """
         ...
 
 
@@ -252,11 +268,7 @@ def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Di
     base = distribution.base_dist
     parameters = {
         name: getattr(base, name).expand(base.batch_shape + getattr(base, name).shape[len(base.batch_shape) :])
-        for name in base.arg_constraints
-        if name in base.__dict__
+        for name in given_parameters(base)
     }
-    if "logits" in parameters:
-        # torch computes one from the other on first use and keeps both, but its constructors take only one.
-        parameters.pop("probs", None)
     reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
     return Independent(type(base)(**reshaped, validate_args=False), distribution.reinterpreted_batch_ndims)

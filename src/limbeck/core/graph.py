@@ -19,7 +19,7 @@ from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
 from limbeck.errors import ModelError, SiteError
 
-__all__ = ["DGM"]
+__all__ = ["DGM", "mean"]
 
 
 class DGM(nn.Module, ABC):
@@ -92,6 +92,51 @@ class DGM(nn.Module, ABC):
             The loss, averaged over the batch.
         """
         raise ModelError(f"{type(self).__name__} cannot be trained on data; define loss(self, batch, *, progress=1.0)")
+
+    def adapt(self, batch: Batch) -> None:
+        """Set constants that depend on the data, such as a normalisation; by default there are none.
+
+        Called once before a training that starts anew, with rows of the training data, or with samples of the teacher
+        if the student sees no data. What it sets belongs in buffers, so that it is saved with the weights.
+
+        Args:
+            batch: rows as in :meth:`loss`.
+        """
+
+    def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """The targets of a run as one ``y``, the way :meth:`loss` and :meth:`infer` take it.
+
+        By default the only target itself; a model with several overrides this and :meth:`split_targets`.
+
+        Args:
+            targets: target name to value, shape (batch, ...).
+
+        Returns:
+            Shape (batch, ...).
+
+        Raises:
+            ModelError: there are several targets and the model does not say how they form a ``y``.
+        """
+        if len(targets) != 1:
+            raise ModelError(
+                f"{type(self).__name__} has the targets {', '.join(targets)}; define join_targets(self, targets) and "
+                "split_targets(self, y, x=None) to say how they form one y"
+            )
+        return next(iter(targets.values()))
+
+    def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
+        """The inverse of :meth:`join_targets`: target name to value, shape (batch, ...).
+
+        Args:
+            y: observed target, shape (batch, ...).
+            x: conditioning input, shape (batch, ...), if the model has one.
+
+        Raises:
+            ModelError: as for :meth:`join_targets`.
+        """
+        name_only = self.trace(1, None if x is None else x[:1], keep=_keep_target_values).targets
+        self.join_targets(name_only)
+        return dict.fromkeys(name_only, y)
 
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters used only by :meth:`infer`; distillation of ``generate`` neither compresses nor trains them."""
@@ -208,7 +253,7 @@ class DGM(nn.Module, ABC):
         )
         if output == "sample":
             return trace.targets
-        return {name: _mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
+        return {name: mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
 
     def forward(self, noise: dict[str, Tensor], x: Tensor | None = None) -> dict[str, Tensor]:
         """The model as a pure function of its noise, for ``torch.export`` and the like.
@@ -221,7 +266,7 @@ class DGM(nn.Module, ABC):
             Target name to mean, shape (batch, ...); class probabilities where it is categorical.
         """
         trace = self.trace(x=x, noise=noise, keep=lambda name, kind: KEEP_DISTRIBUTION)
-        return {site.name: _mean(site.distribution) for site in trace.of_kind(Kind.TARGET) if site.distribution}
+        return {site.name: mean(site.distribution) for site in trace.of_kind(Kind.TARGET) if site.distribution}
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors``; no pickle. See :func:`limbeck.core.storage.save`."""
@@ -252,7 +297,12 @@ class DGM(nn.Module, ABC):
         return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
 
 
-def _mean(distribution: Distribution) -> Tensor:
+def _keep_target_values(name: str, kind: Kind) -> int:
+    return KEEP_VALUE if kind is Kind.TARGET else KEEP_NOTHING
+
+
+def mean(distribution: Distribution) -> Tensor:
+    """Mean of a law, shape of its value; of a categorical the class probabilities, shape (batch, ..., classes)."""
     base = distribution
     while isinstance(base, Independent):
         base = base.base_dist

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from limbeck.core.comparison import Divergence
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
 from limbeck.core.discrete_gradient import DiscreteGradient
 from limbeck.core.divergence import kl, latent_default
-from limbeck.core.objective import Divergence, Match, Objective
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 

@@ -3,87 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
-from limbeck.core.coupling import Coupling, Request, SharedNoise
-from limbeck.core.divergence import kl
-from limbeck.core.graph import DGM
+from limbeck.core.comparison import Pair, compare
+from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise
+from limbeck.core.graph import DGM, mean
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
-from limbeck.errors import LimbeckError, MatchError
+from limbeck.core.match import Match
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
+from limbeck.errors import MatchError
 
-__all__ = ["Divergence", "Match", "Objective"]
-
-Divergence = Callable[[Distribution, Distribution], Tensor]
-"""Teacher's and student's law of one site to one number per batch row, shape (batch,)."""
-
-Weight = float | Callable[[float], float]
-"""A number, or a function of the fraction of training that is done."""
-
-
-@dataclass(frozen=True)
-class Match:
-    """Which sites are compared, how, and how much it counts.
-
-    Attributes:
-        teacher: a site name; a pattern in which ``*`` stands for any text, as in ``"z[*]"``; or a mapping from teacher
-            site names to student site names.
-        student: the student's name or pattern; its ``*`` are filled, in order, with what the teacher's stood for. By
-            default the same name as the teacher's.
-        divergence: function or module of (teacher's law, student's law), one number per row.
-        weight: factor of this match, or a function from progress in [0, 1] to one.
-        kind: only sites of this kind; ``None`` matches every kind.
-        required: whether it is an error that no teacher site fits.
-
-    Example:
-        >>> Match("block[*].mean", "layer[*]").student_name("block[3].mean")
-        'layer[3]'
-    """
-
-    teacher: str | Mapping[str, str] = "*"
-    student: str | None = None
-    divergence: Divergence = kl
-    weight: Weight = 1.0
-    kind: Kind | None = None
-    required: bool = True
-    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.teacher, str):
-            pattern = re.compile(re.escape(self.teacher).replace(r"\*", "(.*)"))
-            object.__setattr__(self, "_pattern", pattern)
-            stars = (self.student or "").count("*")
-            if stars > self.teacher.count("*"):
-                raise MatchError(f"student pattern {self.student!r} has more '*' than teacher pattern {self.teacher!r}")
-        elif self.student is not None:
-            raise MatchError("give a student name only with a single teacher name or pattern, not with a mapping")
-
-    def accepts(self, name: str, kind: Kind) -> bool:
-        """Whether a teacher site is part of this match."""
-        if self.kind is not None and kind is not self.kind:
-            return False
-        return name in self.teacher if self._pattern is None else self._pattern.fullmatch(name) is not None
-
-    def student_name(self, name: str) -> str:
-        """The student site that belongs to an accepted teacher site."""
-        if not isinstance(self.teacher, str):
-            return self.teacher[name]
-        if self.student is None or self._pattern is None:
-            return name
-        found = self._pattern.fullmatch(name)
-        parts = iter(found.groups() if found else ())
-        return re.sub(r"\*", lambda _: next(parts), self.student)
-
-    @property
-    def renames(self) -> bool:
-        """Whether teacher and student names can differ."""
-        return self.student is not None or not isinstance(self.teacher, str)
+__all__ = ["Objective"]
 
 
 class Objective(nn.Module):
@@ -96,6 +30,9 @@ class Objective(nn.Module):
         coupling: how the student's run is tied to the teacher's.
         weight: factor of the sum of the matches: alpha in [U] Eq. 10.
         train_weight: factor of the student's own loss on data: 1 - alpha in [U] Eq. 10.
+        replay_weight: factor of the student's own loss on what the teacher generates: generative replay.
+        replay: what is replayed: ``"sample"`` draws from the teacher's law, ``"mean"`` takes the means of its last
+            conditionals, as is usual for pictures whose output noise is only a tolerance.
 
     Example:
         Inside one's own training loop::
@@ -111,21 +48,27 @@ class Objective(nn.Module):
         *,
         weight: float = 1.0,
         train_weight: float = 0.0,
+        replay_weight: float = 0.0,
+        replay: Literal["sample", "mean"] = "sample",
     ) -> None:
         super().__init__()
+        if replay not in ("sample", "mean"):
+            raise MatchError(f"replay must be sample or mean, not {replay!r}")
         self.matches = tuple(matches)
         self.coupling: Coupling = SharedNoise() if coupling is None else coupling
         self.weight = weight
         self.train_weight = train_weight
+        self.replay_weight = replay_weight
+        self.replay = replay
         self.divergences = nn.ModuleList(m.divergence for m in self.matches if isinstance(m.divergence, nn.Module))
         # What a name maps to never changes between steps, so it is worked out once a name.
-        self._matches_of: dict[tuple[str, Kind], list[Match]] = {}
+        self._matches_of: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
         self._renaming = tuple(match for match in self.matches if match.renames)
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any match compares with a teacher."""
-        return bool(self.matches)
+        """Whether anything comes from a teacher: a comparison, or what it generates."""
+        return bool(self.matches) or self.replay_weight != 0.0
 
     @property
     def needs_data(self) -> bool:
@@ -150,52 +93,77 @@ class Objective(nn.Module):
             student: the model to train.
             batch_size: number of rows to draw when there is neither ``x`` nor ``batch``.
             x: conditioning input, shape (batch, ...); by default ``batch.x``.
-            batch: data for the student's own loss.
+            batch: data for the student's own loss; where ``x`` is given too, that is what the teacher is asked for, and
+                the batch keeps its own.
             progress: fraction of training that is done, in [0, 1].
             generator: source of noise.
 
         Returns:
-            The loss averaged over rows; terms are named after the teacher's sites, the student's own loss ``train``.
+            The loss averaged over rows. Terms are named after the teacher's sites, those in a loop after their family
+            (``"z[*]"``). The student's own loss on data is ``train/...`` beside them, on the teacher's samples
+            ``replay/...``.
 
         Raises:
             MatchError: a matched site is missing, or nothing can be compared.
         """
         terms: dict[str, Tensor] = {}
-        if self.matches:
+        if self.needs_teacher:
             if teacher is None:
                 raise MatchError("this objective compares with a teacher, but none was given")
-            if batch is not None:
-                x = batch.x if x is None else x
-                batch_size = len(batch) if batch_size is None else batch_size
+            if batch is not None and x is None:
+                x = batch.x
+            if batch is not None and batch_size is None:
+                batch_size = len(batch) if x is None else len(x)
             y = None if batch is None else batch.y
             request = Request(
                 batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
             )
             taught, learned = self.coupling(teacher, student, request)
-            self._compare(taught, learned, progress, terms)
+            terms.update(self._compare(taught, learned, progress))
+            if self.replay_weight:
+                replayed = Batch(teacher.join_targets(_outputs(taught, self.replay)), x)
+                terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
         if self.train_weight:
             if batch is None:
                 raise MatchError("this objective trains on data too, but got no batch; pass data=... or batch=...")
-            own = student.loss(batch, progress=progress)
-            for name, term in own.terms.items():
-                key = name if not self.matches else f"train/{name}"
-                terms[key] = term if self.train_weight == 1.0 else self.train_weight * term
+            prefix = "train/" if self.needs_teacher else ""
+            terms.update(_scaled(student.loss(batch, progress=progress), self.train_weight, prefix))
         if not terms:
             raise MatchError("this objective has no terms: give it matches or a train_weight")
         return Loss.of(terms)
 
-    def _matched(self, name: str, kind: Kind) -> list[Match]:
+    def _matched(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
+        """The matches that a teacher's site belongs to, each with its position."""
         key = (name, kind)
         found = self._matches_of.get(key)
         if found is None:
-            found = self._matches_of[key] = [match for match in self.matches if match.accepts(name, kind)]
+            found = [(position, match) for position, match in enumerate(self.matches) if match.accepts(name, kind)]
+            self._matches_of[key] = found
         return found
 
     def _keep_teacher(self, name: str, kind: Kind) -> int:
-        return KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
+        kept = KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
+        if self.replay_weight and kind is Kind.TARGET:
+            kept |= KEEP_VALUE if self.replay == "sample" else KEEP_DISTRIBUTION
+        return kept
+
+    def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
+        """Let a coupling with parameters of its own size them; to be called before an optimiser is made of them.
+
+        The engine does it by itself. Without effect for a coupling that has none.
+
+        Args:
+            teacher: the frozen model, if there is one.
+            student: the model to train.
+            x: a few rows of conditioning input, shape (rows, ...), if the models have one.
+        """
+        if teacher is not None and isinstance(self.coupling, Preparable):
+            self.coupling.prepare(teacher, student, x)
 
     def _keep_student(self, taught: Trace) -> Keep:
-        wanted = {match.student_name(name) for name, site in taught.items() for match in self._matched(name, site.kind)}
+        wanted = {
+            match.student_name(name) for name, site in taught.items() for _, match in self._matched(name, site.kind)
+        }
         return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
 
     def _rename(self, name: str, kind: Kind) -> str:
@@ -204,29 +172,38 @@ class Objective(nn.Module):
                 return match.student_name(name)
         return name
 
-    def _compare(self, taught: Trace, learned: Trace, progress: float, terms: dict[str, Tensor]) -> None:
+    def _compare(self, taught: Trace, learned: Trace, progress: float) -> dict[str, Tensor]:
+        pairs: list[Pair] = []
         used: set[int] = set()
+        weights = [self.weight * (m.weight(progress) if callable(m.weight) else m.weight) for m in self.matches]
         for name, site in taught.items():
-            for match in self._matched(name, site.kind):
-                used.add(id(match))
+            for position, match in self._matched(name, site.kind):
                 student_name = match.student_name(name)
                 if student_name not in learned:
                     raise MatchError(_missing(name, student_name, learned))
                 teacher_law, student_law = site.distribution, learned[student_name].distribution
                 assert teacher_law is not None
                 assert student_law is not None
-                try:
-                    rows = match.divergence(teacher_law, student_law)
-                except LimbeckError as error:
-                    raise type(error)(f"site {name!r}: {error}") from None
-                weight = self.weight * (match.weight(progress) if callable(match.weight) else match.weight)
-                term = rows.mean() if weight == 1.0 else weight * rows.mean()
-                terms[name] = terms[name] + term if name in terms else term
-        for match in self.matches:
-            if match.required and id(match) not in used:
+                used.add(position)
+                pairs.append(Pair(name, match.divergence, weights[position], teacher_law, student_law, site.mask))
+        for position, match in enumerate(self.matches):
+            if match.required and position not in used:
                 kind = "site" if match.kind is None else match.kind.value
                 names = ", ".join(taught.declared) or "none"
                 raise MatchError(f"no teacher {kind} fits the match {match.teacher!r}; the teacher's sites: {names}")
+        return compare(pairs)
+
+
+def _outputs(taught: Trace, replay: str) -> dict[str, Tensor]:
+    """What a teacher's run generated."""
+    if replay == "sample":
+        return taught.targets
+    return {site.name: mean(site.distribution) for site in taught.of_kind(Kind.TARGET) if site.distribution is not None}
+
+
+def _scaled(loss: Loss, weight: float, prefix: str) -> dict[str, Tensor]:
+    """The terms of a model's own loss, weighted, under names of their own."""
+    return {prefix + name: term if weight == 1.0 else weight * term for name, term in loss.terms.items()}
 
 
 def _missing(teacher_name: str, student_name: str, learned: Trace) -> str:

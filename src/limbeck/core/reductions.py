@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from limbeck.core.comparison import Divergence
 from limbeck.core.coupling import SharedNoise
 from limbeck.core.coupling_beam import BeamTargets
 from limbeck.core.coupling_data import DataTargets
 from limbeck.core.divergence import Regressor, kl, lp, nll, tempered_kl
+from limbeck.core.match import Match, Weight
 from limbeck.core.methods import joint
-from limbeck.core.objective import Divergence, Match, Objective, Weight
+from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 

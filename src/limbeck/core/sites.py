@@ -70,12 +70,14 @@ class Sites:
         self._seen: dict[str, None] = {}
         self.trace = Trace({}, batch_size, self._seen)
 
-    def latent(self, name: str, distribution: Distribution) -> Tensor:
+    def latent(self, name: str, distribution: Distribution, mask: Tensor | None = None) -> Tensor:
         """Declare a random variable that is marginalised.
 
         Args:
             name: unique name, e.g. ``"z1"``; in loops ``f"z[{step}]"``.
             distribution: its conditional law; dimension 0 of its batch shape is the batch.
+            mask: the rows in which the variable exists, bool of shape (batch,), where rows differ in their graph, such
+                as sequences in their length. The other rows' value, law and parameters count for nothing.
 
         Returns:
             Its value, shape ``distribution.batch_shape + distribution.event_shape``.
@@ -84,11 +86,11 @@ class Sites:
             SiteError: the name was used before, or a shape does not fit.
             ReparameterizationError: the distribution is not known to :mod:`limbeck.core.reparam`.
         """
-        return self._random(name, distribution, Kind.LATENT)
+        return self._random(name, distribution, Kind.LATENT, mask)
 
-    def target(self, name: str, distribution: Distribution) -> Tensor:
+    def target(self, name: str, distribution: Distribution, mask: Tensor | None = None) -> Tensor:
         """Declare a random variable that the model is for. Arguments, result and errors as for :meth:`latent`."""
-        return self._random(name, distribution, Kind.TARGET)
+        return self._random(name, distribution, Kind.TARGET, mask)
 
     def deterministic(self, name: str, value: Tensor) -> Tensor:
         """Declare a hidden feature, so that it can be matched; a degenerate distribution ([U] Sec. 3.5).
@@ -135,7 +137,7 @@ class Sites:
             raise SiteError(f"site {name!r} is declared twice; in a loop use indexed names such as f'{name}[{{step}}]'")
         self._seen[name] = None
 
-    def _random(self, name: str, distribution: Distribution, kind: Kind) -> Tensor:
+    def _random(self, name: str, distribution: Distribution, kind: Kind, mask: Tensor | None) -> Tensor:
         self._declare(name)
         batch_shape = distribution.batch_shape
         shape = batch_shape + distribution.event_shape
@@ -161,6 +163,11 @@ class Sites:
                 f"site {name!r}: dimension 0 of its distribution must be the batch ({self.batch_size}), but its batch "
                 f"shape is {tuple(batch_shape)}; expand it, or use sites.zeros / sites.standard_normal for roots"
             )
+        if mask is not None and (mask.shape != (self.batch_size,) or mask.dtype != torch.bool):
+            raise SiteError(
+                f"site {name!r}: its mask is {mask.dtype} of shape {tuple(mask.shape)}, but must be one bool a row "
+                f"({self.batch_size})"
+            )
         kept = self._keep(name, kind)
         if kept:
             self.trace._sites[name] = Site(
@@ -170,6 +177,7 @@ class Sites:
                 distribution if kept & KEEP_DISTRIBUTION else None,
                 value if kept & KEEP_VALUE else None,
                 noise if kept & KEEP_NOISE else None,
+                mask,
             )
         return value
 

@@ -6,10 +6,12 @@ holds is decided by the caller (see :data:`KEEP_ALL`), so that a long program co
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView
 from dataclasses import dataclass
 from enum import Enum
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -39,11 +41,15 @@ KEEP_ALL = KEEP_DISTRIBUTION | KEEP_VALUE | KEEP_NOISE
 
 
 class Kind(Enum):
-    """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8)."""
+    """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8).
+
+    A posterior is a latent of an inference program, where a coupling lays both programs' sites in one trace.
+    """
 
     LATENT = "latent"
     DETERMINISTIC = "deterministic"
     TARGET = "target"
+    POSTERIOR = "posterior"
 
     # Kinds are dictionary keys at every site of every step, and Enum's own hash is a call of Python code.
     __hash__ = object.__hash__
@@ -74,6 +80,7 @@ class Site:
         distribution: its conditional distribution given its parents; batch first. ``None`` if not kept.
         value: its value, shape ``distribution.batch_shape + distribution.event_shape``. ``None`` if not kept.
         noise: the noise it was drawn from; ``None`` if not kept, or if the value was given.
+        mask: the rows in which the site exists, bool of shape (batch,); ``None`` where it exists in all.
     """
 
     name: str
@@ -82,6 +89,7 @@ class Site:
     distribution: Distribution | None = None
     value: Tensor | None = None
     noise: Tensor | None = None
+    mask: Tensor | None = None
 
 
 class Trace:
@@ -156,6 +164,19 @@ class Trace:
         """Name to value of every target whose value was kept."""
         return {s.name: s.value for s in self.of_kind(Kind.TARGET) if s.value is not None}
 
+    def beside(self, posterior: Trace, suffix: str) -> Trace:
+        """This trace with the latents of an inference program after its own sites, as sites of kind ``POSTERIOR``.
+
+        Args:
+            posterior: trace of the inference program, of as many rows.
+            suffix: what its names get, so that they differ from those of this trace.
+        """
+        sites = dict(self._sites)
+        for name, site in posterior.items():
+            sites[name + suffix] = dataclasses.replace(site, name=name + suffix, kind=Kind.POSTERIOR)
+        declared = [*self.declared, *(name + suffix for name in posterior.declared)]
+        return Trace(sites, self.batch_size, declared)
+
     def log_prob(self, *kinds: Kind) -> Tensor:
         """Log density of the kept values under their own conditionals, summed over sites.
 
@@ -173,6 +194,8 @@ class Trace:
             if site.distribution is None or site.value is None:
                 raise SiteError(f"site {site.name!r}: its distribution and value were not kept, so it has no log_prob")
             term = site.distribution.log_prob(site.value).reshape(self.batch_size, -1).sum(1)
+            if site.mask is not None:
+                term = torch.where(site.mask, term, 0.0)
             total = term if total is None else total + term
         if total is None:
             raise SiteError("the trace has no site of the kinds asked for, so it has no log_prob")

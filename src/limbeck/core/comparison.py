@@ -1,0 +1,108 @@
+"""Comparing pairs of sites: each divergence is called once for all sites whose laws have one shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from limbeck.core.stacking import family, stack, stacking_key
+from limbeck.errors import DivergenceError, LimbeckError
+
+__all__ = ["Divergence", "Pair", "compare"]
+
+Divergence = Callable[[Distribution, Distribution], Tensor]
+"""Teacher's and student's law of one site to one number per batch row, shape (batch,).
+
+A function must treat rows apart, since it may be shown those of several sites at once; a module is called once a site.
+"""
+
+
+@dataclass(slots=True)
+class Pair:
+    """A site of the teacher and the student's that belongs to it.
+
+    Attributes:
+        name: the teacher's.
+        divergence: how they are compared.
+        weight: factor of the result.
+        teacher: the teacher's law, batch first.
+        student: the student's.
+        mask: rows in which the site exists, bool of shape (batch,); ``None`` for all.
+    """
+
+    name: str
+    divergence: Divergence
+    weight: float
+    teacher: Distribution
+    student: Distribution
+    mask: Tensor | None = None
+
+
+def compare(pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    r"""Weighted divergences, averaged over rows and summed over the sites of a family.
+
+    .. math:: \text{term}_f = \sum_{i \in f} w_i \frac1B \sum_b m_{ib} d(p_{ib}, q_{ib})
+
+    Args:
+        pairs: what is compared, in the order of the program.
+
+    Returns:
+        Name to term of shape (), in that order: the teacher's site, or its family (``"z[*]"`` for ``"z[0]"``,
+        ``"z[1]"``, ...) where several of one are compared.
+    """
+    counts = Counter(family(pair.name) for pair in pairs)
+    terms: dict[str, Tensor | None] = {}
+    groups: dict[Hashable, list[tuple[str, Pair]]] = {}
+    for pair in pairs:
+        name = family(pair.name)
+        name = name if counts[name] > 1 else pair.name
+        terms.setdefault(name)
+        groups.setdefault(_group(pair), []).append((name, pair))
+    for group in groups.values():
+        for name, term in _compared([name for name, _ in group], [pair for _, pair in group]):
+            known = terms[name]
+            terms[name] = term if known is None else known + term
+    return {name: term for name, term in terms.items() if term is not None}
+
+
+def _group(pair: Pair) -> Hashable:
+    """Equal for pairs that one call can compare."""
+    if isinstance(pair.divergence, nn.Module):
+        return id(pair)
+    teacher, student = stacking_key(pair.teacher), stacking_key(pair.student)
+    if teacher is None or student is None:
+        return id(pair)
+    return id(pair.divergence), pair.weight, teacher, student, pair.mask is None
+
+
+def _compared(names: list[str], pairs: list[Pair]) -> Iterator[tuple[str, Tensor]]:
+    """The terms of pairs that can be compared at once."""
+    first, count = pairs[0], len(pairs)
+    teacher = first.teacher if count == 1 else stack([pair.teacher for pair in pairs])
+    student = first.student if count == 1 else stack([pair.student for pair in pairs])
+    told = ", ".join(dict.fromkeys(names))
+    try:
+        rows = first.divergence(teacher, student)
+    except LimbeckError as error:
+        raise type(error)(f"site {told!r}: {error}") from None
+    expected = (teacher.batch_shape + teacher.event_shape)[:1]
+    if rows.shape != expected:
+        raise DivergenceError(
+            f"site {told!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row of the "
+            f"laws it is given, {tuple(expected)}"
+        )
+    if first.mask is not None:
+        mask = first.mask if count == 1 else torch.cat([pair.mask for pair in pairs if pair.mask is not None])
+        # Not a product: what a law says of rows that do not exist may be infinite.
+        rows = torch.where(mask, rows, 0.0)
+    if names.count(names[0]) == count:
+        total = rows.mean() if count == 1 else rows.sum() * (count / len(rows))
+        yield names[0], total if first.weight == 1.0 else first.weight * total
+    else:
+        means = rows.view(count, -1).mean(1)
+        yield from zip(names, (means if first.weight == 1.0 else first.weight * means).unbind(), strict=True)

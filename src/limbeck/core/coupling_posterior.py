@@ -1,0 +1,95 @@
+r"""Couplings around what the teacher generates: distilling its inference program, and replaying its samples.
+
+With q the inference programs, the teacher's samples y and its posterior draws z tie the encoders together:
+
+.. math:: E_{y \sim p_T} KL(q_T(z | y) || q_S(z | y))
+          = E_{y \sim p_T, z \sim q_T} \sum_i KL(q_T(z_i | z_{>i}, y) || q_S(z_i | z_{>i}, y))
+
+so a student that never sees data learns to encode, reconstruct and score. It is local distillation of ``infer``. The
+latents of ``generate`` should be coupled too: otherwise the encoders agree on codes that the decoders read differently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
+from limbeck.core.graph import DGM
+from limbeck.core.trace import KEEP_VALUE, Keep, Kind, Trace
+from limbeck.errors import MatchError
+
+__all__ = ["TeacherSamples", "WithPosterior"]
+
+_SUFFIX = "|y"
+
+
+@dataclass(frozen=True)
+class TeacherSamples:
+    """The teacher generates and the student does not run: for objectives that replay samples and compare nothing."""
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run the teacher; see :class:`~limbeck.core.coupling.Coupling`."""
+        with frozen(teacher):
+            taught = teacher.trace(
+                request.batch_size, request.x, keep=request.keep_teacher, generator=request.generator
+            )
+        return taught, Trace({}, taught.batch_size, ())
+
+
+@dataclass(frozen=True)
+class WithPosterior:
+    """Another coupling, and beside it both inference programs on what the teacher generated.
+
+    The student's inference sees the teacher's posterior values, so each of its conditionals is compared alone. The
+    sites are of kind ``POSTERIOR`` and are called ``"z1|y"``, in both traces.
+
+    Attributes:
+        inner: how the generative programs are tied.
+    """
+
+    inner: Coupling = field(default_factory=SharedNoise)
+
+    def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
+        """See :class:`~limbeck.core.coupling.Preparable`."""
+        if isinstance(self.inner, Preparable):
+            self.inner.prepare(teacher, student, x)
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both, both ways; see :class:`~limbeck.core.coupling.Coupling`."""
+
+        def keep(name: str, kind: Kind) -> int:
+            return request.keep_teacher(name, kind) | (KEEP_VALUE if kind is Kind.TARGET else 0)
+
+        taught, learned = self.inner(teacher, student, dataclasses.replace(request, keep_teacher=keep))
+        y = teacher.join_targets(taught.targets)
+        with frozen(teacher):
+            posterior = teacher.trace_inference(
+                y, request.x, keep=_of_posterior(request.keep_teacher, KEEP_VALUE), generator=request.generator
+            )
+        taught = taught.beside(posterior, _SUFFIX)
+        values = {_bare(request.rename(name + _SUFFIX, Kind.POSTERIOR)): v for name, v in posterior.values.items()}
+        inferred = student.trace_inference(
+            y,
+            request.x,
+            # An empty mapping, not None: a latent that the teacher does not infer must be an error, not a fresh draw.
+            noise={},
+            values=values,
+            keep=_of_posterior(request.keep_student(taught)),
+            generator=request.generator,
+        )
+        return taught, learned.beside(inferred, _SUFFIX)
+
+
+def _of_posterior(keep: Keep, also: int = 0) -> Keep:
+    return lambda name, kind: also | keep(name + _SUFFIX, Kind.POSTERIOR)
+
+
+def _bare(name: str) -> str:
+    if not name.endswith(_SUFFIX):
+        raise MatchError(
+            f"a match of posteriors must name the student's site with {_SUFFIX!r} at its end, not {name!r}"
+        )
+    return name.removesuffix(_SUFFIX)
