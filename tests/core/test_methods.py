@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from limbeck.core import methods
@@ -17,6 +18,7 @@ from limbeck.core.match import Match
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
+from limbeck.models import LadderVAE
 from tests.zoo import (
     BRANCH,
     BY_NAME,
@@ -411,3 +413,29 @@ def test_the_batch_tells_x_and_the_number_of_rows() -> None:
     given = methods.surrogate()(teacher, student, x=x, generator=seeded()).total
     told = methods.surrogate()(teacher, student, batch=Batch(y=torch.zeros(6), x=x), generator=seeded()).total
     assert torch.equal(given, told)
+
+
+def test_the_surrogate_with_inference_adds_the_kl_of_the_posteriors() -> None:
+    teacher, student = (ladder(seed) for seed in (0, 1))
+    torch.manual_seed(3)
+    plain = methods.surrogate(0.1)(teacher, student, batch_size=4)
+    torch.manual_seed(3)
+    loss = methods.surrogate(0.1, posterior_weight=0.5)(teacher, student, batch_size=4)
+    assert set(loss.terms) - set(plain.terms) == {"z1|y", "z2|y"}
+    for name, term in plain.terms.items():
+        torch.testing.assert_close(loss.terms[name], term)
+    torch.manual_seed(3)
+    y = teacher.trace(4).targets["y"]
+    with torch.no_grad():
+        posterior = teacher.trace_inference(y)
+        inferred = student.trace_inference(y, noise={}, values=posterior.values)
+    for name in ("z1", "z2"):
+        expected = kl_divergence(posterior[name].distribution, inferred[name].distribution).flatten(1).sum(1).mean()
+        torch.testing.assert_close(loss.terms[f"{name}|y"].detach(), 0.5 * expected, rtol=1e-10, atol=0.0)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in student.inference_parameters())
+
+
+def ladder(seed: int) -> LadderVAE:
+    torch.manual_seed(seed)
+    return LadderVAE(image_size=8, image_channels=1, levels=2, latent_channels=2, width=3).double().eval()

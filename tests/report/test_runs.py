@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.report.figures import fold_terms, shares
+from limbeck.report.page import render_report
 from limbeck.report.runs import Curves, read_curves, read_picture, read_run
 
 from .conftest import results
@@ -51,7 +52,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "history.csv"
     path.write_bytes(b"step,total,y\n" + data)
     read_curves(path)
-    assert read_picture(path) == (None, (0, 0))
+    assert read_picture(path) is None
 
 
 def test_truncated_picture_is_not_available(make_run):
@@ -59,7 +60,19 @@ def test_truncated_picture_is_not_available(make_run):
     path = directory / "teacher" / "samples.png"
     path.write_bytes(path.read_bytes()[:60])
     assert read_run(directory).of("teacher")[0].picture is None
-    assert read_run(directory).of("local")[0].picture.startswith("data:image/png;base64,")
+    assert read_run(directory).of("local")[0].picture.uri.startswith("data:image/png;base64,")
+
+
+def test_reconstructions_are_shown_where_there_are_any(make_run):
+    directory = make_run()
+    assert "Reconstructions of test images" not in render_report([directory])
+    samples = (directory / "teacher" / "samples.png").read_bytes()
+    (directory / "teacher" / "reconstructions.png").write_bytes(samples)
+    assert read_run(directory).of("teacher")[0].reconstructions is not None
+    page = render_report([directory])
+    assert "Reconstructions of test images" in page
+    assert page.count("each beside its reconstruction by teacher") == 1
+    assert "each beside its reconstruction by local" not in page
 
 
 @pytest.mark.parametrize("elsewhere", ["../second/teacher", "teacher/../../second/teacher", "/{}"])

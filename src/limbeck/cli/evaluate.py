@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> None:
     with TerminalProgress() as progress:
         judge = built.evaluation.judge(dataset, teacher, Path(found.cache), found.seed, progress)
         progress.message(f"measuring {folder}")
-        values = judge.measure(Subject(model, folder, trained_on_data=found.bound))
+        values = judge.measure(Subject(model, folder, infers=found.bound))
     _tell(built.evaluation.measures(dataset), values, judge.references)
 
 

@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> None:
         return
     recipe, resolved = command.built(found)
     directory = command.directory(found)
-    with TerminalProgress(recipe.steps) if is_main_process() else contextlib.nullcontext(SilentProgress()) as progress:
+    with TerminalProgress() if is_main_process() else contextlib.nullcontext(SilentProgress()) as progress:
         results = Experiment(
             recipe,
             resolved=resolved,

@@ -52,6 +52,11 @@ class WithPosterior:
 
     inner: Coupling = field(default_factory=SharedNoise)
 
+    @property
+    def runs_inference(self) -> bool:
+        """Tells the engine that the student's inference program is trained."""
+        return True
+
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
         """See :class:`~limbeck.core.coupling.Preparable`."""
         if isinstance(self.inner, Preparable):

@@ -97,7 +97,8 @@ class DGM(nn.Module, ABC):
         """Set constants that depend on the data, such as a normalisation; by default there are none.
 
         Called once before a training that starts anew, with rows of the training data, or with samples of the teacher
-        if the student sees no data. What it sets belongs in buffers, so that it is saved with the weights.
+        if the student sees no data. What it sets belongs in buffers, so that it is saved with the weights; a model that
+        was adapted before, or starts from weights that were, must stay as it is.
 
         Args:
             batch: rows as in :meth:`loss`.
@@ -197,6 +198,7 @@ class DGM(nn.Module, ABC):
         values: Mapping[str, Tensor] | None = None,
         keep: Keep = keep_all,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Trace:
         """Run :meth:`infer` once.
 
@@ -208,11 +210,13 @@ class DGM(nn.Module, ABC):
             values: as for :meth:`trace`.
             keep: as for :meth:`trace`.
             generator: as for :meth:`trace`.
+            temperature: scales the noise of the latents: at 0 each is the mean of its Gaussian, the mode of its category.
 
         Returns:
             The trace of the run.
         """
-        sites = self._sites(len(y), x, noise, values, laws=laws, keep=keep, generator=generator)
+        sites = self._sites(len(y), x, noise, values, laws=laws, keep=keep, generator=generator,
+                            temperature=temperature)  # fmt: skip
         self.infer(sites, y, x)
         return sites.trace
 

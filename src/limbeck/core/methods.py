@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from limbeck.core.comparison import Divergence
-from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
+from limbeck.core.coupling import Coupling, IndependentNoise, SharedNoise, SharedValues
+from limbeck.core.coupling_posterior import WithPosterior
 from limbeck.core.discrete_gradient import DiscreteGradient
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.match import Match
@@ -19,6 +20,8 @@ def surrogate(
     *,
     target: Divergence = kl,
     latent: Divergence = latent_default,
+    posterior_weight: float = 0.0,
+    posterior: Divergence = kl,
     discrete_gradient: DiscreteGradient = "none",
     temperature: float = 1.0,
     final_temperature: float = 0.1,
@@ -36,6 +39,10 @@ def surrogate(
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws; by default KL for discrete and squared 2-Wasserstein per element
             for continuous ones ([U] App. F).
+        posterior_weight: factor of a third term, :math:`E_{y \sim p_\phi} KL(q_\phi(z|y, x) || q_\theta(z|y, x))`: the
+            student's inference program learns the teacher's on the teacher's samples, so that a student that never saw
+            data can encode, reconstruct and score. See :class:`~limbeck.core.coupling_posterior.WithPosterior`.
+        posterior: divergence between the posteriors' laws.
         discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
         final_temperature: the same at its end.
@@ -43,9 +50,12 @@ def surrogate(
     matches = [Match(divergence=target, kind=Kind.TARGET)]
     if latent_weight:
         matches.append(Match(divergence=latent, weight=latent_weight, kind=Kind.LATENT, required=False))
-    coupling = SharedNoise(
+    coupling: Coupling = SharedNoise(
         discrete_gradient=discrete_gradient, temperature=temperature, final_temperature=final_temperature
     )
+    if posterior_weight:
+        matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
+        coupling = WithPosterior(coupling)
     return Objective(matches, coupling)
 
 

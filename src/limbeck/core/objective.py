@@ -75,6 +75,11 @@ class Objective(nn.Module):
         """Whether the student's own loss on data is part of the objective."""
         return self.train_weight != 0.0
 
+    @property
+    def trains_inference(self) -> bool:
+        """Whether the student's inference program learns anything."""
+        return self.needs_data or self.replay_weight != 0.0 or getattr(self.coupling, "runs_inference", False)
+
     def forward(
         self,
         teacher: DGM | None,

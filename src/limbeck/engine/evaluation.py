@@ -22,12 +22,14 @@ class Subject:
     Attributes:
         model: the model, in eval mode.
         directory: where its pictures go.
-        trained_on_data: whether its inference program was trained, so that likelihoods mean something.
+        infers: whether its inference program was trained, so that likelihoods mean something.
+        history: where tasks are learned in turn, the models after each of them, the last of them ``model``.
     """
 
     model: DGM
     directory: Path
-    trained_on_data: bool
+    infers: bool
+    history: tuple[DGM, ...] = ()
 
 
 class Judge(ABC):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch
-from limbeck.core.methods import scratch
 from limbeck.data import Dataset
-from limbeck.engine.batches import Batches
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
-from limbeck.engine.prepare import prepare
-from limbeck.engine.progress import LoggedProgress, Progress, SilentProgress
-from limbeck.engine.recipe import Recipe, rows_of
-from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.learners import Learners
+from limbeck.engine.progress import LoggedProgress, Progress
+from limbeck.engine.recipe import Recipe
+from limbeck.engine.seeding import derive_seed
 from limbeck.engine.shared_stages import SharedStages
-from limbeck.engine.stages import Stage, describe_model, fingerprint, locked, weights_fingerprint
-from limbeck.engine.training_stage import TrainingStage, student_key, teacher_key, uses_rows
+from limbeck.engine.stages import Stage, fingerprint, locked, weights_fingerprint
+from limbeck.engine.tasks import tasks_of
 from limbeck.files import atomic_write_text, remove_temporary_files
 from limbeck.metrics import ModelResult, RunResults
 
@@ -94,100 +90,35 @@ class Experiment:
             LimbeckError: see its subclasses; what was finished stays.
         """
         assert self.shared is not None
-        _, rows, rows_key = self._data()
+        _, learners = self._prepare()
         if method is None:
-            self.shared.train(self._teacher_stage(rows, rows_key), self.progress)
-            return
-        prepared, key = None, ""
-        if self.recipe.methods[method].objective.needs_teacher:
-            training = self.recipe.fits_teacher
-            # The teacher is there, and was told when it was trained.
-            teacher = (
-                self.shared.train(self._teacher_stage(rows, rows_key), SilentProgress())[0]
-                if training
-                else self._given_teacher()
-            )
-            prepared, key = self._prepared(teacher, rows)
-        self.shared.train(self._student_stage(method, seed, prepared, key, rows, rows_key), self.progress)
+            self.shared.train(learners.teacher_stage(), self.progress)
+        else:
+            learners.share_student(method, seed)
 
     def _run(self) -> RunResults:
         recipe = self.recipe
-        dataset, rows, rows_key = self._data()
-        teacher, teacher_result = self._teacher(rows, rows_key)
-        judge = self._judge(dataset, teacher)
-        results = [self._measured(judge, dataset, teacher, teacher_result, trained_on_data=True)]
-        prepared, teacher_key = self._prepared(teacher, rows)
+        dataset, learners = self._prepare()
+        self.progress.expect(recipe.total_steps(len(learners.turns)))
+        model, teacher_result = learners.teacher()
+        judge = self._judge(dataset, model)
+        results = [self._measured(judge, dataset, teacher_result, (model,), infers=True)]
+        teacher = learners.taught(model, learners.tasks[0])
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
-                stage = self._student_stage(method, seed, prepared, teacher_key, rows, rows_key)
-                student, result = self._trained(stage, method, seed, f"students/{method}/{seed}")
-                needs_data = recipe.methods[method].objective.needs_data
-                results.append(self._measured(judge, dataset, student, result, trained_on_data=needs_data))
+                result, history = learners.student(method, seed, teacher)
+                infers = recipe.methods[method].objective.trains_inference
+                results.append(self._measured(judge, dataset, result, history, infers=infers))
         record = self._record(dataset, judge, results)
         if is_main_process():
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
 
-    def _data(self) -> tuple[Dataset | None, Batch | None, str]:
-        """The data, its training rows as the models see them, and their fingerprint."""
-        recipe = self.recipe
-        dataset = None if recipe.data is None else recipe.data.load()
-        rows = None if dataset is None else rows_of(dataset.train, recipe.target, recipe.condition)
-        data_key = None if dataset is None else dataset.fingerprint
-        return dataset, rows, fingerprint(data=data_key, target=recipe.target, condition=recipe.condition)
-
-    def _teacher(self, rows: Batch | None, rows_key: str) -> tuple[DGM, ModelResult]:
-        if self.recipe.fits_teacher:
-            return self._trained(self._teacher_stage(rows, rows_key), "teacher", self.recipe.seed, "teacher")
-        teacher, folder = self._given_teacher(), self.directory / "teacher"
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.recipe.teacher_from is None and is_main_process():
-            teacher.save_pretrained(folder)
-        return teacher, ModelResult("teacher", None, "teacher", {})
-
-    def _given_teacher(self) -> DGM:
-        """A teacher that needs no training: loaded, or complete as constructed, random weights (if any) included."""
-        template = self.recipe.teacher
-        if self.recipe.teacher_from is not None:
-            return type(template).from_pretrained(self.recipe.teacher_from)
-        with seeded(derive_seed(derive_seed(self.recipe.seed, "teacher"), "initialisation")):
-            return type(template)(**template.config).eval()
-
-    def _prepared(self, teacher: DGM, rows: Batch | None) -> tuple[DGM, str]:
-        """The teacher as students are compared with it, and its fingerprint."""
-        prepared = prepare(teacher, None if rows is None else Batches(rows, 2, 0)(0).x)
-        return prepared, fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
-
-    def _teacher_stage(self, rows: Batch | None, rows_key: str) -> TrainingStage:
-        recipe = self.recipe
-        assert recipe.teacher_training is not None
-        return TrainingStage(
-            recipe.teacher, scratch(), recipe.teacher_training, recipe.trainer, derive_seed(recipe.seed, "teacher"),
-            "teacher", teacher_key(recipe, rows_key), rows=rows,
-        )  # fmt: skip
-
-    def _student_stage(
-        self, method: str, seed: int, teacher: DGM | None, teacher_key: str, rows: Batch | None, rows_key: str
-    ) -> TrainingStage:
-        recipe = self.recipe
-        objective = recipe.methods[method].objective
-        return TrainingStage(
-            recipe.student_of(method), copy.deepcopy(objective), recipe.training_of(method), recipe.trainer,
-            # One initialisation a seed for all methods: they differ in the method alone.
-            derive_seed(seed, "student"), f"{method}, seed {seed}",
-            student_key(recipe, method, seed, teacher_key, rows_key),
-            teacher=teacher if objective.needs_teacher else None, rows=rows if uses_rows(recipe, method) else None,
-        )  # fmt: skip
-
-    def _trained(self, stage: TrainingStage, method: str, seed: int, directory: str) -> tuple[DGM, ModelResult]:
-        """The finished model of one stage, trained now or read back, from the shared stages if there are any."""
-        folder = self.directory / directory
-        if self.shared is not None and stage.record(folder).result is None:
-            model, values = self.shared.train(stage, self.progress, into=folder)
-        else:
-            model, values = stage.run(folder, self.progress)
-        settings = {"learning_rate": stage.training.learning_rate, "steps": stage.training.steps}
-        return model, ModelResult(method, seed, directory, values, dict(settings))
+    def _prepare(self) -> tuple[Dataset | None, Learners]:
+        """The data, and who learns from them."""
+        dataset = None if self.recipe.data is None else self.recipe.data.load()
+        tasks = tasks_of(self.recipe, dataset)
+        return dataset, Learners(self.recipe, tasks, self.directory, self.progress, self.shared)
 
     def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
@@ -197,25 +128,36 @@ class Experiment:
         )
 
     def _measured(
-        self, judge: Judge | None, dataset: Dataset | None, model: DGM, result: ModelResult, *, trained_on_data: bool
+        self,
+        judge: Judge | None,
+        dataset: Dataset | None,
+        result: ModelResult,
+        history: tuple[DGM, ...],
+        *,
+        infers: bool,
     ) -> ModelResult:
         if judge is None:
             return result
         folder = self.directory / result.directory
         settings = dict(vars(self.recipe.evaluation))
         key = fingerprint(
-            weights=weights_fingerprint(model), settings=settings, data=dataset.fingerprint if dataset else None,
-            kind=type(self.recipe.evaluation).__qualname__, seed=judge.seed, reference=judge.reference_key,
+            weights=[weights_fingerprint(model) for model in history], settings=settings,
+            data=dataset.fingerprint if dataset else None, kind=type(self.recipe.evaluation).__qualname__,
+            seed=judge.seed, reference=judge.reference_key,
         )  # fmt: skip
         stage = Stage(folder, "evaluation", key)
+
+        def measure(place: Path) -> dict[str, float]:
+            return judge.measure(Subject(history[-1], place, infers, history))
+
         values = stage.result
         if values is None:
             seed = "" if result.seed is None else f", seed {result.seed}"
             self.progress.message(f"measuring {result.method}{seed}")
             if self.shared is not None:
-                values = self.shared.measure(stage, lambda place: judge.measure(Subject(model, place, trained_on_data)))
+                values = self.shared.measure(stage, measure)
             else:
-                values = judge.measure(Subject(model, folder, trained_on_data))
+                values = measure(folder)
                 stage.finish(values)
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
@@ -242,7 +184,12 @@ class Experiment:
         rates = ", ".join(f"{method} {recipe.training_of(method).learning_rate:g}" for method in recipe.methods)
         others = [method for method, baseline in recipe.methods.items() if baseline.student is not None]
         alike = "Every student has" if not others else f"Every student but {' and '.join(others)} has"
+        same = "the same architecture and initialisation a seed"
+        if any(recipe.start_of(method) == "teacher" for method in recipe.methods):
+            inherit = [method for method in recipe.methods if recipe.start_of(method) == "teacher"]
+            who = "all students" if len(inherit) == len(recipe.methods) else " and ".join(inherit)
+            same += f" ({who} starting from the teacher's weights)"
         return [
-            f"{alike} the same architecture and initialisation a seed; all have {training.steps:,} steps and batches "
-            f"of {training.batch_size}; learning rates: {rates}."
+            f"{alike} {same}; all have {training.steps:,} steps{' a task' if recipe.tasks else ''} and batches of "
+            f"{training.batch_size}; learning rates: {rates}."
         ]

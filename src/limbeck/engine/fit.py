@@ -18,9 +18,10 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
@@ -33,8 +34,11 @@ from limbeck.engine.progress import Progress, SilentProgress
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.errors import RecipeError
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "adapt", "fit"]
 
+# Rows from which a student learns constants that depend on the data, and samples of a teacher that stand for them.
+_ADAPTING = 10_000
+_SAMPLES = 1000
 _TRUE_PRECISION = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
@@ -58,6 +62,7 @@ def fit(
     *,
     teacher: DGM | None = None,
     data: Batch | None = None,
+    asked: Tensor | None = None,
     seed: int = 0,
     directory: Path | None = None,
     trainer: TrainerOptions | None = None,
@@ -74,6 +79,8 @@ def fit(
         options: optimiser, steps, batch size.
         teacher: the frozen model, if the objective compares with one.
         data: all rows of the training data, or ``None`` for training on the teacher's samples alone.
+        asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row of
+            each step; by default those of the batch.
         seed: fixes order of data and noise.
         directory: where to keep checkpoints; with one that holds checkpoints, the training continues from them.
         trainer: devices, strategy, precision.
@@ -91,21 +98,24 @@ def fit(
     """
     trainer = trainer or TrainerOptions()
     progress = progress or SilentProgress()
+    checkpoint = None if directory is None else find_checkpoint(directory, progress)
+    batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
+    with seeded(derive_seed(seed, "prepare")):
+        objective.prepare(teacher, student, _example(asked, batches))
+        if checkpoint is None:
+            adapt(student, teacher, _example(asked, batches), data)
     # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
     for trained in (student, objective):
         trained.to(_TRUE_PRECISION.get(trainer.precision))
     teacher = _in_precision_of(student, teacher)
-    batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
-    module = StudentModule(student, objective, Companions(teacher, batches), options, seed)
+    module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed)
     history = History()
     callbacks: list[Callback] = []
     if options.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     callbacks.append(_SameOnAllProcesses())
     callbacks.append(HistoryRecorder(history, options.log_every, progress))
-    checkpoint = None
     if directory is not None:
-        checkpoint = find_checkpoint(directory, progress)
         callbacks.append(Checkpoints(directory, options.checkpoint_every, progress))
     with _quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
         loop = _loop(options, trainer, callbacks)
@@ -126,6 +136,33 @@ def fit(
     if teacher is not None:
         teacher.cpu()
     return Fitted(history, resumed_at)
+
+
+@torch.no_grad()
+def adapt(student: DGM, teacher: DGM | None, x: Tensor | None, data: Batch | None) -> None:
+    """Let a student set the constants that depend on the data: from the data or, without any, the teacher's samples.
+
+    Args:
+        student: see :meth:`limbeck.DGM.adapt`.
+        teacher: the frozen model, if there is one.
+        x: conditioning inputs to ask the teacher for, shape (rows, ...), if the models have any.
+        data: all rows of the training data, if any are used.
+    """
+    if type(student).adapt is DGM.adapt:
+        return
+    if data is not None:
+        student.adapt(Batches(data, min(len(data), _ADAPTING), 0)(0))
+    elif teacher is not None:
+        with frozen(teacher):
+            targets = teacher.trace(_SAMPLES if x is None else None, x).targets
+        student.adapt(Batch(teacher.join_targets(targets), x))
+
+
+def _example(asked: Tensor | None, batches: Batches | None) -> Tensor | None:
+    """Conditioning inputs as they are seen in training, shape (rows, ...)."""
+    if asked is not None:
+        return asked
+    return None if batches is None else batches(0).x
 
 
 def _loop(options: Training, trainer: TrainerOptions, callbacks: list[Callback]) -> lightning.Trainer:
@@ -224,8 +261,8 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_needed_gradients(student: DGM, objective: Objective) -> Iterator[None]:
-    """Without data nothing trains the inference network; DDP would wait for its gradients for ever."""
-    idle = [] if objective.needs_data else [p for p in student.inference_parameters() if p.requires_grad]
+    """Where nothing trains the inference network, DDP would wait for its gradients for ever."""
+    idle = [] if objective.trains_inference else [p for p in student.inference_parameters() if p.requires_grad]
     for parameter in idle:
         parameter.requires_grad_(False)
     try:

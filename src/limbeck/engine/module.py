@@ -27,9 +27,10 @@ __all__ = ["Companions", "StudentModule"]
 class Companions:
     """What a training step reads but does not train: it stays out of checkpoints, of DDP and of deep copies (EMA)."""
 
-    def __init__(self, teacher: DGM | None, batches: Batches | None) -> None:
+    def __init__(self, teacher: DGM | None, batches: Batches | None, asked: Tensor | None = None) -> None:
         self.teacher = teacher
         self.batches = batches
+        self.asked = asked
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -73,11 +74,16 @@ class StudentModule(lightning.LightningModule):
         rows = None if companions.batches is None else companions.batches(step, self.global_rank, world)
         if rows is not None:
             rows = type(rows)(self._placed(rows.y), None if rows.x is None else self._placed(rows.x))
+        size = self.options.batch_size // world
+        asked = None
+        if companions.asked is not None:
+            asked = self._placed(companions.asked[torch.randint(len(companions.asked), (size,))])
         try:
             loss: Loss = self.objective(
                 companions.teacher,
                 self.student,
-                batch_size=self.options.batch_size // world if rows is None else None,
+                batch_size=size if rows is None and asked is None else None,
+                x=asked,
                 batch=rows,
                 progress=progress,
             )

@@ -14,6 +14,9 @@ __all__ = ["LoggedProgress", "Progress", "SilentProgress", "TerminalProgress"]
 class Progress(Protocol):
     """Receives what is going on; the engine itself prints nothing."""
 
+    def expect(self, steps: int) -> None:
+        """All stages together will have ``steps`` steps."""
+
     def start(self, label: str, steps: int, done: int = 0) -> None:
         """A stage of ``steps`` steps begins, of which ``done`` were done before."""
 
@@ -26,6 +29,9 @@ class Progress(Protocol):
 
 class SilentProgress:
     """Says nothing."""
+
+    def expect(self, steps: int) -> None:
+        """See :class:`Progress`."""
 
     def start(self, label: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
@@ -49,6 +55,10 @@ class LoggedProgress:
         self._inner = inner
         self._path = path
 
+    def expect(self, steps: int) -> None:
+        """See :class:`Progress`."""
+        self._inner.expect(steps)
+
     def start(self, label: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
         self._inner.start(label, steps, done)
@@ -70,13 +80,9 @@ class LoggedProgress:
 
 
 class TerminalProgress:
-    """A bar for the stage and one for the whole run, with time left; plain lines where the output is not a terminal.
+    """A bar for the stage and one for the whole run, with time left; plain lines where the output is not a terminal."""
 
-    Args:
-        total: steps of all stages together, if known.
-    """
-
-    def __init__(self, total: int | None = None) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
@@ -93,7 +99,7 @@ class TerminalProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._total = self._bars.add_task("whole run", total=total, loss="") if total else None
+        self._total = self._bars.add_task("whole run", total=None, loss="", visible=False)
         self._stage = self._bars.add_task("", total=None, loss="", visible=False)
         self._before = 0
         self._done = 0
@@ -105,6 +111,10 @@ class TerminalProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bars.stop()
+
+    def expect(self, steps: int) -> None:
+        """See :class:`Progress`."""
+        self._bars.update(self._total, total=steps, visible=True)
 
     def start(self, label: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
@@ -121,8 +131,7 @@ class TerminalProgress:
         self._done = step
         fields = {} if loss is None else {"loss": f"loss {loss:.4g}"}
         self._bars.update(self._stage, completed=step, **fields)  # type: ignore[arg-type]
-        if self._total is not None:
-            self._bars.update(self._total, completed=self._before + step)
+        self._bars.update(self._total, completed=self._before + step)
 
     def message(self, text: str) -> None:
         """See :class:`Progress`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -14,9 +15,12 @@ from limbeck.engine.evaluation import Evaluation
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.errors import RecipeError
 
-__all__ = ["About", "Axis", "Baseline", "Recipe", "rows_of"]
+__all__ = ["About", "Axis", "Baseline", "Recipe", "Start", "rows_of"]
 
 DRY_STEPS = 4
+
+Start = Literal["random", "teacher"]
+"""A student's initial weights: fresh ones, or the teacher's, where both have one architecture."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,16 @@ class Baseline:
         objective: what it minimises.
         learning_rate: its own tuned learning rate; by default the recipe's.
         student: an architecture of its own; by default the recipe's.
+        start: its own initial weights; by default the recipe's ``start``.
+        rows: with tasks, which rows its loss on data sees: the new ``"task"``'s, or ``"all"`` so far, the upper bound
+            that nothing which learns in sequence can have.
     """
 
     objective: Objective
     learning_rate: float | None = None
     student: DGM | None = None
+    start: Start | None = None
+    rows: Literal["task", "all"] = "task"
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,10 @@ class Recipe:
         baselines: name to baseline.
         target: which part of the data is modelled: ``"images"``, ``"labels"``, ``"values"``, ...
         condition: which part of the data the models are conditioned on, or ``"none"``.
+        tasks: the part of the data whose one-hot rows tell to which task each row belongs, e.g. ``"domains"``. The
+            teacher learns the first task; each method then learns the others in turn, starting from its own last
+            model, which is also its frozen teacher for all that came before.
+        start: initial weights of the students; with tasks always those of the model before.
         teacher_from: directory of a trained teacher; then no teacher is trained.
         teacher_training: the teacher's optimisation; ``None`` if it is complete as constructed, such as a formula.
         training: every student's optimisation.
@@ -86,6 +99,8 @@ class Recipe:
     baselines: dict[str, Baseline] = field(default_factory=dict)
     target: str = "images"
     condition: str = "none"
+    tasks: str | None = None
+    start: Start = "random"
     teacher_from: str | None = None
     teacher_training: Training | None = field(default_factory=Training)
     training: Training = field(default_factory=Training)
@@ -103,9 +118,13 @@ class Recipe:
             raise RecipeError(f"the name {(taken or {'teacher'}).pop()!r} is taken; give the baseline another name")
         if self.data is None:
             self._check_without_data()
+        elif self.tasks is not None and self.condition not in ("none", self.tasks):
+            raise RecipeError(f"models that learn tasks are told {self.tasks!r} or nothing, not {self.condition!r}")
         check_axes(self.sweep)
 
     def _check_without_data(self) -> None:
+        if self.tasks is not None:
+            raise RecipeError(f"tasks are told by {self.tasks!r} of the data, but the recipe names no data")
         hungry = [method for method, baseline in self.methods.items() if baseline.objective.needs_data]
         if self.condition != "none":
             raise RecipeError(f"models are given {self.condition!r} of the data, but the recipe names no data")
@@ -129,6 +148,10 @@ class Recipe:
         """The method's architecture."""
         return self.methods[method].student or self.student
 
+    def start_of(self, method: str) -> Start:
+        """Where the method's weights come from."""
+        return "teacher" if self.tasks is not None else self.methods[method].start or self.start
+
     def training_of(self, method: str) -> Training:
         """The method's optimisation: the common budget with its own learning rate."""
         rate = self.methods[method].learning_rate
@@ -144,11 +167,14 @@ class Recipe:
             seeds=1,
         )
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all stages together."""
+    def total_steps(self, turns: int) -> int:
+        """Optimiser steps of all stages together.
+
+        Args:
+            turns: how many tasks each student learns.
+        """
         teacher = self.teacher_training.steps if self.teacher_training and self.fits_teacher else 0
-        return teacher + self.evaluation.steps + self.seeds * len(self.methods) * self.training.steps
+        return teacher + self.evaluation.steps + self.seeds * len(self.methods) * turns * self.training.steps
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:

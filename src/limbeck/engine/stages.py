@@ -78,6 +78,7 @@ def describe_objective(objective: Objective) -> Any:
         "matches": [_describe(match) for match in objective.matches],
         "weight": objective.weight,
         "train_weight": objective.train_weight,
+        "replay": [objective.replay_weight, objective.replay],
     }
 
 

@@ -10,7 +10,7 @@ import joblib
 
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.stages import fingerprint
-from limbeck.engine.training_stage import student_key, teacher_key
+from limbeck.engine.training_stage import student_key, teacher_key, uses_teacher
 
 __all__ = ["Part", "Point", "plan"]
 
@@ -73,9 +73,9 @@ def plan(points: Sequence[Point]) -> list[list[Part]]:
             teacher = fingerprint(path=recipe.teacher_from, class_=type(recipe.teacher).__qualname__,
                                   config=recipe.teacher.config, seed=recipe.seed)  # fmt: skip
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
-            for method, baseline in recipe.methods.items():
+            for method in recipe.methods:
                 part = Part(number, method, seed, recipe.training_of(method).steps)
-                later = baseline.objective.needs_teacher and recipe.fits_teacher
+                later = uses_teacher(recipe, method) and recipe.fits_teacher
                 key = student_key(recipe, method, seed, teacher, rows)
                 (second if later else first).setdefault(key, part)
     return [sorted(found.values(), key=lambda part: -part.steps) for found in (first, second)]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
@@ -17,8 +19,9 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint
+from limbeck.errors import RecipeError
 
-__all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows"]
+__all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows", "uses_teacher"]
 
 
 def teacher_key(recipe: Recipe, rows_key: str) -> str:
@@ -38,7 +41,7 @@ def teacher_key(recipe: Recipe, rows_key: str) -> str:
 def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: str) -> str:
     """Fingerprint of everything that the weights of a student depend on.
 
-    A data-free method does not depend on the data, nor a method without teacher on the teacher.
+    A data-free method does not depend on the data, nor a method without teacher on the teacher, unless it starts there.
 
     Args:
         recipe: the experiment.
@@ -47,17 +50,24 @@ def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: 
         teacher: fingerprint of the teacher.
         rows_key: fingerprint of the rows of data as the models see them.
     """
-    objective = recipe.methods[method].objective
+    baseline = recipe.methods[method]
     return fingerprint(
-        model=describe_model(recipe.student_of(method)), objective=describe_objective(objective), seed=seed,
+        model=describe_model(recipe.student_of(method)), objective=describe_objective(baseline.objective), seed=seed,
         training=_essential(recipe.training_of(method)), precision=recipe.trainer.precision,
-        teacher=teacher if objective.needs_teacher else None, rows=rows_key if uses_rows(recipe, method) else None,
+        start=recipe.start_of(method), tasks=recipe.tasks, which=baseline.rows,
+        teacher=teacher if uses_teacher(recipe, method) else None,
+        rows=rows_key if uses_rows(recipe, method) else None,
     )  # fmt: skip
 
 
 def uses_rows(recipe: Recipe, method: str) -> bool:
     """Whether the training of a method sees rows of the data."""
     return recipe.methods[method].objective.needs_data or recipe.condition != "none"
+
+
+def uses_teacher(recipe: Recipe, method: str) -> bool:
+    """Whether a method's students depend on the teacher."""
+    return recipe.methods[method].objective.needs_teacher or recipe.start_of(method) == "teacher"
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,8 @@ class TrainingStage:
         key: fingerprint of all of these.
         teacher: the frozen model, if the objective compares with one.
         rows: the training data, if any are used.
+        initial: the model whose weights it starts from; by default fresh ones.
+        asked: conditioning inputs that the teacher is asked for, shape (inputs, ...); by default those of the rows.
     """
 
     template: DGM
@@ -85,6 +97,8 @@ class TrainingStage:
     key: str
     teacher: DGM | None = None
     rows: Batch | None = None
+    initial: DGM | None = None
+    asked: Tensor | None = None
 
     def record(self, folder: Path) -> Stage:
         """The stage's record in a directory."""
@@ -115,9 +129,11 @@ class TrainingStage:
         record.begin(progress)
         with seeded(derive_seed(self.seed, "initialisation")):
             model = type(self.template)(**self.template.config)
+        if self.initial is not None:
+            _inherit(model, self.initial, self.label)
         fitted = fit(
-            model, self.objective, self.training, teacher=self.teacher, data=self.rows, seed=self.seed,
-            directory=folder, trainer=self.trainer, progress=progress, label=self.label,
+            model, self.objective, self.training, teacher=self.teacher, data=self.rows, asked=self.asked,
+            seed=self.seed, directory=folder, trainer=self.trainer, progress=progress, label=self.label,
         )  # fmt: skip
         if fitted.resumed_at:
             progress.message(f"{self.label}: continued from step {fitted.resumed_at}.")
@@ -130,6 +146,19 @@ class TrainingStage:
             record.finish(values)
             remove_checkpoints(folder)
         return model, values
+
+
+def _inherit(model: DGM, source: DGM, label: str) -> None:
+    """Give a model the weights of another of its architecture."""
+    try:
+        if type(model) is not type(source):
+            raise RuntimeError
+        model.load_state_dict(source.state_dict())
+    except RuntimeError:
+        raise RecipeError(
+            f"{label} starts from another model's weights, but its architecture differs: {type(model).__name__} "
+            f"{model.config} from {type(source).__name__} {source.config}; give both one architecture, or start: random"
+        ) from None
 
 
 def _essential(training: Training) -> dict[str, object]:

@@ -44,6 +44,7 @@ class Section:
     highlights: list[Highlight]
     grids: list[tuple[str, Model]]
     other_grids: list[tuple[str, Model]]
+    reconstructions: list[tuple[str, Model]]
     chart: Markup | None
     measure: Measure | None
     losses: list[LossPanel]
@@ -152,6 +153,7 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         highlights=[] if results.dry_run else highlights(results, measure, lead, gaps(results)),
         grids=firsts if pictures else [],
         other_grids=[pair for pair in others if pair[1].picture] if pictures else [],
+        reconstructions=[pair for pair in firsts if pair[1].reconstructions],
         chart=Markup(chart) if chart else None,
         measure=measure,
         losses=_losses(run, results),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from limbeck.metrics.results import ModelResult, RunResults
 
-__all__ = ["Curves", "Model", "Run", "read_curves", "read_picture", "read_run"]
+__all__ = ["Curves", "Model", "Picture", "Run", "read_curves", "read_picture", "read_run"]
 
 Series = npt.NDArray[np.float64]
 
@@ -41,19 +41,34 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG file that a page can hold.
+
+    Attributes:
+        uri: the file as a data URI.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Model:
     """One trained model as the page shows it.
 
     Attributes:
         result: its numbers.
-        picture: ``samples.png`` as a data URI.
-        size: width and height of the picture in pixels.
+        picture: ``samples.png``.
+        reconstructions: ``reconstructions.png``: data and what the model makes of its own code of them.
         curves: ``history.csv``.
     """
 
     result: ModelResult
-    picture: str | None
-    size: tuple[int, int]
+    picture: Picture | None
+    reconstructions: Picture | None
     curves: Curves | None
 
 
@@ -96,13 +111,12 @@ def read_run(directory: str | Path) -> Run:
     results = RunResults.from_file(directory / "metrics.json")
     models = []
     for result in results.results:
-        picture, size = None, (0, 0)
-        curves = None
         folder = _inside(directory, result.directory)
-        if folder is not None:
-            picture, size = read_picture(folder / "samples.png")
-            curves = read_curves(folder / "history.csv")
-        models.append(Model(result, picture, size, curves))
+        if folder is None:
+            models.append(Model(result, None, None, None))
+            continue
+        samples, rebuilt = read_picture(folder / "samples.png"), read_picture(folder / "reconstructions.png")
+        models.append(Model(result, samples, rebuilt, read_curves(folder / "history.csv")))
     recipe = _bytes(directory / "recipe.yaml")
     return Run(
         directory=directory,
@@ -113,20 +127,20 @@ def read_run(directory: str | Path) -> Run:
     )
 
 
-def read_picture(path: Path) -> tuple[str | None, tuple[int, int]]:
-    """Read a PNG file as a data URI with its width and height; ``(None, (0, 0))`` when it cannot be shown."""
+def read_picture(path: Path) -> Picture | None:
+    """Read a PNG file as a data URI with its width and height; ``None`` when it cannot be shown."""
     from PIL import Image
 
     data = _bytes(path)
     if data is None:
-        return None, (0, 0)
+        return None
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()  # a file that was cut off opens, but does not load
-            size = image.size
+            width, height = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None, (0, 0)
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii"), size
+        return None
+    return Picture("data:image/png;base64," + base64.b64encode(data).decode("ascii"), width, height)
 
 
 def read_curves(path: Path) -> Curves | None:

@@ -1,0 +1,41 @@
+"""Reconstruction by any model that has an inference program: encode, then decode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limbeck.core.graph import DGM, mean
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind
+
+__all__ = ["reconstruct"]
+
+
+@torch.no_grad()
+def reconstruct(model: DGM, y: Tensor, x: Tensor | None = None) -> Tensor:
+    """What a model makes of its own code of an observation.
+
+    Every latent is the middle of its posterior conditional (the mean of a Gaussian, the mode of a category), the targets
+    are the means of their last conditionals.
+
+    Args:
+        model: a model with an inference program over all of its latents.
+        y: observed target, shape (batch, ...).
+        x: conditioning input, shape (batch, ...), if the model has one.
+
+    Returns:
+        Shape of ``y``.
+
+    Raises:
+        SiteError: the model has a latent that its inference program does not declare.
+        ModelError: it has no inference program, or several targets and no ``join_targets``.
+    """
+    code = model.trace_inference(y, x, temperature=0.0).values
+    # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
+    decoded = model.trace(len(y), x, values=code, noise={}, keep=_targets)
+    means = {site.name: mean(site.distribution) for site in decoded.of_kind(Kind.TARGET) if site.distribution}
+    return model.join_targets(means)
+
+
+def _targets(name: str, kind: Kind) -> int:
+    return KEEP_DISTRIBUTION if kind is Kind.TARGET else KEEP_NOTHING
