@@ -13,17 +13,48 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
 from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
-from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_VALUE, Keep, Kind, Trace
+from limbeck.core.graph import DGM, mean
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
-__all__ = ["TeacherSamples", "WithPosterior"]
+__all__ = ["KEEP", "Replay", "TeacherSamples", "WithPosterior", "check_replay", "generated"]
+
+Replay = Literal["sample", "mean"]
+"""What of a teacher's run stands for data: draws from its law, or the means of its last conditionals."""
+
+KEEP = {"sample": KEEP_VALUE, "mean": KEEP_DISTRIBUTION}
+"""What a trace must keep of its targets for :func:`generated`."""
 
 _SUFFIX = "|y"
+
+
+def check_replay(name: str, replay: str) -> None:
+    """Refuse a word that is neither.
+
+    Raises:
+        MatchError: names the argument and its value.
+    """
+    if replay not in KEEP:
+        raise MatchError(f"{name} must be sample or mean, not {replay!r}")
+
+
+def generated(teacher: DGM, taught: Trace, replay: Replay) -> Tensor:
+    """What a teacher's run generated, as one ``y`` of shape (batch, ...).
+
+    Args:
+        teacher: the model.
+        taught: its run, with what :data:`KEEP` says of the targets.
+        replay: which part of it.
+    """
+    if replay == "sample":
+        return teacher.join_targets(taught.targets)
+    laws = {site.name: site.distribution for site in taught.of_kind(Kind.TARGET)}
+    return teacher.join_targets({name: mean(law) for name, law in laws.items() if law is not None})
 
 
 @dataclass(frozen=True)
@@ -48,9 +79,15 @@ class WithPosterior:
 
     Attributes:
         inner: how the generative programs are tied.
+        inferred_from: what both models encode: ``"sample"``, draws from the teacher's law of y; or ``"mean"``, the
+            means of its last conditionals, where the output noise is a tolerance that the data do not have.
     """
 
     inner: Coupling = field(default_factory=SharedNoise)
+    inferred_from: Replay = "sample"
+
+    def __post_init__(self) -> None:
+        check_replay("inferred_from", self.inferred_from)
 
     @property
     def runs_inference(self) -> bool:
@@ -66,10 +103,10 @@ class WithPosterior:
         """Run both, both ways; see :class:`~limbeck.core.coupling.Coupling`."""
 
         def keep(name: str, kind: Kind) -> int:
-            return request.keep_teacher(name, kind) | (KEEP_VALUE if kind is Kind.TARGET else 0)
+            return request.keep_teacher(name, kind) | (KEEP[self.inferred_from] if kind is Kind.TARGET else 0)
 
         taught, learned = self.inner(teacher, student, dataclasses.replace(request, keep_teacher=keep))
-        y = teacher.join_targets(taught.targets)
+        y = generated(teacher, taught, self.inferred_from)
         with frozen(teacher):
             posterior = teacher.trace_inference(
                 y, request.x, keep=_of_posterior(request.keep_teacher, KEEP_VALUE), generator=request.generator

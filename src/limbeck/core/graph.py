@@ -210,7 +210,8 @@ class DGM(nn.Module, ABC):
             values: as for :meth:`trace`.
             keep: as for :meth:`trace`.
             generator: as for :meth:`trace`.
-            temperature: scales the noise of the latents: at 0 each is the mean of its Gaussian, the mode of its category.
+            temperature: scales the noise of the latents: at 0 each is the mean of its Gaussian or the mode of its
+                category.
 
         Returns:
             The trace of the run.

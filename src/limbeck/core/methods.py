@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limbeck.core.comparison import Divergence
 from limbeck.core.coupling import Coupling, IndependentNoise, SharedNoise, SharedValues
-from limbeck.core.coupling_posterior import WithPosterior
+from limbeck.core.coupling_posterior import Replay, WithPosterior
 from limbeck.core.discrete_gradient import DiscreteGradient
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.match import Match
@@ -22,6 +22,7 @@ def surrogate(
     latent: Divergence = latent_default,
     posterior_weight: float = 0.0,
     posterior: Divergence = kl,
+    inferred_from: Replay = "sample",
     discrete_gradient: DiscreteGradient = "none",
     temperature: float = 1.0,
     final_temperature: float = 0.1,
@@ -43,6 +44,7 @@ def surrogate(
             student's inference program learns the teacher's on the teacher's samples, so that a student that never saw
             data can encode, reconstruct and score. See :class:`~limbeck.core.coupling_posterior.WithPosterior`.
         posterior: divergence between the posteriors' laws.
+        inferred_from: what of the teacher's run is encoded: its samples, or their means.
         discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
         final_temperature: the same at its end.
@@ -55,7 +57,7 @@ def surrogate(
     )
     if posterior_weight:
         matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
-        coupling = WithPosterior(coupling)
+        coupling = WithPosterior(coupling, inferred_from)
     return Objective(matches, coupling)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.core.comparison import Pair, compare
 from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise
-from limbeck.core.graph import DGM, mean
+from limbeck.core.coupling_posterior import KEEP, Replay, check_replay, generated
+from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["Objective"]
@@ -49,11 +49,10 @@ class Objective(nn.Module):
         weight: float = 1.0,
         train_weight: float = 0.0,
         replay_weight: float = 0.0,
-        replay: Literal["sample", "mean"] = "sample",
+        replay: Replay = "sample",
     ) -> None:
         super().__init__()
-        if replay not in ("sample", "mean"):
-            raise MatchError(f"replay must be sample or mean, not {replay!r}")
+        check_replay("replay", replay)
         self.matches = tuple(matches)
         self.coupling: Coupling = SharedNoise() if coupling is None else coupling
         self.weight = weight
@@ -126,7 +125,7 @@ class Objective(nn.Module):
             taught, learned = self.coupling(teacher, student, request)
             terms.update(self._compare(taught, learned, progress))
             if self.replay_weight:
-                replayed = Batch(teacher.join_targets(_outputs(taught, self.replay)), x)
+                replayed = Batch(generated(teacher, taught, self.replay), x)
                 terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
         if self.train_weight:
             if batch is None:
@@ -149,7 +148,7 @@ class Objective(nn.Module):
     def _keep_teacher(self, name: str, kind: Kind) -> int:
         kept = KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
         if self.replay_weight and kind is Kind.TARGET:
-            kept |= KEEP_VALUE if self.replay == "sample" else KEEP_DISTRIBUTION
+            kept |= KEEP[self.replay]
         return kept
 
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
@@ -197,13 +196,6 @@ class Objective(nn.Module):
                 names = ", ".join(taught.declared) or "none"
                 raise MatchError(f"no teacher {kind} fits the match {match.teacher!r}; the teacher's sites: {names}")
         return compare(pairs)
-
-
-def _outputs(taught: Trace, replay: str) -> dict[str, Tensor]:
-    """What a teacher's run generated."""
-    if replay == "sample":
-        return taught.targets
-    return {site.name: mean(site.distribution) for site in taught.of_kind(Kind.TARGET) if site.distribution is not None}
 
 
 def _scaled(loss: Loss, weight: float, prefix: str) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ __all__ = ["reconstruct"]
 def reconstruct(model: DGM, y: Tensor, x: Tensor | None = None) -> Tensor:
     """What a model makes of its own code of an observation.
 
-    Every latent is the middle of its posterior conditional (the mean of a Gaussian, the mode of a category), the targets
-    are the means of their last conditionals.
+    Every latent is the middle of its posterior conditional (the mean of a Gaussian, the mode of a category), and the
+    targets are the means of their last conditionals.
 
     Args:
         model: a model with an inference program over all of its latents.

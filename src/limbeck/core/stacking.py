@@ -6,9 +6,10 @@ cost is the calls. Rows are independent, so the sites can be rows.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 import torch
 from torch import distributions as D
@@ -27,7 +28,6 @@ _PLAIN = frozenset({
 })  # fmt: skip
 
 
-@runtime_checkable
 class Stackable(Protocol):
     """What a law of one's own offers to be stacked; torch's usual ones need nothing."""
 
@@ -56,7 +56,7 @@ def stacking_key(law: Any) -> Hashable | None:
     >>> stacking_key(wide) == stacking_key(narrow), stacking_key(D.Gumbel(0.0, 1.0)) is None
     (False, True)
     """
-    kind = type(law)
+    kind: Any = type(law)
     if kind in _PLAIN:
         shape = law.batch_shape
         if not shape or shape.numel() * law.event_shape.numel() > _LARGEST:
@@ -71,7 +71,7 @@ def stacking_key(law: Any) -> Hashable | None:
         return None if None in parts else (kind, *parts)
     if kind is Delta:
         return None if law.value.numel() > _LARGEST else (kind, law.value.shape, law.event_shape, law.value.dtype)
-    return (kind, law.stacking_key) if isinstance(law, Stackable) else None
+    return (kind, law.stacking_key) if _stackable(kind) else None
 
 
 def stack(laws: Sequence[Distribution]) -> Distribution:
@@ -107,6 +107,12 @@ def stack(laws: Sequence[Distribution]) -> Distribution:
         return made
     stacked: Distribution = first.stack(laws)
     return stacked
+
+
+@functools.cache
+def _stackable(kind: type) -> bool:
+    # Asked once a class: isinstance of a protocol looks up every name of it at every site of every step.
+    return hasattr(kind, "stacking_key") and hasattr(kind, "stack")
 
 
 def given_parameters(law: Distribution) -> tuple[str, ...]:
