@@ -10,12 +10,13 @@ from torch import nn
 from torch.distributions import Normal
 
 from limbeck.core.coupling import SharedNoise, SharedValues
-from limbeck.core.coupling_posterior import TeacherSamples, WithPosterior
+from limbeck.core.coupling_posterior import WithPosterior
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
+from limbeck.core.replay import TeacherSamples
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError, ModelError, SiteError
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from limbeck.core.comparison import Divergence
 from limbeck.core.coupling import Coupling, IndependentNoise, SharedNoise, SharedValues
-from limbeck.core.coupling_posterior import Replay, WithPosterior
+from limbeck.core.coupling_posterior import Share, WithPosterior
 from limbeck.core.discrete_gradient import DiscreteGradient
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
+from limbeck.core.replay import Replay
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 
@@ -23,6 +24,7 @@ def surrogate(
     posterior_weight: float = 0.0,
     posterior: Divergence = kl,
     inferred_from: Replay = "sample",
+    share: Share = "noise",
     discrete_gradient: DiscreteGradient = "none",
     temperature: float = 1.0,
     final_temperature: float = 0.1,
@@ -45,6 +47,7 @@ def surrogate(
             data can encode, reconstruct and score. See :class:`~limbeck.core.coupling_posterior.WithPosterior`.
         posterior: divergence between the posteriors' laws.
         inferred_from: what of the teacher's run is encoded: its samples, or their means.
+        share: what a code of the student has in common with one of the teacher: the noise or the values.
         discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
         final_temperature: the same at its end.
@@ -57,7 +60,7 @@ def surrogate(
     )
     if posterior_weight:
         matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
-        coupling = WithPosterior(coupling, inferred_from)
+        coupling = WithPosterior(coupling, inferred_from, share)
     return Objective(matches, coupling)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from limbeck.core.comparison import Pair, compare
 from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise
-from limbeck.core.coupling_posterior import KEEP, Replay, check_replay, generated
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
+from limbeck.core.replay import KEEP, Replay, check_replay, generated
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
@@ -125,7 +125,7 @@ class Objective(nn.Module):
             taught, learned = self.coupling(teacher, student, request)
             terms.update(self._compare(taught, learned, progress))
             if self.replay_weight:
-                replayed = Batch(generated(teacher, taught, self.replay), x)
+                replayed = Batch(teacher.join_targets(generated(taught, self.replay)), x)
                 terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
         if self.train_weight:
             if batch is None:
