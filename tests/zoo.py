@@ -34,6 +34,7 @@ from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
 from limbeck.models.vib import VIB
+from limbeck.models.vrnn import VRNN
 
 CHAIN = [["z2", "latent", 2, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 3, ["z1"]]]
 BRANCH = [
@@ -241,6 +242,8 @@ class Entry:
         marginal: whether :func:`limbeck.methods.marginalized` applies: "kl", "monte carlo" or "".
         discrete: prefixes of the parameters behind a discrete latent, which no gradient of a target passes.
         shape: of a row of ``x``.
+        given: builds ``x`` itself, where not every input will do.
+        alone: whether a row is the same in any batch; not with batch norm that uses batch statistics in eval mode.
         target: a divergence that its targets have; point masses have no KL.
         fixed: methods whose loss draws nothing that it depends on.
     """
@@ -255,6 +258,8 @@ class Entry:
     shape: tuple[int, ...] = (5,)
     target: Callable[[Distribution, Distribution], Tensor] = kl
     fixed: tuple[str, ...] = ()
+    given: Callable[[int, torch.dtype], Tensor] | None = None
+    alone: bool = True
 
     def pair(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[DGM, DGM]:
         """A teacher in eval mode whose batch norm has seen something, and a fresh student in train mode."""
@@ -272,7 +277,9 @@ class Entry:
 
     def rows(self, rows: int, dtype: torch.dtype = torch.float32) -> dict:
         """What ``trace``, ``sample`` and an objective need to know about the batch."""
-        return {"x": inputs(rows, dtype, shape=self.shape)} if self.conditional else {"batch_size": rows}
+        if not self.conditional:
+            return {"batch_size": rows}
+        return {"x": self.given(rows, dtype) if self.given else inputs(rows, dtype, shape=self.shape)}
 
 
 def labelled(rows: int) -> Batch:
@@ -317,6 +324,31 @@ def ladder(width: int) -> LadderVAE:
     return LadderVAE(image_size=8, image_channels=1, levels=3, width=width, latent_channels=2)
 
 
+def domain_ladder(width: int, batch_statistics: bool = True, **changes: int) -> LadderVAE:
+    sizes = {"image_size": 8, "image_channels": 1, "levels": 3, "width": width, "latent_channels": 2, "domains": 3}
+    return LadderVAE(**{**sizes, **changes}, batch_statistics=batch_statistics)
+
+
+def one_hot(rows: int, dtype: torch.dtype = torch.float32, domains: int = 3) -> Tensor:
+    """Each domain in turn."""
+    return torch.eye(domains, dtype=dtype)[torch.arange(rows) % domains]
+
+
+def told(rows: int) -> Batch:
+    return Batch(y=pictures(rows).y, x=one_hot(rows))
+
+
+def drawings(rows: int) -> Batch:
+    y = torch.randn(rows, 4, 4, generator=torch.Generator().manual_seed(1))
+    y[..., 2] = (y[..., 2] > 0.5).float()
+    y[..., 3] = F.one_hot(torch.arange(rows) % 3 + 1, 4)  # ends after two, three or four points
+    return Batch(y=y)
+
+
+def scribbler(width: int) -> VRNN:
+    return VRNN(steps=4, width=width, features=5, latent_size=2)
+
+
 def points(rows: int) -> Batch:
     return Batch(y=torch.randn(rows, 2, generator=torch.Generator().manual_seed(1)))
 
@@ -334,8 +366,11 @@ ZOO = [
     Entry("sequence", lambda: writer(8), lambda: writer(4), True, spelled, fixed=("scratch",)),
     Entry("adversary", lambda: adversary(6), lambda: adversary(3), data=pictures, target=lp),
     Entry("loop", Loop, Loop),
+    Entry("drawings", lambda: scribbler(8), lambda: scribbler(4), data=drawings),
     Entry("helmholtz", lambda: HelmholtzMachine(hidden=4), lambda: HelmholtzMachine(hidden=3), data=points),
     Entry("ladder", lambda: ladder(6), lambda: ladder(4), data=pictures, marginal="monte carlo"),
+    Entry("domains", lambda: domain_ladder(6), lambda: domain_ladder(4), True, told, given=one_hot, alone=False),
+    Entry("told", lambda: domain_ladder(6, False), lambda: domain_ladder(4, False), True, told, given=one_hot),
     Entry("laplace", Angular, Angular, marginal="monte carlo"),
     Entry("normal to laplace", lambda: Angular("normal"), Angular),
     Entry(

@@ -12,6 +12,7 @@ from limbeck.lazy import lazy_names
 if TYPE_CHECKING:
     from limbeck import data, divergence, engine, methods, metrics, models, reparam, report
     from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
+    from limbeck.core.coupling_mapped import MappedNoise
     from limbeck.core.graph import DGM
     from limbeck.core.loss import Batch, Loss
     from limbeck.core.match import Match
@@ -34,6 +35,7 @@ __getattr__ = lazy_names(
         "Kind": "limbeck.core.trace",
         "LimbeckError": "limbeck.errors",
         "Loss": "limbeck.core.loss",
+        "MappedNoise": "limbeck.core.coupling_mapped",
         "Match": "limbeck.core.match",
         "Objective": "limbeck.core.objective",
         "SharedNoise": "limbeck.core.coupling",
@@ -62,6 +64,7 @@ __all__ = [
     "Kind",
     "LimbeckError",
     "Loss",
+    "MappedNoise",
     "Match",
     "Objective",
     "SharedNoise",

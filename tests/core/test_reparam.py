@@ -474,8 +474,8 @@ def test_convert_is_the_identity_between_equal_laws_and_refuses_the_rest():
     noise = torch.randn(3)
     for same in Law:
         assert convert(noise, same, same) is noise
-    with pytest.raises(ReparameterizationError, match="GUMBEL noise cannot be turned into NORMAL"):
-        convert(noise, Law.GUMBEL, Law.NORMAL)
+    with pytest.raises(ReparameterizationError, match="CUSTOM noise cannot be turned into NORMAL"):
+        convert(noise, Law.CUSTOM, Law.NORMAL)
     with pytest.raises(ReparameterizationError, match="UNIFORM"):
         convert(noise, Law.UNIFORM, Law.NONE)
 

@@ -131,8 +131,8 @@ def test_noise_is_converted_to_the_sites_law() -> None:
 
 
 def test_noise_that_cannot_be_converted_names_the_site() -> None:
-    with pytest.raises(ReparameterizationError, match=r"site 'z'.*GUMBEL.*NORMAL"):
-        sites(noise={"z": torch.zeros(3, 2)}, laws={"z": Law.GUMBEL}).latent("z", normal(3, 2))
+    with pytest.raises(ReparameterizationError, match=r"site 'z'.*CUSTOM.*NORMAL"):
+        sites(noise={"z": torch.zeros(3, 2)}, laws={"z": Law.CUSTOM}).latent("z", normal(3, 2))
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

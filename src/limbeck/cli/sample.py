@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> None:
     import torch
 
     from limbeck.core.graph import DGM
-    from limbeck.engine.image_evaluation import image_targets
+    from limbeck.engine.image_samples import image_targets
     from limbeck.files import atomic_write_bytes
     from limbeck.pictures import save_grid
 

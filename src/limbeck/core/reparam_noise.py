@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -62,8 +63,9 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
     """Turn noise of one law into noise of another, by the probability integral transform.
 
     A teacher's normal site and a student's Laplace site can share noise this way; the coupling stays comonotone.
-    Left tails are converted to full relative accuracy. Uniform noise next to 1 is spaced by the machine epsilon, so
-    a right tail is accurate only as far as it can be written down, and is clamped inside (0, 1) beyond.
+    Normal and Gumbel noise are converted to full relative accuracy in both tails. Uniform noise next to 1 is spaced by
+    the machine epsilon, so its right tail is accurate only as far as it can be written down, and is clamped inside
+    (0, 1) beyond.
 
     Args:
         noise: of law ``source``, any shape.
@@ -74,7 +76,7 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
         Noise of law ``target`` and of the same shape; ``noise`` itself if the laws are equal.
 
     Raises:
-        ReparameterizationError: if the laws are not both among normal and uniform.
+        ReparameterizationError: if the laws are not both among normal, uniform and Gumbel.
 
     Example:
         >>> convert(torch.tensor([0.0, -1.0]), Law.NORMAL, Law.UNIFORM)
@@ -82,16 +84,75 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
     """
     if source is target:
         return noise
-    if source is Law.NORMAL and target is Law.UNIFORM:
-        # torch.special.ndtr is (1 + erf) / 2, which has no correct digits below about -5 in float32.
-        return inside_unit_interval(0.5 * torch.erfc(noise * -math.sqrt(0.5)))
-    if source is Law.UNIFORM and target is Law.NORMAL:
-        normal: Tensor = torch.special.ndtri(noise)
-        return normal
-    raise ReparameterizationError(
-        f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL and UNIFORM noise can be "
-        "converted into each other. Give the teacher's and the student's site distributions whose noise has one law."
-    )
+    conversion = _CONVERSIONS.get((source, target))
+    if conversion is None:
+        raise ReparameterizationError(
+            f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL, UNIFORM and GUMBEL noise can "
+            "be converted into each other. Give the teacher's and the student's site distributions whose noise has one "
+            "law."
+        )
+    return conversion(noise)
+
+
+def _normal_to_uniform(noise: Tensor) -> Tensor:
+    # torch.special.ndtr is (1 + erf) / 2, which has no correct digits below about -5 in float32.
+    return inside_unit_interval(0.5 * torch.erfc(noise * -math.sqrt(0.5)))
+
+
+def _uniform_to_normal(noise: Tensor) -> Tensor:
+    normal: Tensor = torch.special.ndtri(noise)
+    return normal
+
+
+def _uniform_to_gumbel(noise: Tensor) -> Tensor:
+    return -torch.log(-torch.log(noise))
+
+
+def _gumbel_to_uniform(noise: Tensor) -> Tensor:
+    return inside_unit_interval(torch.exp(-torch.exp(-noise)))
+
+
+def _normal_to_gumbel(noise: Tensor) -> Tensor:
+    # By way of log Phi, which neither rounds to 0 in the right tail nor underflows in the left one.
+    log_u: Tensor = torch.special.log_ndtr(noise)
+    return -torch.log((-log_u).clamp_min(torch.finfo(noise.dtype).tiny))
+
+
+def _gumbel_to_normal(noise: Tensor) -> Tensor:
+    # The noise is -log(-log u). Above the median 1 - u has the digits, below it u, and far below it only log u has any.
+    info = torch.finfo(noise.dtype)
+    # No draw comes near these limits; beyond them squares overflow.
+    minus_log_u = torch.exp(-noise).clamp(info.tiny, info.max**0.25)
+    right = -torch.special.ndtri(-torch.expm1(-minus_log_u))
+    left = torch.special.ndtri(torch.exp(-minus_log_u.clamp_max(_DEEP)))
+    deep = _normal_of_log(-minus_log_u.clamp_min(_DEEP))
+    return torch.where(minus_log_u < math.log(2.0), right, torch.where(minus_log_u < _DEEP, left, deep))
+
+
+_DEEP = 50.0
+"""The largest -log u for which u is far from underflow in every floating-point type."""
+
+
+def _normal_of_log(log_u: Tensor) -> Tensor:
+    """Solve log Phi(z) = log u by Newton's method, for log u below -``_DEEP``.
+
+    The tail's expansion starts it with an error below 0.01; so far out the slope of log Phi is -(z + 1 / z) to within a
+    thousandth.
+    """
+    z = -torch.sqrt(-2.0 * log_u - torch.log(-4.0 * math.pi * log_u))
+    for _ in range(4):
+        z = z + (torch.special.log_ndtr(z) - log_u) / (z + 1.0 / z)
+    return z
+
+
+_CONVERSIONS: dict[tuple[Law, Law], Callable[[Tensor], Tensor]] = {
+    (Law.NORMAL, Law.UNIFORM): _normal_to_uniform,
+    (Law.UNIFORM, Law.NORMAL): _uniform_to_normal,
+    (Law.NORMAL, Law.GUMBEL): _normal_to_gumbel,
+    (Law.GUMBEL, Law.NORMAL): _gumbel_to_normal,
+    (Law.UNIFORM, Law.GUMBEL): _uniform_to_gumbel,
+    (Law.GUMBEL, Law.UNIFORM): _gumbel_to_uniform,
+}
 
 
 def temper(noise: Tensor, law: Law, temperature: float) -> Tensor:

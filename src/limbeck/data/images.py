@@ -17,6 +17,7 @@ from torch import Tensor
 
 from limbeck.data.dataset import DataSource, split_rows
 from limbeck.data.image_dataset import ImageDataset, ImageSplit, choose_classes
+from limbeck.data.shaping import Resize, shaped
 from limbeck.errors import DataError
 
 __all__ = ["Images"]
@@ -69,7 +70,7 @@ class Images(DataSource):
         folder: str | None = None,
         size: int = 32,
         channels: Literal[1, 3] = 3,
-        resize: Literal["pad", "bilinear"] = "pad",
+        resize: Resize = "pad",
         center_crop: int | None = None,
         classes: list[int] | None = None,
         limit: int | None = None,
@@ -169,7 +170,6 @@ class Images(DataSource):
 
     def _decode(self, datasets: Any, table: Any, column: str, rows: Tensor, title: str) -> Tensor:
         """The images of these rows, uint8, shape (rows, channels, size, size)."""
-        import numpy as np
         from PIL import Image
 
         try:
@@ -182,40 +182,12 @@ class Images(DataSource):
             try:
                 content = item["bytes"] if item["bytes"] is not None else Path(item["path"]).read_bytes()
                 with Image.open(io.BytesIO(content)) as image:
-                    pixels = np.array(self._shaped(image))
+                    pixels = shaped(image, self.size, self.channels, self.resize, self.center_crop)
             except (OSError, TypeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 where = (item or {}).get("path") or f"row {int(rows[position])}"
                 raise DataError(f"{title}: image {where} cannot be read ({error}); repair or remove it.") from error
-            output[position] = torch.from_numpy(pixels.reshape(self.size, self.size, self.channels)).permute(2, 0, 1)
+            output[position] = pixels
         return output
-
-    def _shaped(self, image: Any) -> Any:
-        """One picture in the colours and the size asked for."""
-        import numpy as np
-        from PIL import Image, ImageOps
-
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):  # plain conversion would clip 16 bits at 255 instead of scaling them
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = image.convert("L" if self.channels == 1 else "RGB")
-        if self.center_crop is not None:
-            if self.center_crop > min(image.size):
-                raise DataError(
-                    f"center_crop {self.center_crop} is larger than an image of {image.width} x {image.height} pixels; "
-                    "lower it."
-                )
-            left, top = (image.width - self.center_crop) // 2, (image.height - self.center_crop) // 2
-            image = image.crop((left, top, left + self.center_crop, top + self.center_crop))
-        target = (self.size, self.size)
-        if image.size == target:
-            return image
-        if self.resize == "bilinear":
-            return image.resize(target, Image.Resampling.BILINEAR)
-        if max(image.size) > self.size:
-            image = ImageOps.contain(image, target, Image.Resampling.BILINEAR)
-        canvas = Image.new(image.mode, target)
-        canvas.paste(image, ((self.size - image.width) // 2, (self.size - image.height) // 2))
-        return canvas
 
 
 def _local_files(root: Path) -> tuple[str, dict[str, list[str]]]:

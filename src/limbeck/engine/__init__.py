@@ -9,6 +9,7 @@ from limbeck.lazy import lazy_names
 if TYPE_CHECKING:
     from limbeck.engine.chain_evaluation import ChainEvaluation
     from limbeck.engine.classifier_evaluation import ClassifierEvaluation, predict
+    from limbeck.engine.continual_evaluation import ContinualEvaluation
     from limbeck.engine.density_evaluation import DensityEvaluation
     from limbeck.engine.distill import Distilled, distill
     from limbeck.engine.evaluation import Evaluation, Judge, Subject
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from limbeck.engine.prepare import prepare
     from limbeck.engine.recipe import Recipe
     from limbeck.engine.sequence_evaluation import SequenceEvaluation
+    from limbeck.engine.stroke_evaluation import StrokeEvaluation
 
 __getattr__ = lazy_names(
     __name__,
     {
         "ChainEvaluation": "limbeck.engine.chain_evaluation",
         "ClassifierEvaluation": "limbeck.engine.classifier_evaluation",
+        "ContinualEvaluation": "limbeck.engine.continual_evaluation",
         "DensityEvaluation": "limbeck.engine.density_evaluation",
         "Distilled": "limbeck.engine.distill",
         "Evaluation": "limbeck.engine.evaluation",
@@ -30,6 +33,7 @@ __getattr__ = lazy_names(
         "Judge": "limbeck.engine.evaluation",
         "Recipe": "limbeck.engine.recipe",
         "SequenceEvaluation": "limbeck.engine.sequence_evaluation",
+        "StrokeEvaluation": "limbeck.engine.stroke_evaluation",
         "Subject": "limbeck.engine.evaluation",
         "TrainerOptions": "limbeck.engine.options",
         "Training": "limbeck.engine.options",
@@ -39,6 +43,6 @@ __getattr__ = lazy_names(
     },
 )
 
-__all__ = ["ChainEvaluation", "ClassifierEvaluation", "DensityEvaluation", "Distilled", "Evaluation",
-           "ImageEvaluation", "Judge", "Recipe", "SequenceEvaluation", "Subject", "TrainerOptions", "Training",
-           "distill", "predict", "prepare"]  # fmt: skip
+__all__ = ["ChainEvaluation", "ClassifierEvaluation", "ContinualEvaluation", "DensityEvaluation", "Distilled",
+           "Evaluation", "ImageEvaluation", "Judge", "Recipe", "SequenceEvaluation", "StrokeEvaluation", "Subject",
+           "TrainerOptions", "Training", "distill", "predict", "prepare"]  # fmt: skip

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, Kind
+from limbeck.core.reconstruction import reconstruct
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy, trained_extractor
+from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy
+from limbeck.engine.image_samples import (
+    drawn_images,
+    extractor_name,
+    feature_extractor,
+    floating_type,
+    image_targets,
+    images_of,
+    latent_noise,
+)
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import fingerprint, weights_fingerprint
-from limbeck.errors import ModelError, RecipeError, SiteError
+from limbeck.errors import RecipeError, SiteError
 from limbeck.metrics import (
     ClassifierFeatures,
     FeatureExtractor,
     Measure,
-    TorchScriptFeatures,
     extract,
     frechet_distance,
     kernel_distance,
@@ -32,7 +39,7 @@ from limbeck.metrics import (
 )
 from limbeck.pictures import save_grid
 
-__all__ = ["ImageEvaluation", "image_targets", "images_of"]
+__all__ = ["ImageEvaluation"]
 
 
 class ImageEvaluation(Evaluation):
@@ -46,7 +53,7 @@ class ImageEvaluation(Evaluation):
             default a small classifier trained once on the data's own labels.
         extractor_steps: training steps of that classifier.
         bound_samples: posterior draws a test image in the importance-weighted bound.
-        bound_images: test images in that bound.
+        bound_images: test images in that bound, and in the reconstruction error.
         grid: images in each model's grid.
     """
 
@@ -75,12 +82,13 @@ class ImageEvaluation(Evaluation):
 
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
-        name = Path(self.extractor).stem if self.extractor else f"{images_of(dataset).name}-cnn"
+        name = extractor_name(self.extractor, dataset)
         return [
             Measure("fid_data", f"FID ({name}) to test data", "lower", 1),
             Measure("fid_teacher", f"FID ({name}) to teacher", "lower", 1),
             Measure("kid_data", f"KID ({name}) to test data", "lower", 1),
             Measure("bound", f"test log-likelihood bound, K = {self.bound_samples}", "higher", 1, "nats"),
+            Measure("reconstruction", "reconstruction error of test images, mean square a pixel", "lower", 5),
             Measure("parameters_generative", "generative parameters", "lower", 0),
             Measure("parameters_inference", "inference parameters", "neither", 0),
             Measure("samples_per_second", "images a second", "higher", 0),
@@ -90,12 +98,7 @@ class ImageEvaluation(Evaluation):
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
         """See :class:`Evaluation`."""
         dataset = images_of(dataset)
-        training = dataclasses.replace(EXTRACTOR_TRAINING, steps=self.extractor_steps)
-        extractor: FeatureExtractor
-        if self.extractor is not None:
-            extractor = TorchScriptFeatures(self.extractor)
-        else:
-            extractor = trained_extractor(dataset, cache / "extractors", progress, training)
+        extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return ImageJudge(self, dataset, teacher, extractor, seed)
 
     def dry(self) -> ImageEvaluation:
@@ -117,7 +120,7 @@ class ImageJudge(Judge):
         self.test_images = as_float(test[: settings.bound_images])
         self.test_features = extract(extractor, test)
         self.teacher_features = self._features(teacher, derive_seed(seed, "teacher samples"))
-        self.grid_noise = _latent_noise(teacher, settings.grid, derive_seed(seed, "grid"))
+        self.grid_noise = latent_noise(teacher, settings.grid, derive_seed(seed, "grid"))
         rows = min(len(train), settings.samples)
         self.references = {
             f"real vs real: FID of {rows:,} training images to the test data": frechet_distance(
@@ -147,19 +150,24 @@ class ImageJudge(Judge):
             "parameters_inference": float(parameter_count(model.inference_parameters())),
             "samples_per_second": throughput(model.sample, min(100, settings.samples)),
         }
-        if subject.trained_on_data and type(model).infer is not DGM.infer:
-            dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+        if subject.infers and type(model).infer is not DGM.infer:
+            dtype = floating_type(model)
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
             parts = [
                 importance_weighted_bound(model, images.to(dtype), samples=settings.bound_samples, generator=generator)
                 for images in torch.split(self.test_images, 100)
             ]
             values["bound"] = torch.cat(parts).mean().item()
+            rebuilt = reconstruct(model, self.test_images.to(dtype)).clamp(0, 1)
+            values["reconstruction"] = (rebuilt - self.test_images).square().mean().item()
+            save_grid(_beside(self.test_images, rebuilt, settings.grid), subject.directory / "reconstructions.png")
         save_grid(self._grid(model).numpy(), subject.directory / "samples.png")
         return values
 
     def _features(self, model: DGM, seed: int) -> Tensor:
-        return torch.cat([extract(self.extractor, images) for images in _draw(model, self.settings.samples, seed)])
+        return torch.cat(
+            [extract(self.extractor, images) for images in drawn_images(model, self.settings.samples, seed)]
+        )
 
     def _grid(self, model: DGM) -> Tensor:
         try:
@@ -170,43 +178,8 @@ class ImageJudge(Judge):
         return image_targets(drawn)
 
 
-def images_of(dataset: Dataset | None) -> ImageDataset:
-    """The data set, if it is one of images.
-
-    Raises:
-        RecipeError: it is not, or there is none.
-    """
-    if not isinstance(dataset, ImageDataset):
-        found = "there is no data" if dataset is None else f"{dataset.name!r} is a {type(dataset).__name__}"
-        raise RecipeError(
-            f"this evaluation measures models of images or their labels, but {found}; change data or evaluation"
-        )
-    return dataset
-
-
-def image_targets(targets: dict[str, Tensor]) -> Tensor:
-    """The one image among a model's targets, clamped to [0, 1].
-
-    Raises:
-        ModelError: there is not exactly one target of shape (batch, 1 or 3, height, width), or it is not finite.
-    """
-    images = [value for value in targets.values() if value.ndim == 4 and value.shape[1] in (1, 3)]
-    if len(images) != 1:
-        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in targets.items())
-        raise ModelError(f"expected one target that is an image (batch, 1 or 3, height, width), but found: {shapes}")
-    if not bool(torch.isfinite(images[0]).all()):
-        raise ModelError("the model draws images with NaN or infinite pixels; its weights are broken")
-    return images[0].clamp(0, 1)
-
-
-def _draw(model: DGM, samples: int, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    for start in range(0, samples, batch_size):
-        yield image_targets(model.sample(min(batch_size, samples - start), generator=generator, output="mean"))
-
-
-@torch.no_grad()
-def _latent_noise(model: DGM, rows: int, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    keep = {Kind.LATENT: KEEP_NOISE}
-    return model.trace(rows, keep=lambda name, kind: keep.get(kind, KEEP_NOTHING), generator=generator).noise
+def _beside(images: Tensor, rebuilt: Tensor, grid: int) -> np.ndarray:
+    """Images and what a model makes of them, by turns: each left of its own reconstruction."""
+    pairs = torch.stack([images, rebuilt.to(images.dtype)], dim=1)[: max(grid // 2, 1)]
+    found: np.ndarray = pairs.flatten(0, 1).numpy()
+    return found

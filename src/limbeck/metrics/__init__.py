@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from limbeck.metrics.chain_marginals import chain_marginal, density_kl, integer_grid, interval_grid
     from limbeck.metrics.density_ratio import KLEstimate, kl_density_ratio
     from limbeck.metrics.distances import frechet_distance, kernel_distance
+    from limbeck.metrics.drawing_predictor import StrokePredictor
+    from limbeck.metrics.drawing_shape import (
+        DRAWING_FEATURES,
+        drawing_features,
+        drawing_lengths,
+        standardised,
+    )
     from limbeck.metrics.features import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures, extract
     from limbeck.metrics.histogram import histogram_kl
     from limbeck.metrics.quadrature import Grid, kl_on_grid
@@ -22,16 +29,20 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "DRAWING_FEATURES": "limbeck.metrics.drawing_shape",
         "ClassifierFeatures": "limbeck.metrics.features",
         "FeatureExtractor": "limbeck.metrics.features",
         "Grid": "limbeck.metrics.quadrature",
         "KLEstimate": "limbeck.metrics.density_ratio",
         "Reliability": "limbeck.metrics.calibration",
+        "StrokePredictor": "limbeck.metrics.drawing_predictor",
         "TorchScriptFeatures": "limbeck.metrics.features",
         "accuracy": "limbeck.metrics.calibration",
         "calibration_error": "limbeck.metrics.calibration",
         "chain_marginal": "limbeck.metrics.chain_marginals",
         "density_kl": "limbeck.metrics.chain_marginals",
+        "drawing_features": "limbeck.metrics.drawing_shape",
+        "drawing_lengths": "limbeck.metrics.drawing_shape",
         "energy_distance": "limbeck.metrics.two_sample",
         "extract": "limbeck.metrics.features",
         "frechet_distance": "limbeck.metrics.distances",
@@ -46,11 +57,13 @@ __getattr__ = lazy_names(
         "median_distance": "limbeck.metrics.two_sample",
         "parameter_count": "limbeck.metrics.speed",
         "reliability": "limbeck.metrics.calibration",
+        "standardised": "limbeck.metrics.drawing_shape",
         "throughput": "limbeck.metrics.speed",
     },
 )
 
 __all__ = [
+    "DRAWING_FEATURES",
     "ClassifierFeatures",
     "FeatureExtractor",
     "Grid",
@@ -59,12 +72,15 @@ __all__ = [
     "ModelResult",
     "Reliability",
     "RunResults",
+    "StrokePredictor",
     "Summary",
     "TorchScriptFeatures",
     "accuracy",
     "calibration_error",
     "chain_marginal",
     "density_kl",
+    "drawing_features",
+    "drawing_lengths",
     "energy_distance",
     "extract",
     "frechet_distance",
@@ -80,6 +96,7 @@ __all__ = [
     "median_distance",
     "parameter_count",
     "reliability",
+    "standardised",
     "summarize",
     "throughput",
 ]

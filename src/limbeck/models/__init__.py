@@ -6,11 +6,14 @@ from limbeck.models.dcgan import DCGAN
 from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
+from limbeck.models.stroke_law import StrokeLaw, stroke_kl
 from limbeck.models.vib import VIB
+from limbeck.models.vrnn import VRNN
 
 __all__ = [
     "DCGAN",
     "VIB",
+    "VRNN",
     "Autoregressive",
     "BinomialChain",
     "Chain",
@@ -20,4 +23,6 @@ __all__ = [
     "MLPClassifier",
     "ResidualBinomialChain",
     "ResidualGaussianChain",
+    "StrokeLaw",
+    "stroke_kl",
 ]

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.nn import functional as F
 
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
@@ -16,6 +15,7 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
 from limbeck.errors import ModelError
+from limbeck.models.ladder_blocks import BottomUp, TopDown, gaussian, precision_weighted
 from limbeck.models.sizes import check_positive
 
 __all__ = ["LadderVAE"]
@@ -30,6 +30,9 @@ class LadderVAE(DGM):
     precision-weighted product of the prior with a Gaussian from the bottom-up network (Ladder VAE, Eq. 17-19). The
     likelihood is Gaussian around an unbounded mean, with one fixed scale: clamp means to [0, 1] for pictures.
 
+    With ``domains`` it is a model of p(y | x), where x says which domain an image is from ([U] Sec. 4.2, App. F.2): x
+    is appended to the input of every network as constant maps, and the root becomes a learned Gaussian p(z_L | x).
+
     Args:
         image_size: height and width of the (square) images in pixels.
         image_channels: 1 for grey, 3 for colour.
@@ -40,6 +43,10 @@ class LadderVAE(DGM):
         output_scale: standard deviation of p(y | z1); sqrt(beta / 2) turns the loss into the beta-weighted one with
             squared error, up to a factor.
         warm_up: fraction of the training over which the KL weight rises linearly from 0 to 1.
+        domains: number of domains; 0 for a model without x.
+        batch_statistics: batch norm has no running statistics, and uses those of the batch also in eval mode, over the
+            rows of one domain each; [U] App. F.2 needs it where a model learns one domain after another. Rows of a
+            batch then depend on one another, so draw hundreds at a time.
 
     Raises:
         ModelError: a size is not positive, or there are more halvings than pixels.
@@ -58,12 +65,16 @@ class LadderVAE(DGM):
         top_halvings: int = 1,
         output_scale: float = 0.2236,
         warm_up: float = 0.5,
+        domains: int = 0,
+        batch_statistics: bool = False,
     ) -> None:
         super().__init__()
         check_positive(
             self, image_size=image_size, image_channels=image_channels, levels=levels, width=width,
             latent_channels=latent_channels, top_halvings=top_halvings, output_scale=output_scale,
         )  # fmt: skip
+        if domains < 0:
+            raise ModelError(f"LadderVAE: domains must not be negative, but is {domains}; 0 is a model without domains")
         halvings = [1] * (levels - 1) + [top_halvings]
         if sum(halvings) > math.ceil(math.log2(image_size)):
             raise ModelError(
@@ -74,6 +85,7 @@ class LadderVAE(DGM):
         self.latent_channels = latent_channels
         self.output_scale = output_scale
         self.warm_up = warm_up
+        self.domains = domains
         self.image_shape = (image_channels, image_size, image_size)
         sizes = [image_size]
         for count in halvings:
@@ -81,38 +93,49 @@ class LadderVAE(DGM):
         self.sizes = tuple(sizes)
         # top_down[i] maps z_{i+1} to the parameters of what lies below it: z_i, or the image for i = 0.
         self.top_down = nn.ModuleList(
-            TopDown(latent_channels, width, image_channels if i == 0 else 2 * latent_channels, sizes[i])
+            TopDown(
+                latent_channels, width, image_channels if i == 0 else 2 * latent_channels, sizes[i], domains=domains,
+                batch_statistics=batch_statistics,
+            )
             for i in range(levels)
-        )
+        )  # fmt: skip
         self.bottom_up = nn.ModuleList(
-            BottomUp(image_channels if i == 0 else width, width, 2 * latent_channels, halvings[i], first=i == 0)
+            BottomUp(
+                image_channels if i == 0 else width, width, 2 * latent_channels, halvings[i], first=i == 0,
+                domains=domains, batch_statistics=batch_statistics,
+            )
             for i in range(levels)
-        )
+        )  # fmt: skip
+        # A row of the table is all that a domain has to itself: no bias, which all would share.
+        self.root = nn.Linear(domains, 2 * latent_channels * sizes[-1] ** 2, bias=False) if domains else None
 
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw zL, ..., z1, then the image ``y`` of shape (batch, image_channels, image_size, image_size)."""
-        z = sites.latent(f"z{self.levels}", self._root(sites))
+        x = self._domain(x)
+        z = sites.latent(f"z{self.levels}", self._root(sites, x))
         for level in range(self.levels - 1, 0, -1):
-            z = sites.latent(f"z{level}", gaussian(self.top_down[level](z)))
-        sites.target("y", self._likelihood(z))
+            z = sites.latent(f"z{level}", gaussian(self.top_down[level](z, x)))
+        sites.target("y", self._likelihood(z, x))
 
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
-        """Draw zL, ..., z1 from the posterior given images ``y``."""
-        self._infer(sites, y)
+        """Draw zL, ..., z1 from the posterior given images ``y``, and their domains ``x`` if the model has any."""
+        self._infer(sites, y, self._domain(x))
 
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Negative evidence lower bound in nats per image, with the KL weight warmed up.
 
         Args:
-            batch: ``y`` of shape (batch, image_channels, image_size, image_size), in [0, 1].
+            batch: ``y`` of shape (batch, image_channels, image_size, image_size), in [0, 1]; ``x`` one-hot of shape
+                (batch, domains) if the model has domains.
             progress: fraction of the training that is done.
 
         Returns:
             Terms ``y`` (negative log-likelihood) and ``z1`` ... ``zL`` (weighted KL).
         """
         sites = self._sites(len(batch), None, None, None, keep=lambda name, kind: KEEP_NOTHING)
-        z, pairs = self._infer(sites, batch.y)
-        rows = -self._likelihood(z).log_prob(batch.y).flatten(1).sum(1)  # type: ignore[no-untyped-call]
+        x = self._domain(batch.x)
+        z, pairs = self._infer(sites, batch.y, x)
+        rows = -self._likelihood(z, x).log_prob(batch.y).flatten(1).sum(1)  # type: ignore[no-untyped-call]
         weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
         terms = {"y": rows.mean()}
         for level, (posterior, prior) in sorted(pairs.items()):
@@ -120,25 +143,49 @@ class LadderVAE(DGM):
         return Loss.of(terms)
 
     @torch.no_grad()
-    def reconstruct(self, y: Tensor) -> Tensor:
-        """Mean of p(y | z1) with every latent at its posterior mean; same shape as ``y``, not clamped."""
-        evidence = self._evidence(y)
+    def reconstruct(self, y: Tensor, x: Tensor | None = None) -> Tensor:
+        """Mean of p(y | z1, x) with every latent at its posterior mean.
+
+        Args:
+            y: images, shape (batch, image_channels, image_size, image_size).
+            x: one-hot domains, shape (batch, domains), if the model has any.
+
+        Returns:
+            The shape of ``y``, not clamped.
+        """
+        x = self._domain(x)
+        evidence = self._evidence(y, x)
         z = evidence[-1].mean
         for level in range(self.levels - 1, 0, -1):
-            z = precision_weighted(gaussian(self.top_down[level](z)), evidence[level - 1]).mean
-        return self._likelihood(z).mean
+            z = precision_weighted(gaussian(self.top_down[level](z, x)), evidence[level - 1]).mean
+        return self._likelihood(z, x).mean
 
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the bottom-up network."""
         return self.bottom_up.parameters()
 
-    def _root(self, sites: Sites) -> Normal:
-        return sites.standard_normal(self.latent_channels, self.sizes[-1], self.sizes[-1])
+    def _domain(self, x: Tensor | None) -> Tensor | None:
+        """The domain as the networks take it: ``None`` for a model without domains."""
+        if self.domains == 0:
+            return None
+        if x is None or x.ndim != 2 or x.shape[1] != self.domains:
+            found = "none was given" if x is None else f"x has shape {tuple(x.shape)}"
+            raise ModelError(
+                f"LadderVAE has {self.domains} domains and needs x, one-hot of shape (batch, {self.domains}), but "
+                f"{found}; set domains of the model, or condition of the recipe"
+            )
+        return x
 
-    def _likelihood(self, z: Tensor) -> Normal:
-        return Normal(self.top_down[0](z), self.output_scale, validate_args=False)
+    def _root(self, sites: Sites, x: Tensor | None) -> Normal:
+        size = self.sizes[-1]
+        if x is None or self.root is None:
+            return sites.standard_normal(self.latent_channels, size, size)
+        return gaussian(self.root(x).view(-1, 2 * self.latent_channels, size, size))
 
-    def _evidence(self, y: Tensor) -> list[Normal]:
+    def _likelihood(self, z: Tensor, x: Tensor | None) -> Normal:
+        return Normal(self.top_down[0](z, x), self.output_scale, validate_args=False)
+
+    def _evidence(self, y: Tensor, x: Tensor | None) -> list[Normal]:
         if y.shape[1:] != self.image_shape:
             raise ModelError(
                 f"LadderVAE is built for images of shape {self.image_shape} but got {tuple(y.shape[1:])}; set "
@@ -146,97 +193,20 @@ class LadderVAE(DGM):
             )
         evidence = []
         for network in self.bottom_up:
-            y, parameters = network(y)
+            y, parameters = network(y, x)
             evidence.append(gaussian(parameters))
         return evidence
 
-    def _infer(self, sites: Sites, y: Tensor) -> tuple[Tensor, dict[int, tuple[Normal, Normal]]]:
+    def _infer(self, sites: Sites, y: Tensor, x: Tensor | None) -> tuple[Tensor, dict[int, tuple[Normal, Normal]]]:
         """Run the posterior; returns z1 and, a level, (posterior, prior)."""
-        evidence = self._evidence(y)
-        prior = self._root(sites)
+        evidence = self._evidence(y, x)
+        prior = self._root(sites, x)
         posterior = evidence[-1]
         pairs = {self.levels: (posterior, prior)}
         z = sites.latent(f"z{self.levels}", posterior)
         for level in range(self.levels - 1, 0, -1):
-            prior = gaussian(self.top_down[level](z))
+            prior = gaussian(self.top_down[level](z, x))
             posterior = precision_weighted(prior, evidence[level - 1])
             pairs[level] = posterior, prior
             z = sites.latent(f"z{level}", posterior)
         return z, pairs
-
-
-class ResidualBlock(nn.Module):
-    """conv3x3 - BN - ReLU - conv3x3 - BN, plus the input (through a 1x1 convolution if asked or needed)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, *, project: bool = False) -> None:
-        super().__init__()
-        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        project = project or inputs != outputs or stride != 1
-        self.shortcut = nn.Identity() if not project else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
-        h = F.relu(self.norm1(self.convolution1(x)))
-        h = self.norm2(self.convolution2(h))
-        result: Tensor = h + self.shortcut(x)
-        return result
-
-
-class TopDown(nn.Module):
-    """From a latent to the parameters of the variable below it: upsampling, two residual blocks, a 1x1 head."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, size: int) -> None:
-        super().__init__()
-        self.size = size
-        # Projected also where the width happens to be that of the latent, so that all widths have one architecture.
-        self.block1 = ResidualBlock(inputs, width, project=True)
-        self.block2 = ResidualBlock(width, width)
-        self.head = nn.Conv2d(width, outputs, 1, bias=False)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(batch, inputs, h, w) to (batch, outputs, size, size)."""
-        h = F.interpolate(z, size=(self.size, self.size), mode="nearest")
-        result: Tensor = self.head(self.block2(self.block1(h)))
-        return result
-
-
-class BottomUp(nn.Module):
-    """One level of evidence: two residual blocks that halve the resolution, and a 1x1 head."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, halvings: int, *, first: bool) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(inputs, width, 5, stride=2, padding=2) if first else nn.Identity()
-        left = halvings - first
-        self.block1 = ResidualBlock(width, width, stride=2 if left >= 1 else 1)
-        self.block2 = ResidualBlock(width, width, stride=2 ** max(left - 1, 0))
-        self.head = nn.Conv2d(width, outputs, 1, bias=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, inputs, h, w) to features (batch, width, h', w') and parameters (batch, outputs, h', w')."""
-        h = self.block2(self.block1(self.stem(x)))
-        return h, self.head(h)
-
-
-def gaussian(parameters: Tensor) -> Normal:
-    """Gaussian from mean and raw scale, stacked along dimension 1.
-
-    Args:
-        parameters: shape (batch, 2 * channels, height, width).
-
-    Returns:
-        Batch shape (batch, channels, height, width); scale softplus(raw) / ln 2 + 1e-6, which is 1 at raw = 0.
-    """
-    mean, raw = parameters.chunk(2, dim=1)
-    return Normal(mean, F.softplus(raw) * (1.0 / math.log(2.0)) + 1e-6, validate_args=False)
-
-
-def precision_weighted(first: Normal, second: Normal) -> Normal:
-    """Normalised product of two Gaussian densities (Ladder VAE, Eq. 17-19); batch shapes must agree."""
-    first_precision = first.scale.pow(-2)
-    second_precision = second.scale.pow(-2)
-    variance = 1.0 / (first_precision + second_precision)
-    mean = (first.loc * first_precision + second.loc * second_precision) * variance
-    return Normal(mean, variance.sqrt(), validate_args=False)

@@ -1,0 +1,252 @@
+"""The objectives of continual learning against their formulas, written out by hand on the ladder VAE's networks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from limbeck import methods
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective import Objective
+from limbeck.errors import MatchError
+from limbeck.models import LadderVAE
+from tests.zoo import BY_NAME, domain_ladder, pictures
+
+DOUBLE = torch.float64
+ROWS, NEW = 6, 5  # asked of the old model, rows of new data
+SIZES = {3: 1, 2: 2, 1: 4}
+EXACT = {"rel": 1e-10, "abs": 1e-12}
+Gaussian = tuple[Tensor, Tensor]
+
+
+def pair(batch_statistics: bool = True) -> tuple[LadderVAE, LadderVAE]:
+    """An old model and one that has moved away from it, of one architecture."""
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models.append(domain_ladder(5, batch_statistics).double())
+    return models[0].eval(), models[1].eval()
+
+
+def old() -> Tensor:
+    """Two old domains."""
+    return torch.eye(3, dtype=DOUBLE)[[0, 1, 0, 0, 1, 1]]
+
+
+def new() -> Batch:
+    return Batch(pictures(NEW).y.double(), torch.eye(3, dtype=DOUBLE)[[2] * NEW])
+
+
+def run(objective: Objective, teacher: LadderVAE, student: LadderVAE, progress: float = 1.0) -> Loss:
+    torch.manual_seed(3)  # what the model's own loss draws
+    generator = torch.Generator().manual_seed(5)  # what the coupling draws
+    return objective(teacher, student, x=old(), batch=new(), progress=progress, generator=generator)
+
+
+# ----------------------------------------------------------------------------------------------------------- by hand
+
+
+def moments(parameters: Tensor) -> Gaussian:
+    mean, raw = parameters.chunk(2, 1)
+    return mean, torch.log1p(raw.exp()) / math.log(2.0) + 1e-6
+
+
+def prior(model: LadderVAE, level: int, above: Tensor | None, x: Tensor) -> Gaussian:
+    """Mean and scale of p(z_3 | x) or p(z_level | z_{level + 1}, x)."""
+    if above is None:
+        return moments((x @ model.root.weight.T).reshape(len(x), 4, 1, 1))
+    return moments(model.top_down[level](above, x))
+
+
+def evidence(model: LadderVAE, y: Tensor, x: Tensor) -> dict[int, Gaussian]:
+    found, h = {}, y
+    for level, network in enumerate(model.bottom_up, start=1):
+        h, parameters = network(h, x)
+        found[level] = moments(parameters)
+    return found
+
+
+def product(one: Gaussian, other: Gaussian) -> Gaussian:
+    variance = 1.0 / (one[1] ** -2 + other[1] ** -2)
+    return (one[0] * one[1] ** -2 + other[0] * other[1] ** -2) * variance, variance**0.5
+
+
+def posterior(model: LadderVAE, level: int, above: Tensor | None, seen: dict[int, Gaussian], x: Tensor) -> Gaussian:
+    return seen[level] if above is None else product(seen[level], prior(model, level, above, x))
+
+
+def noise(rows: int, level: int, generator: torch.Generator | None = None) -> Tensor:
+    return torch.randn(rows, 2, SIZES[level], SIZES[level], generator=generator, dtype=DOUBLE)
+
+
+def kl(p: Gaussian, q: Gaussian) -> Tensor:
+    """Mean over rows of KL(p || q), summed over the rest."""
+    rows = torch.log(q[1] / p[1]) + (p[1] ** 2 + (p[0] - q[0]) ** 2) / (2 * q[1] ** 2) - 0.5
+    return rows.flatten(1).sum(1).mean()
+
+
+def squared(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """KL of Gaussians of one scale."""
+    return ((left - right) ** 2 / (2 * scale**2)).flatten(1).sum(1).mean()
+
+
+def bound(model: LadderVAE, y: Tensor, x: Tensor, weight: float = 1.0) -> Tensor:
+    """Negative evidence lower bound, its KL weighted; noise from the global generator."""
+    seen, z, total = evidence(model, y, x), None, torch.zeros((), dtype=DOUBLE)
+    for level in (3, 2, 1):
+        q = posterior(model, level, z, seen, x)
+        total = total + weight * kl(q, prior(model, level, z, x))
+        z = q[0] + q[1] * noise(len(y), level)
+    error = (y - model.top_down[0](z, x)) ** 2 / (2 * model.output_scale**2)
+    constant = y[0].numel() * (math.log(model.output_scale) + 0.5 * math.log(2 * math.pi))
+    return total + error.flatten(1).sum(1).mean() + constant
+
+
+def generated(model: LadderVAE, generator: torch.Generator) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """The old model's latents, means and samples."""
+    z, latents = None, {}
+    for level in (3, 2, 1):
+        mean, scale = prior(model, level, z, old())
+        z = latents[level] = mean + scale * noise(ROWS, level, generator)
+    mean = model.top_down[0](z, old())
+    return latents, mean, mean + model.output_scale * torch.randn(mean.shape, generator=generator, dtype=DOUBLE)
+
+
+# ------------------------------------------------------------------------------------------------------- the objectives
+
+
+@pytest.mark.parametrize("batch_statistics", [True, False])
+@pytest.mark.parametrize(("alpha", "weight"), [(0.5, 0.1), (0.3, 2.0)])
+@torch.no_grad()
+def test_continual_is_equation_17(alpha: float, weight: float, batch_statistics: bool) -> None:
+    teacher, student = pair(batch_statistics)
+    loss = run(methods.continual(alpha, weight), teacher, student)
+    generator = torch.Generator().manual_seed(5)
+    ours, taught, learned = torch.zeros((), dtype=DOUBLE), None, None
+    for level in (3, 2, 1):  # [U] Alg. 1; the root has a latent term too
+        p, q = prior(teacher, level, taught, old()), prior(student, level, learned, old())
+        distance = (p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2
+        ours = ours + weight * distance.flatten(1).mean(1).mean()
+        eps = noise(ROWS, level, generator)
+        taught, learned = p[0] + p[1] * eps, q[0] + q[1] * eps
+    scale = teacher.output_scale
+    ours = ours + squared(teacher.top_down[0](taught, old()), student.top_down[0](learned, old()), scale)
+    torch.manual_seed(3)
+    own = bound(student, new().y, new().x)
+    assert ours > 0.1
+    assert loss.total.item() == pytest.approx((alpha * ours + (1 - alpha) * own).item(), **EXACT)
+    parts = {name: term for name, term in loss.terms.items() if not name.startswith("train/")}
+    assert sum(parts.values()).item() == pytest.approx((alpha * ours).item(), **EXACT)
+    assert set(parts) == {"z3", "z2", "z1", "y"}
+
+
+@torch.no_grad()
+def test_continual_local_by_hand() -> None:
+    teacher, student = pair()
+    loss = run(methods.continual_local(0.4), teacher, student)
+    latents, mean, _ = generated(teacher, torch.Generator().manual_seed(5))
+    above = {3: None, 2: latents[3], 1: latents[2]}
+    local = sum(kl(prior(teacher, i, z, old()), prior(student, i, z, old())) for i, z in above.items())
+    local = local + squared(mean, student.top_down[0](latents[1], old()), teacher.output_scale)
+    torch.manual_seed(3)
+    own = bound(student, new().y, new().x)
+    assert loss.total.item() == pytest.approx((0.4 * local + 0.6 * own).item(), **EXACT)
+
+
+@pytest.mark.parametrize("output", ["sample", "mean"])
+@torch.no_grad()
+def test_replay_by_hand(output: str) -> None:
+    teacher, student = pair()
+    loss = run(methods.replay(0.4, output=output), teacher, student)
+    _, mean, sample = generated(teacher, torch.Generator().manual_seed(5))
+    torch.manual_seed(3)
+    again = bound(student, mean if output == "mean" else sample, old())
+    own = bound(student, new().y, new().x)
+    assert loss.total.item() == pytest.approx((0.4 * again + 0.6 * own).item(), **EXACT)
+
+
+@torch.no_grad()
+def test_replay_warms_up_as_the_models_own_loss_does() -> None:
+    teacher, student = pair()
+    loss = run(methods.replay(0.4), teacher, student, progress=0.125)
+    _, _, sample = generated(teacher, torch.Generator().manual_seed(5))
+    torch.manual_seed(3)
+    expected = 0.4 * bound(student, sample, old(), 0.25) + 0.6 * bound(student, new().y, new().x, 0.25)
+    assert loss.total.item() == pytest.approx(expected.item(), **EXACT)
+
+
+@torch.no_grad()
+def test_replay_with_consistent_posteriors_by_hand() -> None:
+    teacher, student = pair()
+    loss = run(methods.replay_consistent(0.4, 3.0), teacher, student)
+    generator = torch.Generator().manual_seed(5)
+    _, _, sample = generated(teacher, generator)
+    taught, learned = evidence(teacher, sample, old()), evidence(student, sample, old())
+    consistency, z = torch.zeros((), dtype=DOUBLE), None
+    for level in (3, 2, 1):
+        p = posterior(teacher, level, z, taught, old())
+        consistency = consistency + kl(p, posterior(student, level, z, learned, old()))
+        z = p[0] + p[1] * noise(ROWS, level, generator)
+    torch.manual_seed(3)
+    again = bound(student, sample, old())
+    own = bound(student, new().y, new().x)
+    assert consistency > 0.1
+    assert loss.total.item() == pytest.approx((0.4 * (again + 3.0 * consistency) + 0.6 * own).item(), **EXACT)
+
+
+BUILDERS = {
+    "continual": methods.continual,
+    "local": methods.continual_local,
+    "replay": methods.replay,
+    "consistent": methods.replay_consistent,
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_all_need_a_teacher_and_data(name: str) -> None:
+    objective = BUILDERS[name]()
+    assert objective.needs_teacher
+    assert objective.needs_data
+    teacher, student = pair()
+    with pytest.raises(MatchError, match="teacher"):
+        objective(None, student, batch=new(), x=old())
+    with pytest.raises(MatchError, match="batch"):
+        objective(teacher, student, x=old())
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_parameter_learns_and_the_old_model_does_not(name: str) -> None:
+    teacher, student = BY_NAME["domains"].pair()
+    before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}
+    x, batch = old().float(), Batch(new().y.float(), new().x.float())
+    BUILDERS[name]()(teacher, student, x=x, batch=batch).backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in student.parameters())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["continual", "local"])
+def test_a_copy_of_the_old_model_has_nothing_to_lose(name: str) -> None:
+    """Distillation starts at zero; replay does not, since its loss is not a distance."""
+    teacher, _ = pair()
+    loss = run(BUILDERS[name](), teacher, teacher)
+    assert sum(abs(term.item()) for key, term in loss.terms.items() if not key.startswith("train/")) < 1e-12
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, math.nan])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_alpha_is_a_share(name: str, alpha: float) -> None:
+    with pytest.raises(MatchError, match=r"alpha must lie in \[0, 1\]"):
+        BUILDERS[name](alpha)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_without_a_share_for_the_old_it_is_fine_tuning(name: str) -> None:
+    teacher, student = pair()
+    loss = run(BUILDERS[name](0.0), teacher, student)
+    torch.manual_seed(3)
+    expected = methods.scratch()(None, student, batch=new()).total
+    assert loss.total.item() == pytest.approx(expected.item(), **EXACT)
