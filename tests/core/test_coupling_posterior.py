@@ -87,9 +87,22 @@ def test_both_programs_at_once_and_each_kind_apart() -> None:
     assert loss.terms["z"].item() == 0.0  # the roots agree
 
 
+def test_what_both_decode_the_code_to() -> None:
+    teacher, student = Line(), Line(0.8, 0.1, 0.6, exact=False)
+    torch.manual_seed(4)
+    loss = Objective([Match(kind=Kind.RECONSTRUCTION)], WithPosterior(TeacherSamples()))(teacher, student, batch_size=6)
+    torch.manual_seed(4)
+    y = teacher.trace(6).targets["y"]
+    z = teacher.trace_inference(y)["z"].value
+    laws = (Normal(model.a * z + model.b, model.log_s.exp().expand_as(z)) for model in (teacher, student))
+    assert list(loss.terms) == ["y|y"]
+    torch.testing.assert_close(loss.total, kl(*laws).mean())
+
+
 def test_a_copy_of_the_teacher_has_nothing_to_learn() -> None:
     teacher, student = Line(), Line()
-    loss = Objective([Match(), Match(kind=Kind.POSTERIOR)], WithPosterior())(teacher, student, batch_size=50)
+    loss = Objective([Match()], WithPosterior())(teacher, student, batch_size=50)
+    assert set(loss.terms) == {"z", "y", "z|y", "y|y"}
     assert loss.total.item() == pytest.approx(0.0, abs=1e-12)
 
 
@@ -138,6 +151,13 @@ def test_replay_beside_data_and_a_comparison() -> None:
     loss = Objective([Match("y")], train_weight=0.25, replay_weight=0.5)(teacher, student, batch=batch)
     assert set(loss.terms) == {"y", "replay/y", "train/y"}
     torch.testing.assert_close(loss.terms["train/y"], 0.25 * student.loss(batch).total)
+
+
+def test_what_a_code_can_share_and_be_inferred_from() -> None:
+    with pytest.raises(MatchError, match="share must be noise or values, not 'z'"):
+        WithPosterior(share="z")
+    with pytest.raises(MatchError, match="inferred_from must be sample or mean, not 'y'"):
+        WithPosterior(inferred_from="y")
 
 
 def test_what_can_be_replayed() -> None:

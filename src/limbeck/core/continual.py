@@ -110,7 +110,8 @@ def replay_consistent(
     """
     _check(alpha)
     return Objective(
-        [Match(divergence=posterior, weight=consistency, kind=Kind.POSTERIOR)], WithPosterior(TeacherSamples()),
+        [Match(divergence=posterior, weight=consistency, kind=Kind.POSTERIOR)],
+        WithPosterior(TeacherSamples(), share="values"),
         weight=alpha, train_weight=1.0 - alpha, replay_weight=alpha, replay=output,
     )  # fmt: skip
 

@@ -6,7 +6,8 @@ With q the inference programs, the teacher's samples y and its posterior draws t
           = E_{y \sim p_T, \epsilon \sim q_T} \sum_i KL(q_T(\epsilon_i | \epsilon_{<i}, y) ||
           q_S(\epsilon_i | \epsilon_{<i}, y))
 
-A student that never sees data so learns to encode, reconstruct and score. What is compared is a posterior over the
+and, along the same codes, the reconstructions, :math:`KL(p_T(y' | \epsilon) || p_S(y' | \epsilon))`. So a student that
+never sees data learns to encode, reconstruct and score. What is compared is a posterior over the
 *noise*: a student that shares its teacher's noise need not have latents of the same scale or meaning, and a code that
 the teacher's decoder understands would be misread by the student's. A Gaussian posterior N(m, s) of a latent whose
 prior conditional is N(mu, sigma) is N((m - mu) / sigma, s / sigma) in noise.
@@ -33,6 +34,8 @@ Share = Literal["noise", "values"]
 """What a student's code has in common with its teacher's."""
 
 _SUFFIX = "|y"
+_REBUILT = Kind.RECONSTRUCTION
+_NOTHING = Trace({}, 0)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class WithPosterior:
     """Another coupling, and beside it both inference programs on what the teacher generated.
 
     The student's inference sees the teacher's code, so each of its conditionals is compared alone. The sites are of
-    kind ``POSTERIOR`` and are called ``"z1|y"``, in both traces.
+    kind ``POSTERIOR`` and are called ``"z1|y"``, in both traces. What both models decode the code to can be compared
+    too, since codes of observations are not typical of the prior on which the decoders are coupled: these sites are of
+    kind ``RECONSTRUCTION`` and are called ``"y|y"``.
 
     Attributes:
         inner: how the generative programs are tied.
@@ -82,42 +87,43 @@ class WithPosterior:
         taught, learned = self.inner(teacher, student, dataclasses.replace(request, keep_teacher=keep))
         targets = generated(taught, self.inferred_from)
         y, x = teacher.join_targets(targets), request.x
-        wanted = _of_posterior(request.keep_teacher, KEEP_VALUE | (KEEP_DISTRIBUTION if self.share == "noise" else 0))
+        rebuilt = any(request.keep_teacher(name + _SUFFIX, _REBUILT) for name in targets)
+        decodes = rebuilt or self.share == "noise"
         with frozen(teacher):
-            code = teacher.trace_inference(y, x, keep=wanted, generator=request.generator)
-            prior = _priors(teacher, x, {**code.values, **targets}, {}) if self.share == "noise" else None
-        noise = {} if prior is None else _in_noise(code, prior)
+            code = teacher.trace_inference(y, x, generator=request.generator)
+            decoded = _decoded(teacher, x, {**code.values, **targets}, {}) if decodes else _NOTHING
+        noise = _in_noise(code, decoded) if self.share == "noise" else {}
         values = {name_of(name): value for name, value in code.values.items() if name not in noise}
-        own_prior = None
-        if noise:
+        own = _NOTHING
+        if decodes:
             seen = {request.rename(name, Kind.TARGET): value for name, value in targets.items()}
-            shared = {name_of(name): eps for name, eps in noise.items()}
-            own_prior = _priors(student, x, {**values, **seen}, shared)
-            values = own_prior.values
-        merged = taught.beside(code, _SUFFIX)
-        inferred = student.trace_inference(
-            y,
-            x,
-            # An empty mapping, not None: a latent that the teacher does not infer must be an error, not a fresh draw.
-            noise={},
-            values=values,
-            keep=_of_posterior(request.keep_student(merged)),
-            generator=request.generator,
-        )
-        for trace, units, names in ((code, prior, noise), (inferred, own_prior, map(name_of, noise))):
+            own = _decoded(student, x, values | seen, {name_of(name): eps for name, eps in noise.items()})
+            values = own.values
+        # An empty mapping, not None: a latent that the teacher does not infer must be an error, not a fresh draw.
+        inferred = student.trace_inference(y, x, noise={}, values=values, generator=request.generator)
+        for trace, prior, names in ((code, decoded, noise), (inferred, own, map(name_of, noise))):
             for name in names:
-                if units is not None and name in trace:
-                    trace[name].distribution = _relative(trace[name].distribution, units[name].distribution)
-        return taught.beside(code, _SUFFIX), learned.beside(inferred, _SUFFIX)
+                trace[name].distribution = _relative(trace[name].distribution, prior[name].distribution)
+        taught = _beside(taught, code, decoded, request.keep_teacher)
+        return taught, _beside(learned, inferred, own, request.keep_student(taught))
 
 
-def _priors(model: DGM, x: Tensor | None, values: dict[str, Tensor], noise: dict[str, Tensor]) -> Trace:
-    """The latents' prior conditionals, and their values, along a code that is given by its values or its noise."""
-    return model.trace(x=x, values=values, noise=noise, keep=_latents)
+def _decoded(model: DGM, x: Tensor | None, values: dict[str, Tensor], noise: dict[str, Tensor]) -> Trace:
+    """The generative program along a code that is given by its values or its noise."""
+    return model.trace(x=x, values=values, noise=noise, keep=_code_and_targets)
 
 
-def _latents(name: str, kind: Kind) -> int:
-    return KEEP_DISTRIBUTION | KEEP_VALUE if kind is Kind.LATENT else KEEP_NOTHING
+def _code_and_targets(name: str, kind: Kind) -> int:
+    return KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_DISTRIBUTION | KEEP_VALUE
+
+
+def _beside(trace: Trace, code: Trace, decoded: Trace, keep: Keep) -> Trace:
+    """A run, and beside it what is asked for of the code and of the targets that it gives."""
+    for kind, sites in ((Kind.POSTERIOR, code.of_kind(Kind.LATENT)), (_REBUILT, decoded.of_kind(Kind.TARGET))):
+        wanted = {site.name: site for site in sites if keep(site.name + _SUFFIX, kind)}
+        names = [site.name for site in sites]
+        trace = trace.beside(Trace(wanted, trace.batch_size, names), _SUFFIX, kind)
+    return trace
 
 
 def _in_noise(code: Trace, prior: Trace) -> dict[str, Tensor]:
@@ -143,10 +149,6 @@ def _gaussian(law: Distribution | None) -> Normal | None:
     while isinstance(law, Independent):
         law = law.base_dist
     return law if isinstance(law, Normal) else None
-
-
-def _of_posterior(keep: Keep, also: int = 0) -> Keep:
-    return lambda name, kind: also | keep(name + _SUFFIX, Kind.POSTERIOR)
 
 
 def _bare(name: str) -> str:

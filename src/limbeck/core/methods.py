@@ -23,6 +23,7 @@ def surrogate(
     latent: Divergence = latent_default,
     posterior_weight: float = 0.0,
     posterior: Divergence = kl,
+    reconstruction_weight: float = 0.0,
     inferred_from: Replay = "sample",
     share: Share = "noise",
     discrete_gradient: DiscreteGradient = "none",
@@ -46,6 +47,7 @@ def surrogate(
             student's inference program learns the teacher's on the teacher's samples, so that a student that never saw
             data can encode, reconstruct and score. See :class:`~limbeck.core.coupling_posterior.WithPosterior`.
         posterior: divergence between the posteriors' laws.
+        reconstruction_weight: factor of a fourth term, the divergence ``target`` between what both decode the codes to.
         inferred_from: what of the teacher's run is encoded: its samples, or their means.
         share: what a code of the student has in common with one of the teacher: the noise or the values.
         discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
@@ -58,8 +60,10 @@ def surrogate(
     coupling: Coupling = SharedNoise(
         discrete_gradient=discrete_gradient, temperature=temperature, final_temperature=final_temperature
     )
-    if posterior_weight:
+    if posterior_weight or reconstruction_weight:
         matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
+        if reconstruction_weight:
+            matches.append(Match(divergence=target, weight=reconstruction_weight, kind=Kind.RECONSTRUCTION))
         coupling = WithPosterior(coupling, inferred_from, share)
     return Objective(matches, coupling)
 

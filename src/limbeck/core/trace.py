@@ -43,13 +43,15 @@ KEEP_ALL = KEEP_DISTRIBUTION | KEEP_VALUE | KEEP_NOISE
 class Kind(Enum):
     """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8).
 
-    A posterior is a latent of an inference program, where a coupling lays both programs' sites in one trace.
+    Where a coupling lays the sites of both programs in one trace, a posterior is a latent of the inference program, and
+    a reconstruction a target as it is decoded from a code.
     """
 
     LATENT = "latent"
     DETERMINISTIC = "deterministic"
     TARGET = "target"
     POSTERIOR = "posterior"
+    RECONSTRUCTION = "reconstruction"
 
     # Kinds are dictionary keys at every site of every step, and Enum's own hash is a call of Python code.
     __hash__ = object.__hash__
@@ -164,18 +166,18 @@ class Trace:
         """Name to value of every target whose value was kept."""
         return {s.name: s.value for s in self.of_kind(Kind.TARGET) if s.value is not None}
 
-    def beside(self, posterior: Trace, suffix: str) -> Trace:
-        """This trace with the latents of an inference program after its own sites, as sites of kind ``POSTERIOR``.
+    def beside(self, other: Trace, suffix: str, kind: Kind) -> Trace:
+        """This trace with the sites of another run after its own, as sites of one kind.
 
         Args:
-            posterior: trace of the inference program, of as many rows.
+            other: a run of as many rows.
             suffix: what its names get, so that they differ from those of this trace.
+            kind: what its sites are here.
         """
         sites = dict(self._sites)
-        for name, site in posterior.items():
-            sites[name + suffix] = dataclasses.replace(site, name=name + suffix, kind=Kind.POSTERIOR)
-        declared = [*self.declared, *(name + suffix for name in posterior.declared)]
-        return Trace(sites, self.batch_size, declared)
+        for name, site in other.items():
+            sites[name + suffix] = dataclasses.replace(site, name=name + suffix, kind=kind)
+        return Trace(sites, self.batch_size, [*self.declared, *(name + suffix for name in other.declared)])
 
     def log_prob(self, *kinds: Kind) -> Tensor:
         """Log density of the kept values under their own conditionals, summed over sites.
