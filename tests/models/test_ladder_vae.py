@@ -237,3 +237,24 @@ def test_training_lowers_the_loss() -> None:
         optimizer.step()
         losses.append(loss.total.item())
     assert sum(losses[-5:]) / 5 < 0.8 * sum(losses[:5]) / 5
+
+
+def test_a_learned_output_scale_starts_where_a_fixed_one_is_and_becomes_the_error_that_is_left() -> None:
+    sizes = {"image_size": 8, "image_channels": 1, "levels": 2, "latent_channels": 2, "width": 3, "output_scale": 0.5}
+    models = []
+    for learned in (False, True):
+        torch.manual_seed(0)
+        models.append(LadderVAE(**sizes, learned_scale=learned).double().eval())
+    fixed, learned = models
+    assert learned.trace(3, noise=fixed.trace(3).noise)["y"].distribution.scale.unique().item() == pytest.approx(0.5)
+    y = torch.rand(16, 1, 8, 8, dtype=torch.float64)
+    z = torch.randn(16, 2, 4, 4, dtype=torch.float64)
+    optimizer = torch.optim.Adam([learned.log_factor], lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        law = learned._likelihood(z, None)
+        (-law.log_prob(y).mean()).backward()
+        optimizer.step()
+    left = (law.mean - y).square().mean().sqrt().item()
+    assert learned._likelihood(z, None).scale.unique().item() == pytest.approx(left, rel=1e-3)
+    assert sum(p.numel() for p in learned.parameters()) == sum(p.numel() for p in fixed.parameters()) + 1

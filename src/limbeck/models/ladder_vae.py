@@ -47,6 +47,8 @@ class LadderVAE(DGM):
         batch_statistics: batch norm has no running statistics, and uses those of the batch also in eval mode, over the
             rows of one domain each; [U] App. F.2 needs it where a model learns one domain after another. Rows of a
             batch then depend on one another, so draw hundreds at a time.
+        learned_scale: the output scale is a parameter, which starts at ``output_scale``; a student that cannot know all
+            that determines its teacher's picture then widens its law instead of paying for the squared error.
 
     Raises:
         ModelError: a size is not positive, or there are more halvings than pixels.
@@ -67,6 +69,7 @@ class LadderVAE(DGM):
         warm_up: float = 0.5,
         domains: int = 0,
         batch_statistics: bool = False,
+        learned_scale: bool = False,
     ) -> None:
         super().__init__()
         check_positive(
@@ -84,6 +87,8 @@ class LadderVAE(DGM):
         self.levels = levels
         self.latent_channels = latent_channels
         self.output_scale = output_scale
+        # A factor that starts at 1, so that weight decay draws the scale towards where it began.
+        self.log_factor = nn.Parameter(torch.zeros(())) if learned_scale else None
         self.warm_up = warm_up
         self.domains = domains
         self.image_shape = (image_channels, image_size, image_size)
@@ -183,7 +188,10 @@ class LadderVAE(DGM):
         return gaussian(self.root(x).view(-1, 2 * self.latent_channels, size, size))
 
     def _likelihood(self, z: Tensor, x: Tensor | None) -> Normal:
-        return Normal(self.top_down[0](z, x), self.output_scale, validate_args=False)
+        scale: float | Tensor = self.output_scale
+        if self.log_factor is not None:
+            scale = scale * self.log_factor.exp()
+        return Normal(self.top_down[0](z, x), scale, validate_args=False)
 
     def _evidence(self, y: Tensor, x: Tensor | None) -> list[Normal]:
         if y.shape[1:] != self.image_shape:
