@@ -24,7 +24,12 @@ __all__ = ["continual", "continual_local", "replay", "replay_consistent"]
 
 
 def continual(
-    alpha: float = 0.5, latent_weight: float = 0.1, *, target: Divergence = kl, latent: Divergence = latent_default
+    alpha: float = 0.5,
+    latent_weight: float = 0.1,
+    *,
+    target: Divergence = kl,
+    latent: Divergence = latent_default,
+    posterior_weight: float = 0.0,
 ) -> Objective:
     r"""Learn new data while distilling the old model by the surrogate method ([U] Eq. 17).
 
@@ -35,6 +40,8 @@ def continual(
         latent_weight: lambda of :func:`~limbeck.core.methods.surrogate`.
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws.
+        posterior_weight: weight of the KL between the old model's posterior and the student's on what the old model
+            generates. The paper has none; without, the encoder forgets how to encode the old.
 
     Raises:
         MatchError: alpha is outside [0, 1].
@@ -44,7 +51,8 @@ def continual(
         >>> objective.weight, objective.train_weight
         (0.5, 0.5)
     """
-    return joint(alpha, surrogate(latent_weight, target=target, latent=latent))
+    old = surrogate(latent_weight, target=target, latent=latent, posterior_weight=posterior_weight)
+    return joint(alpha, old)
 
 
 def continual_local(

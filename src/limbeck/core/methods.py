@@ -119,4 +119,7 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     if distillation.needs_data:
         raise MatchError("joint() adds the loss on data itself; give it an objective without one")
     weight = alpha * distillation.weight
-    return Objective(distillation.matches, distillation.coupling, weight=weight, train_weight=1.0 - alpha)
+    return Objective(
+        distillation.matches, distillation.coupling, weight=weight, train_weight=1.0 - alpha,
+        replay_weight=alpha * distillation.replay_weight, replay=distillation.replay,
+    )  # fmt: skip
