@@ -436,6 +436,23 @@ def test_the_surrogate_with_inference_adds_the_kl_of_the_posteriors(share, infer
     assert all(parameter.grad is not None for parameter in student.inference_parameters())
 
 
+def test_the_surrogate_beside_the_students_own_bound() -> None:
+    teacher, student = (ladder(seed) for seed in (0, 1))
+    torch.manual_seed(3)
+    loss = methods.surrogate(0.1, own_bound_weight=0.25)(teacher, student, batch_size=4)
+    torch.manual_seed(3)
+    plain = methods.surrogate(0.1)(teacher, student, batch_size=4)
+    torch.manual_seed(3)
+    y = teacher.trace(4).targets["y"].detach()
+    for name, term in plain.terms.items():
+        torch.testing.assert_close(loss.terms[name], term)
+    assert set(loss.terms) - set(plain.terms) == {"replay/y", "replay/z1", "replay/z2"}
+    own = [student.loss(Batch(y)).terms["y"].item() for _ in range(100)]  # the code is drawn anew
+    assert min(own) < 4.0 * loss.terms["replay/y"].item() < max(own)
+    half = methods.joint(0.5, methods.surrogate(0.1, own_bound_weight=0.25))
+    assert half.replay_weight == 0.125
+
+
 @torch.no_grad()
 def posterior_terms(teacher: LadderVAE, student: LadderVAE, share: str, inferred_from: str) -> dict[str, Tensor]:
     """The KL between the posteriors of a two-level ladder, level by level, from the parts of the models alone."""

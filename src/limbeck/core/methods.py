@@ -26,6 +26,8 @@ def surrogate(
     reconstruction_weight: float = 0.0,
     inferred_from: Replay = "sample",
     share: Share = "noise",
+    own_bound_weight: float = 0.0,
+    replay: Replay = "sample",
     discrete_gradient: DiscreteGradient = "none",
     temperature: float = 1.0,
     final_temperature: float = 0.1,
@@ -50,6 +52,8 @@ def surrogate(
         reconstruction_weight: factor of a fourth term, the divergence ``target`` between what both decode the codes to.
         inferred_from: what of the teacher's run is encoded: its samples, or their means.
         share: what a code of the student has in common with one of the teacher: the noise or the values.
+        own_bound_weight: factor of the student's own loss on what the teacher generates, another way to its encoder.
+        replay: what that is: the teacher's samples, or their means.
         discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
         final_temperature: the same at its end.
@@ -65,7 +69,7 @@ def surrogate(
         if reconstruction_weight:
             matches.append(Match(divergence=target, weight=reconstruction_weight, kind=Kind.RECONSTRUCTION))
         coupling = WithPosterior(coupling, inferred_from, share)
-    return Objective(matches, coupling)
+    return Objective(matches, coupling, replay_weight=own_bound_weight, replay=replay)
 
 
 def local(*, target: Divergence = kl, latent: Divergence = kl, latent_weight: float = 1.0) -> Objective:
