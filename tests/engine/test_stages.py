@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 import subprocess
 import sys
@@ -80,6 +81,24 @@ class TestFingerprint:
         assert describe_model(built()) != describe_model(built(width=5))
         assert describe_model(Tiny(4)) == describe_model(Tiny(width=4))
 
+    def test_code_beside_the_model_in_its_package_counts(self, tmp_path, monkeypatch) -> None:
+        """A model is made of helpers: when one of them changes, so do the weights that come out."""
+        monkeypatch.syspath_prepend(tmp_path)
+        for name, place in {"first": "one", "same": "one", "changed": "two"}.items():
+            package = tmp_path / name
+            package.mkdir()
+            (package / "__init__.py").write_text("")
+            (package / "parts.py").write_text(f"def head():\n    return '{place}'\n")
+            (package / "unrelated.py").write_text(f"'{name}'\n")
+            (package / "model.py").write_text(
+                "from limbeck.core.graph import DGM\nfrom .parts import head\n\n"
+                "class Model(DGM):\n    def generate(self, sites, x=None):\n        head()\n"
+            )
+        code = {}
+        for name in ("first", "same", "changed"):
+            code[name] = describe_model(importlib.import_module(f"{name}.model").Model())["code"]
+        assert code["first"] == code["same"] != code["changed"]
+
 
 OBJECTIVES = {
     "surrogate": methods.surrogate(),
@@ -90,6 +109,21 @@ OBJECTIVES = {
     "local": methods.local(),
     "marginalized": methods.marginalized(3),
     "more draws": methods.marginalized(4),
+    "with posteriors": methods.surrogate(posterior_weight=1.0),
+    "of means": methods.surrogate(posterior_weight=1.0, inferred_from="mean"),
+    "of values": methods.surrogate(posterior_weight=1.0, share="values"),
+    "with reconstructions": methods.surrogate(posterior_weight=1.0, reconstruction_weight=1.0),
+    "own bound": methods.own_bound(),
+    "own bound on means": methods.own_bound(replay="mean"),
+    "beside its own bound": methods.surrogate(own_bound_weight=1.0),
+    "mapped": methods.mapped(),
+    "mapped at random": methods.mapped("random"),
+    "by another seed": methods.mapped("random", seed=1),
+    "learned map": methods.mapped("learned"),
+    "continual": methods.continual(),
+    "continual, local": methods.continual_local(),
+    "replay": methods.replay(),
+    "lgm": methods.replay_consistent(),
     "scratch": methods.scratch(),
     "joint": methods.joint(0.5),
     "schedule": Objective([Match(weight=rising)]),

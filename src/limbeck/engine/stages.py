@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -58,17 +58,35 @@ def fingerprint(**parts: Any) -> str:
 def describe_model(model: DGM) -> dict[str, Any]:
     """Class, constructor arguments and code version of a model: what its weights depend on apart from training."""
     kind = type(model)
-    module = sys.modules.get(kind.__module__)
-    try:
-        source = inspect.getsource(module if module and kind.__module__ != "__main__" else kind)
-    except (OSError, TypeError):  # defined at an interactive prompt
-        source = ""
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "config": model.config,
-        "code": hashlib.sha256(source.encode()).hexdigest()[:16],
+        "code": hashlib.sha256("".join(_sources(kind)).encode()).hexdigest()[:16],
         "limbeck": limbeck.__version__,
     }
+
+
+def _sources(kind: type) -> list[str]:
+    """The code of a model: of its module, and of the modules beside it in its package that it is made of."""
+    module = sys.modules.get(kind.__module__)
+    if module is None or kind.__module__ == "__main__":
+        return [_source(kind)]
+    package = kind.__module__.rpartition(".")[0]
+    found, waiting = {module.__name__: module}, [module]
+    while package and waiting:
+        for value in vars(waiting.pop()).values():
+            name = getattr(value, "__module__", None)
+            if isinstance(name, str) and name not in found and name.rpartition(".")[0] == package:
+                found[name] = sys.modules[name]
+                waiting.append(found[name])
+    return [_source(found[name]) for name in sorted(found)]
+
+
+def _source(of: type | ModuleType) -> str:
+    try:
+        return inspect.getsource(of)
+    except (OSError, TypeError):  # defined at an interactive prompt
+        return ""
 
 
 def describe_objective(objective: Objective) -> Any:
