@@ -403,3 +403,30 @@ def test_pictures_show_what_the_model_draws(dry: Path) -> None:
     expected = load_file("one.safetensors")["y"].clamp(0, 1).mean().item()
     assert abs(picture.min() - load_file("one.safetensors")["y"].clamp(0, 1).min().item()) < 0.02
     assert 0 <= expected <= 1
+
+
+class TestSamplesOfOtherKinds:
+    def test_drawings(self, tmp_path: Path) -> None:
+        from limbeck.models import VRNN
+
+        torch.manual_seed(0)
+        VRNN(steps=6, width=4, features=3, latent_size=2).save_pretrained(tmp_path / "writer")
+        assert call("sample", tmp_path / "writer", "--n=4", f"--out={tmp_path / 'grid.png'}") == 0
+        with Image.open(tmp_path / "grid.png") as picture:
+            assert picture.size[0] > 300
+            assert len(picture.convert("RGB").getcolors(1 << 16)) > 2  # lines of colour, not frames alone
+
+    def test_one_domain_of_several(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+
+        sizes = {"image_size": 8, "image_channels": 1, "levels": 2, "latent_channels": 2, "width": 3}
+        LadderVAE(**sizes, domains=2, batch_statistics=True).save_pretrained(tmp_path / "two")
+        LadderVAE(**sizes).save_pretrained(tmp_path / "one")
+        for domain in (0, 1):
+            out = tmp_path / f"{domain}.safetensors"
+            assert call("sample", tmp_path / "two", "--n=4", f"--domain={domain}", f"--out={out}") == 0
+        assert (tmp_path / "0.safetensors").read_bytes() != (tmp_path / "1.safetensors").read_bytes()
+        for words in ((), ("--domain=2",), ("--domain=-1",)):
+            assert call("sample", tmp_path / "two", "--n=4", *words) == 2
+            assert "give one from 0 to 1" in capsys.readouterr().err
+        assert call("sample", tmp_path / "one", "--n=4", "--domain=0") == 2
+        assert "has no domains" in capsys.readouterr().err

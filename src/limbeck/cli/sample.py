@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from limbeck.cli.parsing import help_wanted, import_modules, new_parser, parse
-from limbeck.errors import RecipeError
+from limbeck.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.core.graph import DGM
 
 __all__ = ["run"]
 
@@ -23,6 +29,9 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default="samples.png", help="a .png grid, or .safetensors with all targets")
     parser.add_argument("--temperature", type=float, default=1.0, help="scale of the latents' noise")
     parser.add_argument("--seed", type=int, default=0, help="fixes the noise")
+    parser.add_argument(
+        "--domain", type=int | None, default=None, help="number of the domain to draw from, if the model has any"
+    )
     parser.add_argument("--columns", type=int, default=8, help="images in a row of the grid")
     parser.add_argument("--draw", type=str, default="mean", help="'mean' of the last conditional, or a 'sample' of it")
     import_modules(parser, words)
@@ -43,20 +52,54 @@ def run(words: Sequence[str]) -> None:
     import torch
 
     from limbeck.core.graph import DGM
-    from limbeck.engine.image_samples import image_targets
-    from limbeck.files import atomic_write_bytes
-    from limbeck.pictures import save_grid
 
     model = DGM.from_pretrained(found.directory)
     generator = torch.Generator().manual_seed(found.seed)
-    targets = model.sample(found.n, temperature=found.temperature, generator=generator, output=found.draw)
-    if out.suffix == ".png":
-        save_grid(image_targets(targets).numpy(), out, columns=found.columns)
-    else:
+    x = _condition(model, found.domain, found.n)
+    draws = _makes_drawings(model, x)
+    # The mean of a pen that is down or up is neither.
+    output: Literal["sample", "mean"] = "sample" if draws or found.draw == "sample" else "mean"
+    targets = model.sample(found.n, x, temperature=found.temperature, generator=generator, output=output)
+    if out.suffix == ".safetensors":
         from safetensors.torch import save
 
+        from limbeck.files import atomic_write_bytes
+
         atomic_write_bytes(out, save({name: value.contiguous() for name, value in targets.items()}))
+    elif draws:
+        from limbeck.engine.stroke_figure import save_drawings
+        from limbeck.engine.stroke_models import drawings_of
+
+        save_drawings(None, drawings_of(model, targets), out, columns=found.columns)
+    else:
+        from limbeck.engine.image_samples import image_targets
+        from limbeck.pictures import save_grid
+
+        save_grid(image_targets(targets).numpy(), out, columns=found.columns)
     _tell(f"{found.n} samples: {out}")
+
+
+def _condition(model: DGM, domain: int | None, rows: int) -> Tensor | None:
+    """The conditioning input that asks for one domain, one-hot, shape (rows, domains)."""
+    domains = getattr(model, "domains", 0)
+    if not domains:
+        if domain is not None:
+            raise RecipeError(f"--domain: {type(model).__name__} in this directory has no domains; leave it out")
+        return None
+    import torch
+
+    if domain is None or not 0 <= domain < domains:
+        raise RecipeError(f"--domain: this model has {domains} domains; give one from 0 to {domains - 1}")
+    return torch.eye(domains)[domain].expand(rows, -1)
+
+
+def _makes_drawings(model: DGM, x: Tensor | None) -> bool:
+    """Whether what a model makes is rows of (dx, dy, pen), in one target or several."""
+    try:
+        y = model.join_targets(model.sample(1, None if x is None else x[:1]))
+    except ModelError:  # several targets that form no one y
+        return False
+    return y.ndim == 3 and y.shape[2] in (3, 4)
 
 
 def _tell(text: str) -> None:

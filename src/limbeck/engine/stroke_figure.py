@@ -15,11 +15,11 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#
 _CELL = 0.9  # inches
 
 
-def save_drawings(real: Tensor, drawn: Tensor, path: Path, columns: int = 8) -> Path:
-    """Write a grid of drawings, the first row real.
+def save_drawings(real: Tensor | None, drawn: Tensor, path: Path, columns: int = 8) -> Path:
+    """Write a grid of drawings, the first row real if there are any.
 
     Args:
-        real: shape (rows, length, 4): dx, dy, pen, end; y grows downwards.
+        real: shape (rows, length, 4): dx, dy, pen, end; y grows downwards. ``None`` for a model's drawings alone.
         drawn: of a model, the same.
         path: the PNG file.
         columns: drawings in a row of the grid; as many real ones are shown.
@@ -32,8 +32,8 @@ def save_drawings(real: Tensor, drawn: Tensor, path: Path, columns: int = 8) -> 
     """
     from matplotlib.figure import Figure
 
-    shown = [*_polylines(real[:columns]), *_polylines(drawn)]
-    labels = {0: "data", columns: "model"}
+    shown = [*(() if real is None else _polylines(real[:columns])), *_polylines(drawn)]
+    labels = {} if real is None else {0: "data", columns: "model"}
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(_CELL * columns, _CELL * rows + 0.2), dpi=110, layout="compressed")
     for index, strokes in enumerate(shown):
