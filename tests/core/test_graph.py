@@ -123,7 +123,9 @@ def test_log_prob_needs_values_and_distributions() -> None:
 def test_sampling_returns_the_targets_and_no_graph() -> None:
     for entry in ZOO:
         model, _ = entry.pair()
+        torch.manual_seed(0)  # drawings end when they end
         drawn = model.sample(**entry.rows(4))
+        torch.manual_seed(0)
         assert list(drawn) == [s.name for s in model.trace(**entry.rows(4)).of_kind(Kind.TARGET)]
         assert all(len(value) == 4 and not value.requires_grad for value in drawn.values())
 
@@ -137,7 +139,7 @@ def test_samples_follow_the_models_law() -> None:
 
 
 # Models whose targets, which stay random, are parents of other sites.
-FEEDING_BACK = ("loop", "mixed", "branch", "sequence", "helmholtz")
+FEEDING_BACK = ("loop", "mixed", "branch", "sequence", "helmholtz", "drawings")
 
 
 def test_temperature_zero_leaves_the_medians() -> None:
@@ -205,12 +207,14 @@ def test_the_same_noise_gives_the_same_sample(entry) -> None:
     noise = model.trace(**entry.rows(4)).noise
     x = entry.rows(4).get("x")
     draws = [model.sample(x=x, noise=noise) for _ in range(2)]
+    for name in draws[0]:
+        assert torch.equal(draws[0][name], draws[1][name])
+    if entry.name in FEEDING_BACK:
+        return
     latent = {s.name: s.noise for s in model.trace(x=x, noise=noise).of_kind(Kind.LATENT)}
     means = [model.sample(x=x, noise=latent, batch_size=4, output="mean") for _ in range(2)]
     for name in draws[0]:
-        assert torch.equal(draws[0][name], draws[1][name])
-        if entry.name not in FEEDING_BACK:
-            assert torch.equal(means[0][name], means[1][name])
+        assert torch.equal(means[0][name], means[1][name])
 
 
 # ------------------------------------------------------------------------------------------------ what a model can do

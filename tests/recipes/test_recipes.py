@@ -32,8 +32,8 @@ PAPER = {  # [U] App. F.1: iterations, batch size, pixels, channels
 OTHERS = (
     "continual-celeba", "continual-digits", "continual-faces", "continual-fashion",
     "error-accumulation", "error-accumulation-discrete", "feature-kd-digits", "gan-digits", "helmholtz-faithful",
-    "kd-digits", "sequence-kd", "unequal-latents-digits", "vib-digits", "vib-fashion-mnist", "vib-svhn",
-    "vrnn-iamondb", "vrnn-strokes",
+    "inference-digits", "kd-digits", "sequence-kd", "unequal-latents-digits", "vib-digits", "vib-fashion-mnist",
+    "vib-svhn", "vrnn-iamondb", "vrnn-strokes",
 )  # fmt: skip
 
 

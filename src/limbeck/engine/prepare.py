@@ -171,10 +171,10 @@ def _run(model: DGM, x: Tensor | None, like: list[Trace] | None) -> list[Trace] 
         with torch.random.fork_rng():
             torch.manual_seed(0)
             traces = [model.trace(rows, x, values=like[0].values if like else None)]
-            targets = list((like or traces)[0].targets.values())
-            if type(model).infer is not DGM.infer and len(targets) == 1 and (like is None or len(like) == 2):
+            if type(model).infer is not DGM.infer and (like is None or len(like) == 2):
                 with contextlib.suppress(Exception):
-                    traces.append(model.trace_inference(targets[0], x, values=like[1].values if like else None))
+                    y = model.join_targets((like or traces)[0].targets)
+                    traces.append(model.trace_inference(y, x, values=like[1].values if like else None))
     except Exception:  # the model is the user's: anything can go wrong in it
         return None
     return traces
