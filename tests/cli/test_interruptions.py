@@ -174,6 +174,8 @@ def test_stopped_by_a_signal(
     err = tmp_path / "err"
 
     def interrupted() -> int:
+        # A shell that starts the tests in the background lets them ignore interruptions.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         stopping = counted(StudentModule.training_step, step, lambda: os.kill(os.getpid(), kind))
         monkeypatch.setattr(StudentModule, "training_step", stopping)
         with err.open("w") as sys.stderr:

@@ -22,6 +22,10 @@ A function must treat rows apart, since it may be shown those of several sites a
 """
 
 
+# With fewer pairs of sites, finding out which can be stacked, and stacking them, costs more than the calls it saves.
+_WORTH_STACKING = 8
+
+
 @dataclass(slots=True)
 class Pair:
     """A site of the teacher and the student's that belongs to it.
@@ -55,6 +59,8 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Tensor]:
         Name to term of shape (), in that order: the teacher's site, or its family (``"z[*]"`` for ``"z[0]"``,
         ``"z[1]"``, ...) where several of one are compared.
     """
+    if len(pairs) < _WORTH_STACKING and not any("[" in pair.name for pair in pairs):
+        return _one_by_one(pairs)
     counts = Counter(family(pair.name) for pair in pairs)
     terms: dict[str, Tensor | None] = {}
     groups: dict[Hashable, list[tuple[str, Pair]]] = {}
@@ -68,6 +74,15 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Tensor]:
             known = terms[name]
             terms[name] = term if known is None else known + term
     return {name: term for name, term in terms.items() if term is not None}
+
+
+def _one_by_one(pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    """The same for a few sites outside of loops."""
+    terms: dict[str, Tensor] = {}
+    for pair in pairs:
+        ((_, term),) = _compared([pair.name], [pair])
+        terms[pair.name] = terms[pair.name] + term if pair.name in terms else term
+    return terms
 
 
 def _group(pair: Pair) -> Hashable:
@@ -85,24 +100,27 @@ def _compared(names: list[str], pairs: list[Pair]) -> Iterator[tuple[str, Tensor
     first, count = pairs[0], len(pairs)
     teacher = first.teacher if count == 1 else stack([pair.teacher for pair in pairs])
     student = first.student if count == 1 else stack([pair.student for pair in pairs])
-    told = ", ".join(dict.fromkeys(names))
     try:
         rows = first.divergence(teacher, student)
     except LimbeckError as error:
-        raise type(error)(f"site {told!r}: {error}") from None
-    expected = (teacher.batch_shape + teacher.event_shape)[:1]
-    if rows.shape != expected:
+        raise type(error)(f"site {_told(names)!r}: {error}") from None
+    count_of_rows = (teacher.batch_shape or teacher.event_shape)[0]
+    if rows.shape != (count_of_rows,):
         raise DivergenceError(
-            f"site {told!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row of the "
-            f"laws it is given, {tuple(expected)}"
+            f"site {_told(names)!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row "
+            f"of the laws it is given, ({count_of_rows},)"
         )
     if first.mask is not None:
         mask = first.mask if count == 1 else torch.cat([pair.mask for pair in pairs if pair.mask is not None])
         # Not a product: what a law says of rows that do not exist may be infinite.
         rows = torch.where(mask, rows, 0.0)
-    if names.count(names[0]) == count:
+    if count == 1 or names.count(names[0]) == count:
         total = rows.mean() if count == 1 else rows.sum() * (count / len(rows))
         yield names[0], total if first.weight == 1.0 else first.weight * total
     else:
         means = rows.view(count, -1).mean(1)
         yield from zip(names, (means if first.weight == 1.0 else first.weight * means).unbind(), strict=True)
+
+
+def _told(names: list[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

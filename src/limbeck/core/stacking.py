@@ -40,6 +40,7 @@ class Stackable(Protocol):
         """One law whose rows are those of ``laws``, one after another."""
 
 
+@functools.cache
 def family(name: str) -> str:
     """The name of a site with every index in brackets replaced by a star.
 
