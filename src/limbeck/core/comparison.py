@@ -107,8 +107,8 @@ def _compared(names: list[str], pairs: list[Pair]) -> Iterator[tuple[str, Tensor
     count_of_rows = (teacher.batch_shape or teacher.event_shape)[0]
     if rows.shape != (count_of_rows,):
         raise DivergenceError(
-            f"site {_told(names)!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row "
-            f"of the laws it is given, ({count_of_rows},)"
+            f"site {_told(names)!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a "
+            f"row of the laws it is given, ({count_of_rows},)"
         )
     if first.mask is not None:
         mask = first.mask if count == 1 else torch.cat([pair.mask for pair in pairs if pair.mask is not None])
