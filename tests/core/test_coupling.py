@@ -12,10 +12,11 @@ from torch import nn
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal
 
 from limbeck.core import methods
-from limbeck.core.coupling import IndependentNoise, Request, SharedNoise, SharedValues, frozen, mixture
+from limbeck.core.coupling import IndependentNoise, Request, SharedNoise, SharedValues, frozen
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.graph import DGM
 from limbeck.core.match import Match
+from limbeck.core.mixing import mixture
 from limbeck.core.objective import Objective
 from limbeck.core.trace import KEEP_ALL, KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Kind, Trace, keep_all
 from limbeck.errors import MatchError

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
 
 from limbeck.core.discrete_gradient import DiscreteGradient, Relaxation, annealed
 from limbeck.core.graph import DGM
-from limbeck.core.stacking import given_parameters
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Site, Trace
+from limbeck.core.mixing import mixed_targets
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["Coupling", "IndependentNoise", "Preparable", "Request", "SharedNoise", "SharedValues", "frozen"]
@@ -218,57 +217,4 @@ class IndependentNoise(_Drawing):
         x = None if request.x is None else request.x.repeat_interleave(self.samples, dim=0)
         batch_size = None if request.batch_size is None else request.batch_size * self.samples
         trace = model.trace(batch_size, x, keep=keep, generator=request.generator, relaxation=relaxation)
-        mixed: dict[str, Site] = {}
-        for name, site in trace.items():
-            if site.kind is not Kind.TARGET or site.distribution is None:
-                raise MatchError(f"site {name!r}: only targets can be compared when each side has its own noise")
-            mixed[name] = Site(name, site.kind, site.law, mixture(site.distribution, self.samples))
-        if len(mixed) > 1:
-            raise MatchError(
-                f"marginalized distillation needs a single target, but {', '.join(mixed)} were matched: a product of "
-                "mixtures is not the mixture of the products; use methods.surrogate"
-            )
-        return Trace(mixed, trace.batch_size // self.samples, trace.declared)
-
-
-def mixture(distribution: Distribution, samples: int) -> Distribution:
-    """Equal-weight mixture of each run of ``samples`` rows ([U] Eq. 11).
-
-    Args:
-        distribution: batch shape (batch * samples, ...).
-        samples: number of consecutive rows that are draws of one row.
-
-    Returns:
-        The mixture; batch shape (batch, ...) for one discrete variable a row, else (batch,).
-
-    Example:
-        >>> two = Categorical(probs=torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
-        >>> mixture(two, 2).probs
-        tensor([[0.4000, 0.6000]])
-    """
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
-    rows = base.batch_shape[0] // samples
-    single = base.batch_shape[1:].numel() == 1
-    if single and isinstance(base, Categorical | OneHotCategorical):
-        logits = base.logits.reshape(rows, samples, *base.logits.shape[1:])
-        mean = torch.logsumexp(logits - torch.logsumexp(logits, -1, keepdim=True), dim=1)
-        return type(base)(logits=mean, validate_args=False)
-    if single and isinstance(base, Bernoulli):
-        return Bernoulli(probs=base.probs.reshape(rows, samples, *base.batch_shape[1:]).mean(1), validate_args=False)
-    whole = Independent(base, len(base.batch_shape) - 1)
-    parts = _reshape_rows(whole, rows, samples)
-    weights = Categorical(logits=torch.zeros(rows, samples, device=base.mean.device, dtype=base.mean.dtype))
-    return MixtureSameFamily(weights, parts, validate_args=False)
-
-
-def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Distribution:
-    """View a batch of ``rows * samples`` as (rows, samples), for any law whose parameters are listed."""
-    base = distribution.base_dist
-    parameters = {
-        name: getattr(base, name).expand(base.batch_shape + getattr(base, name).shape[len(base.batch_shape) :])
-        for name in given_parameters(base)
-    }
-    reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
-    return Independent(type(base)(**reshaped, validate_args=False), distribution.reinterpreted_batch_ndims)
+        return mixed_targets(trace, self.samples, "marginalized distillation", "methods.surrogate")

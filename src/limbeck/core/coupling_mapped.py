@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.coupling import Request, frozen, mixture
+from limbeck.core.coupling import Request, frozen
 from limbeck.core.graph import DGM
+from limbeck.core.mixing import mixed_targets
 from limbeck.core.noise_layout import NoiseLayout
 from limbeck.core.noise_map import MapKind, NoiseMap, Start, check_choice
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Site, Trace
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["MappedNoise"]
@@ -128,7 +129,9 @@ class MappedNoise(nn.Module):
             keep=request.keep_student(taught),
             generator=request.generator,
         )
-        return taught, learned if self.samples == 1 else self._mixed(learned)
+        if self.samples > 1:
+            learned = mixed_targets(learned, self.samples, f"samples = {self.samples}", "samples = 1")
+        return taught, learned
 
     def _noise(self, taught: Trace, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The student's noise, shape (batch * samples, ...), from the teacher's run."""
@@ -151,19 +154,6 @@ class MappedNoise(nn.Module):
 
     def _repeated(self, rows: Tensor) -> Tensor:
         return rows if self.samples == 1 else rows.repeat_interleave(self.samples, 0)
-
-    def _mixed(self, learned: Trace) -> Trace:
-        sites: dict[str, Site] = {}
-        for name, site in learned.items():
-            if site.kind is not Kind.TARGET or site.distribution is None:
-                raise MatchError(f"site {name!r}: only targets can be compared over several draws of the noise")
-            sites[name] = Site(name, site.kind, site.law, mixture(site.distribution, self.samples))
-        if len(sites) > 1:
-            raise MatchError(
-                f"samples = {self.samples} needs a single target, but {', '.join(sites)} were matched: a product of "
-                "mixtures is not the mixture of the products; use samples = 1"
-            )
-        return Trace(sites, learned.batch_size // self.samples, learned.declared)
 
 
 _KEPT = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}
