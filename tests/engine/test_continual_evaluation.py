@@ -155,7 +155,7 @@ def test_two_domains_need_no_columns_of_their_own(tmp_path: Path) -> None:
 def test_without_tasks_every_domain_was_learned_at_once(tmp_path: Path) -> None:
     model = models()[-1]
     values = judged(ContinualEvaluation(samples=50)).measure(Subject(model, tmp_path, True))
-    assert values["fid_old_increase"] == 0.0
+    assert "fid_old_increase" not in values  # it has no past to compare with
     assert {"fid_0", "fid_1", "fid_2", "fid_new"} <= set(values)
 
 

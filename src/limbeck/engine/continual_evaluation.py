@@ -163,8 +163,9 @@ class ContinualJudge(Judge):
         values = {f"fid_{d}": distance for d, distance in distances.items()} if len(self.domains) > 2 else {}
         values["fid_old"] = sum(distances[d] for d in old) / len(old)
         if len(history) > 1:
-            increases = [distances[d] - self._distance(history[d], d) for d in old]
-            values["fid_old_increase"] = sum(increases) / len(increases)
+            if subject.history:  # a saved model alone has no past to compare with
+                increases = [distances[d] - self._distance(history[d], d) for d in old]
+                values["fid_old_increase"] = sum(increases) / len(increases)
             values["fid_new"] = distances[len(history) - 1]
         if subject.infers and type(subject.model).infer is not DGM.infer:
             bounds = {d: self._bound(subject.model, d) for d in learned}
