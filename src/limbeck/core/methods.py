@@ -65,7 +65,8 @@ def surrogate(
         discrete_gradient=discrete_gradient, temperature=temperature, final_temperature=final_temperature
     )
     if posterior_weight or reconstruction_weight:
-        matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
+        if posterior_weight:
+            matches.append(Match(divergence=posterior, weight=posterior_weight, kind=Kind.POSTERIOR))
         if reconstruction_weight:
             matches.append(Match(divergence=target, weight=reconstruction_weight, kind=Kind.RECONSTRUCTION))
         coupling = WithPosterior(coupling, inferred_from, share)

@@ -5,7 +5,8 @@ Given the noise, all latents of a model are deterministic, and the model collaps
 differentiable: a Bernoulli is ``noise < p``, a categorical the argmax of its logits plus Gumbel noise.
 
 Dispatch is on the type of the distribution and follows its method resolution order, so a subclass of a known
-distribution is handled as its parent. A type without a rule that has a working ``icdf`` is drawn by it.
+distribution is handled as its parent. A class may bring its own rule as the attribute ``noise_rule``, which needs no
+:func:`register`. A type without a rule that has a working ``icdf`` is drawn by it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from limbeck.core.reparam_laws import BUILT_IN, Rule, by_icdf, parameter
 from limbeck.core.reparam_noise import Law, convert, draw, inside_unit_interval, temper
 from limbeck.errors import ReparameterizationError
 
-__all__ = ["Law", "convert", "is_discrete", "law", "noise_like", "push", "register", "temper", "unregister"]
+__all__ = ["Law", "Rule", "convert", "is_discrete", "law", "noise_like", "push", "register", "temper", "unregister"]
 
 _D = TypeVar("_D", bound=D.Distribution)
 
@@ -176,7 +177,7 @@ def _resolve(distribution_type: type[D.Distribution]) -> Rule:
     if not issubclass(distribution_type, D.Distribution):
         raise ReparameterizationError(f"expected a torch distribution, not an object of {distribution_type!r}")
     for parent in distribution_type.__mro__:
-        rule = _rules.get(parent)
+        rule = _rules.get(parent) or vars(parent).get("noise_rule")
         if rule is None and parent is not D.Distribution and "icdf" in vars(parent):
             rule = Rule(Law.UNIFORM, by_icdf)
         if rule is not None:

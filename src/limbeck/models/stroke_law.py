@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints, register_kl
+from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
-from limbeck.core.reparam import Law, push, register
+from limbeck.core.reparam import Law, Rule
 from limbeck.core.reparam_noise import draw
 from limbeck.errors import DivergenceError
 
@@ -121,17 +121,53 @@ class StrokeLaw(Distribution):
         each = torch.add(components.diagonal.log().sum(-1), exponent, alpha=0.5).neg() - math.log(2.0 * math.pi)
         return each.squeeze(-1) if self.components == 1 else torch.logsumexp(each + self.log_weights, dim=-1)
 
+    def closed_form_kl(self, other: Distribution) -> Tensor:
+        """KL to another such law, shape (batch,), in nats; see :func:`stroke_kl`.
+
+        Raises:
+            NotImplementedError: torch's way to say that there is none: a side is another law, or a mixture.
+        """
+        if not isinstance(other, StrokeLaw) or not self.components == other.components == 1:
+            raise NotImplementedError
+        return stroke_kl(self, other)
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw steps, shape sample_shape + (batch, 3 or 4), without gradients."""
         with torch.no_grad():
             several = self._of(self.parameters.expand(torch.Size(sample_shape) + self.parameters.shape))
-            return push(several, _noise(several, None))
+            return several._push(several._noise(None))
 
     def _flags_log_prob(self, flags: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(self.flags, flags, reduction="none").sum(-1)
 
     def _of(self, parameters: Tensor) -> StrokeLaw:
         return StrokeLaw(parameters, self.components, self.ends, self.shift, self.scale, self.floor)
+
+    def _noise(self, generator: torch.Generator | None) -> Tensor:
+        """Standard normals: one a number of the value and, for a mixture, one more that chooses the component."""
+        width = self.event_shape[0] + (self.components > 1)
+        return draw(Law.NORMAL, torch.Size((*self.batch_shape, width)), self.parameters, generator)
+
+    def _push(self, noise: Tensor) -> Tensor:
+        """The value: differentiable in offsets, 1 where uniform noise is below the probability of a flag."""
+        uniform = torch.special.ndtr(noise[..., 2 : self.event_shape[0]])
+        flags = (uniform < torch.sigmoid(self.flags.detach())).to(noise.dtype)
+        return torch.cat([self._push_offset(noise), flags], dim=-1)
+
+    def _push_offset(self, noise: Tensor) -> Tensor:
+        mean, diagonal, lower = self.offsets
+        if self.components > 1:
+            below = self.log_weights.exp().cumsum(-1)[..., :-1] < torch.special.ndtr(noise[..., -1:])
+            index = below.sum(-1, keepdim=True)
+            lower = lower.gather(-1, index)
+            index = index.unsqueeze(-1).expand(*index.shape, 2)
+            mean, diagonal = mean.gather(-2, index), diagonal.gather(-2, index)
+        first, second = noise[..., 0], noise[..., 1]
+        x = torch.addcmul(mean[..., 0, 0], diagonal[..., 0, 0], first)
+        y = torch.addcmul(torch.addcmul(mean[..., 0, 1], lower[..., 0], first), diagonal[..., 0, 1], second)
+        return torch.stack([x, y], dim=-1)
+
+    noise_rule: ClassVar[Rule] = Rule(Law.NORMAL, _push, _noise)
 
 
 def stroke_parameters(components: int, ends: bool) -> int:
@@ -175,16 +211,9 @@ def stroke_kl(p: Distribution, q: Distribution, *, samples: int = 1) -> Tensor:
         return _gaussian_kl(p.offsets, q.offsets) + _flags_kl(p, q)
     total = torch.zeros_like(p.parameters[..., 0])
     for _ in range(samples):
-        offset = _push_offset(p, _noise(p, None))
+        offset = p._push_offset(p._noise(None))
         total = total + p.offset_log_prob(offset) - q.offset_log_prob(offset)
     return total / samples + _flags_kl(p, q)
-
-
-@register_kl(StrokeLaw, StrokeLaw)  # type: ignore[no-untyped-call,untyped-decorator]
-def _closed_form(p: StrokeLaw, q: StrokeLaw) -> Tensor:
-    if not p.components == q.components == 1:
-        raise NotImplementedError  # torch's way to say that there is none; `kl` names the mend
-    return stroke_kl(p, q)
 
 
 def _gaussian_kl(p: _Offsets, q: _Offsets) -> Tensor:
@@ -206,36 +235,3 @@ def _flags_kl(p: StrokeLaw, q: StrokeLaw) -> Tensor:
     crossed = F.binary_cross_entropy_with_logits(q.flags, probability, reduction="none")
     own = F.binary_cross_entropy_with_logits(p.flags, probability, reduction="none")
     return (crossed - own).sum(-1)
-
-
-# ------------------------------------------------------------------------------------------------------- sampling
-
-
-def _noise(law: StrokeLaw, generator: torch.Generator | None) -> Tensor:
-    """Standard normals: one a number of the value and, for a mixture, one more that chooses the component."""
-    width = law.event_shape[0] + (law.components > 1)
-    return draw(Law.NORMAL, torch.Size((*law.batch_shape, width)), law.parameters, generator)
-
-
-def _push_offset(law: StrokeLaw, noise: Tensor) -> Tensor:
-    mean, diagonal, lower = law.offsets
-    if law.components > 1:
-        below = law.log_weights.exp().cumsum(-1)[..., :-1] < torch.special.ndtr(noise[..., -1:])
-        index = below.sum(-1, keepdim=True)
-        lower = lower.gather(-1, index)
-        index = index.unsqueeze(-1).expand(*index.shape, 2)
-        mean, diagonal = mean.gather(-2, index), diagonal.gather(-2, index)
-    first, second = noise[..., 0], noise[..., 1]
-    x = torch.addcmul(mean[..., 0, 0], diagonal[..., 0, 0], first)
-    y = torch.addcmul(torch.addcmul(mean[..., 0, 1], lower[..., 0], first), diagonal[..., 0, 1], second)
-    return torch.stack([x, y], dim=-1)
-
-
-def _push(law: StrokeLaw, noise: Tensor) -> Tensor:
-    """The value: differentiable in offsets, 1 where uniform noise is below the probability of a flag."""
-    uniform = torch.special.ndtr(noise[..., 2 : law.event_shape[0]])
-    flags = (uniform < torch.sigmoid(law.flags.detach())).to(noise.dtype)
-    return torch.cat([_push_offset(law, noise), flags], dim=-1)
-
-
-register(StrokeLaw, push=_push, law=Law.NORMAL, noise=_noise)

@@ -61,7 +61,8 @@ def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normal
     if isinstance(left, Delta) or isinstance(right, Delta):
         raise _delta_error(p, q)
     try:
-        elements = D.kl_divergence(left, right)
+        # A law of one's own may bring its closed form; torch's registry is for the process and its own classes.
+        elements = left.closed_form_kl(right) if hasattr(left, "closed_form_kl") else D.kl_divergence(left, right)
     except NotImplementedError as error:
         raise DivergenceError(
             f"KL({describe(p)} || {describe(q)}) has no closed form here: use limbeck.divergence.kl_monte_carlo"
