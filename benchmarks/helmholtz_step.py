@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Callable, Iterator
 
 import torch
-from timing import Row, Step, add_options, measure, take_turns
+from timing import Row, Step, add_options, measure, take_turns, training_step
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,13 +29,7 @@ Loss = Callable[[], Tensor]
 def trained(student: HelmholtzMachine, loss: Loss) -> Step:
     """One step with either side's loss."""
     optimizer = torch.optim.Adam(student.generative_parameters(), LEARNING_RATE, weight_decay=1e-4, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return step
+    return training_step(loss, optimizer)
 
 
 def engine_loss(teacher: HelmholtzMachine, student: HelmholtzMachine) -> Loss:

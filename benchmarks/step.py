@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import Row, Step, add_options, measure, take_turns
+from timing import Row, Step, add_options, measure, take_turns, training_step
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn import functional as F
@@ -62,14 +62,8 @@ def adam(model: DGM) -> torch.optim.Optimizer:
 
 def engine_step(teacher: DGM, student: DGM, batch: int) -> Step:
     """One step as a user of the library writes it."""
-    objective, optimizer = methods.surrogate(LATENT_WEIGHT), adam(student)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        objective(teacher, student, batch_size=batch).total.backward()
-        optimizer.step()
-
-    return step
+    objective = methods.surrogate(LATENT_WEIGHT)
+    return training_step(lambda: objective(teacher, student, batch_size=batch).total, adam(student))
 
 
 # ------------------------------------------------------------------------------------------------------ ladder VAE

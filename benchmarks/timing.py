@@ -38,6 +38,17 @@ class Row:
     yardstick_milliseconds: float
 
 
+def training_step(loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> Step:
+    """One optimiser step on a loss of shape (), as a user writes it."""
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
 def take_turns(sides: dict[str, tuple[Step, float]], yardstick: Step, turns: int, *, per: int = 1) -> list[Row]:
     """Time every side and the yardstick once a turn.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from timing import Row, Step, add_options, measure, take_turns
+from timing import Row, Step, add_options, measure, take_turns, training_step
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,14 +34,7 @@ def adam(model: VRNN) -> torch.optim.Optimizer:
 def engine_step(teacher: VRNN, student: VRNN, batch: int, method: str) -> Step:
     """One step as a user of the library writes it."""
     objective = methods.local() if method == "local" else methods.surrogate(LATENT_WEIGHT)
-    optimizer = adam(student)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        objective(teacher, student, batch_size=batch).total.backward()
-        optimizer.step()
-
-    return step
+    return training_step(lambda: objective(teacher, student, batch_size=batch).total, adam(student))
 
 
 def split(parameters: Tensor) -> tuple[Tensor, Tensor]:

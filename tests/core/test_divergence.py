@@ -540,3 +540,25 @@ def test_binomials_next_to_certainty_and_of_other_counts():
     assert torch.allclose(kl(p, q).double(), exact, atol=1000 * 4e-6)
     with pytest.raises(DivergenceError, match="different numbers of trials"):
         kl(p, D.Binomial(999, logits=torch.tensor([18.0])))
+
+
+class OwnKL(D.Normal):
+    """A law that knows a divergence of its own."""
+
+    def closed_form_kl(self, other):
+        return (self.loc - other.loc).abs() * 7
+
+
+class NoKL(D.Normal):
+    """A law that says it has none."""
+
+    def closed_form_kl(self, other):
+        raise NotImplementedError
+
+
+def test_a_law_may_bring_its_own_kl():
+    (a, b) = tensors(0, 2)
+    own = kl(OwnKL(a, 1.0), OwnKL(b, 1.0))
+    assert torch.equal(own, ((a - b).abs() * 7).sum(1))
+    with pytest.raises(DivergenceError, match="NoKL"):
+        kl(NoKL(a, 1.0), NoKL(b, 1.0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.reparam import Law, convert, is_discrete, law, noise_like, push, register, temper, unregister
+from limbeck.core.reparam import Law, Rule, convert, is_discrete, law, noise_like, push, register, temper, unregister
 from limbeck.errors import ReparameterizationError
 
 
@@ -635,3 +635,23 @@ def test_subclasses_are_drawn_as_their_parent():
 
     noise = torch.randn(3)
     torch.testing.assert_close(push(Clipped(torch.ones(3), 2.0), noise), 1 + 2 * noise)
+
+
+class Doubled(D.Normal):
+    """A law whose rule is written on it, rather than registered."""
+
+    noise_rule = Rule(Law.NORMAL, lambda d, noise: d.loc + 2 * d.scale * noise)
+
+
+class Descendant(Doubled):
+    """A subclass is drawn as its parent."""
+
+
+@pytest.mark.parametrize("kind", [Doubled, Descendant])
+def test_a_law_may_bring_its_own_rule(kind):
+    torch.manual_seed(0)
+    given = kind(torch.full((20_000,), 3.0), 0.5)
+    noise = noise_like(given)
+    assert law(given) is Law.NORMAL
+    assert torch.equal(push(given, noise), 3.0 + noise)
+    assert push(given, noise).std() == pytest.approx(1.0, abs=0.02)

@@ -63,7 +63,7 @@ class Preparable(Protocol):
     """A coupling with parameters of its own, which it can size only when it has seen both models."""
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
-        """Make the parameters; called before the optimiser is. A second call changes nothing.
+        """Make the parameters; called before the optimiser is. A second call does not undo a training.
 
         Args:
             teacher: the frozen model.

@@ -10,16 +10,16 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent
 
 from limbeck.core.discrete_gradient import Relaxation
+from limbeck.core.expectation import mean
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
 from limbeck.errors import ModelError, SiteError
 
-__all__ = ["DGM", "mean"]
+__all__ = ["DGM"]
 
 
 class DGM(nn.Module, ABC):
@@ -103,6 +103,21 @@ class DGM(nn.Module, ABC):
         Args:
             batch: rows as in :meth:`loss`.
         """
+
+    def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Rows of data as the programs see them, by default as they are.
+
+        For models of continuous values that are shown discrete ones: they add the noise of dequantisation here, so that
+        a teacher and a student who look at one row see it with the same noise.
+
+        Args:
+            y: rows of data, shape (batch, ...), as in a :class:`~limbeck.core.loss.Batch`.
+            generator: source of noise.
+
+        Returns:
+            Shape (batch, ...), a new tensor if it differs.
+        """
+        return y
 
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """The targets of a run as one ``y``, the way :meth:`loss` and :meth:`infer` take it.
@@ -304,15 +319,6 @@ class DGM(nn.Module, ABC):
 
 def _keep_target_values(name: str, kind: Kind) -> int:
     return KEEP_VALUE if kind is Kind.TARGET else KEEP_NOTHING
-
-
-def mean(distribution: Distribution) -> Tensor:
-    """Mean of a law, shape of its value; of a categorical the class probabilities, shape (batch, ..., classes)."""
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
-    # A category's number is a label without a mean (torch returns NaN); its one-hot code has one.
-    return base.probs if isinstance(base, Categorical) else distribution.mean
 
 
 def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:

@@ -121,7 +121,7 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     if not 0.0 <= alpha <= 1.0:
         raise MatchError(f"alpha must lie in [0, 1], not {alpha}")
     distillation = surrogate() if distillation is None else distillation
-    if distillation.needs_data:
+    if distillation.train_weight != 0.0:
         raise MatchError("joint() adds the loss on data itself; give it an objective without one")
     weight = alpha * distillation.weight
     return Objective(

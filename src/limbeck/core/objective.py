@@ -71,8 +71,8 @@ class Objective(nn.Module):
 
     @property
     def needs_data(self) -> bool:
-        """Whether the student's own loss on data is part of the objective."""
-        return self.train_weight != 0.0
+        """Whether each step needs rows of data: for the student's own loss, or for what both models infer from."""
+        return self.train_weight != 0.0 or getattr(self.coupling, "needs_data", False)
 
     @property
     def trains_inference(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limbeck.core.graph import DGM, mean
+from limbeck.core.expectation import mean
+from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind
 
 __all__ = ["reconstruct"]

@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from limbeck.core.coupling import Request, frozen
-from limbeck.core.graph import DGM, mean
+from limbeck.core.expectation import mean
+from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
 

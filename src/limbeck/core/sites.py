@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -114,6 +114,18 @@ class Sites:
                 value if kept & KEEP_VALUE else None,
             )
         return value
+
+    def derived(self, name: str, compute: Callable[[], Tensor]) -> None:
+        """Declare a hidden quantity that nothing else of the program depends on: computed only if the trace keeps it.
+
+        Args:
+            name: unique name.
+            compute: gives the quantity, shape (batch, ...).
+        """
+        if self._keep(name, Kind.DETERMINISTIC) or name in self._values:
+            self.deterministic(name, compute())
+        else:
+            self._declare(name)
 
     def given(self, name: str) -> Tensor | None:
         """The value that was given for a site, before it is declared; ``None`` if it will be drawn.

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 import limbeck
+from limbeck.core.combination import Combined
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Objective
 from limbeck.core.storage import CONFIG, WEIGHTS
@@ -91,6 +92,9 @@ def _source(of: type | ModuleType) -> str:
 
 def describe_objective(objective: Objective) -> Any:
     """Coupling, matches and weights as plain values, the same in every process."""
+    if isinstance(objective, Combined):
+        parts = {name: describe_objective(part) for name, part in objective.objectives.items()}
+        return {"parts": parts, "weights": _describe(objective.weights)}
     return {
         "coupling": _describe(objective.coupling),
         "matches": [_describe(match) for match in objective.matches],

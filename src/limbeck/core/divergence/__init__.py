@@ -4,6 +4,7 @@ Each returns one number per batch row, shape ``(batch,)``: a sum over all other 
 ``normalize=True`` that sum divided by the number of elements of one row of the site's value ([U] App. F).
 """
 
+from limbeck.core.divergence.density import log_ratio
 from limbeck.core.divergence.information import cross_entropy, kl, kl_monte_carlo, nll
 from limbeck.core.divergence.latent import latent_default
 from limbeck.core.divergence.regressor import Regressor
@@ -16,6 +17,7 @@ __all__ = [
     "kl",
     "kl_monte_carlo",
     "latent_default",
+    "log_ratio",
     "lp",
     "mean_lp",
     "nll",

@@ -1,0 +1,45 @@
+"""Comparing densities that both models know exactly."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch import distributions as D
+
+from limbeck.core.delta import Delta
+from limbeck.core.divergence.rows import comparable, describe
+from limbeck.errors import DivergenceError
+
+__all__ = ["log_ratio"]
+
+
+def log_ratio(p: D.Distribution, q: D.Distribution, *, clip: float | None = None) -> Tensor:
+    r"""How much likelier a row is under the teacher: :math:`\log t(y) - \log s(y)`.
+
+    Its mean over the teacher's samples is an unbiased estimate of KL(teacher || student), exact in that both densities
+    are; over the student's samples, with the sign changed, of KL(student || teacher); over data it is the student's
+    negative log-likelihood but for a constant, the first term of [F] Eq. 15.
+
+    Args:
+        p: the teacher's log density as a deterministic site, value of shape (batch,), in nats.
+        q: the student's.
+        clip: rows on which the student is behind by more than this count as this much and teach nothing; ``None``
+            lets each row count in full. For samples of a teacher whose tails are wilder than the data's.
+
+    Returns:
+        Shape (batch,), in nats.
+
+    Raises:
+        DivergenceError: a site is random, or not one number a row.
+
+    Example:
+        >>> log_ratio(Delta(torch.tensor([-1.0, -2.0])), Delta(torch.tensor([-1.5, -9.0])), clip=5.0)
+        tensor([0.5000, 5.0000])
+    """
+    left, right, shape = comparable(p, q)
+    if not (isinstance(left, Delta) and isinstance(right, Delta)) or len(shape) != 1:
+        raise DivergenceError(
+            f"log_ratio compares two log densities, deterministic sites of shape (batch,), not {describe(p)} and "
+            f"{describe(q)}: match the site 'log_prob'"
+        )
+    ratio: Tensor = left.value - right.value
+    return ratio if clip is None else ratio.clamp(max=clip)

@@ -1,0 +1,17 @@
+"""The mean of a site's law: what a picture shows where the observation noise is only a tolerance."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+__all__ = ["mean"]
+
+
+def mean(distribution: Distribution) -> Tensor:
+    """Mean of a law, shape of its value; of a categorical the class probabilities, shape (batch, ..., classes)."""
+    base = distribution
+    while isinstance(base, Independent):
+        base = base.base_dist
+    # A category's number is a label without a mean (torch returns NaN); its one-hot code has one.
+    return base.probs if isinstance(base, Categorical) else distribution.mean

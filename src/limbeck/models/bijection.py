@@ -1,0 +1,100 @@
+"""What flows are made of: invertible steps that know the volume they change."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Bijection", "Level", "Split", "Standardize"]
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map of a row to one of as many elements."""
+
+    @abstractmethod
+    def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """From data towards latents.
+
+        Args:
+            h: shape (batch, ...).
+            x: conditioning input, shape (batch, ...), if the flow has one.
+
+        Returns:
+            The image, shape (batch, ...), and the log absolute determinant of the Jacobian, shape (batch,) or ().
+        """
+
+    @abstractmethod
+    def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """From latents towards data: the inverse of :meth:`forward`, shapes as there."""
+
+    def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
+        """Set constants that depend on the data, from rows as this step sees them; by default there are none.
+
+        Args:
+            h: shape (rows, ...).
+            x: conditioning input, shape (rows, ...), if the flow has one.
+        """
+
+
+class Split(nn.Module, ABC):
+    """The end of a level: one part goes on, the other leaves as a latent that is standard normal given the first."""
+
+    @abstractmethod
+    def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what goes on, the latent, and the log-determinant of the latent's standardisation, shape (batch,)."""
+
+    @abstractmethod
+    def inverse(self, h: Tensor, u: Tensor, x: Tensor | None = None) -> Tensor:
+        """Both parts together again, from what went on and the latent."""
+
+
+class Level(nn.Module):
+    """A stretch of a flow on which the shape stays.
+
+    Args:
+        steps: the steps that are counted, compared and mapped from teacher to student.
+        entry: maps in front of them that are not counted: rearrangements, fixed scales.
+        split: how the level ends; ``None`` in the last.
+    """
+
+    def __init__(
+        self, steps: list[Bijection], entry: list[Bijection] | None = None, split: Split | None = None
+    ) -> None:
+        super().__init__()
+        self.entry = nn.ModuleList(entry or [])
+        self.steps = nn.ModuleList(steps)
+        self.split = split
+
+
+class Standardize(Bijection):
+    """Subtracts the mean of the data and divides by their standard deviation, both kept with the model.
+
+    Likelihoods of the flow stay those of the data in their own units.
+
+    Args:
+        features: number of columns.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
+        """Take mean and standard deviation of each column; a constant column keeps the scale 1."""
+        deviation, mean = torch.std_mean(h, 0, correction=0)
+        self.shift.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+
+    def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See :class:`Bijection`."""
+        return (h - self.shift) / self.scale, -self.scale.log().sum()
+
+    def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
+        """See :class:`Bijection`."""
+        return h * self.scale + self.shift

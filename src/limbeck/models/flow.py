@@ -1,0 +1,209 @@
+"""Normalizing flows as graphs: one program from data to latents, one from latents to data ([F] Sec. 2.1)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
+
+from limbeck.core.delta import Delta
+from limbeck.core.depth import step_name
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.sites import Sites
+from limbeck.errors import MatchError
+from limbeck.models.bijection import Bijection, Level
+
+__all__ = ["Flow"]
+
+
+class Flow(DGM):
+    r"""An invertible map between rows y and latents u of a law that is known.
+
+    .. math:: \log p(y) = \log p_u(f(y)) + \log |\det \partial f / \partial y|
+
+    Both programs have the same sites: the latent ``u[l]`` that leaves at the end of level ``l``; ``h[l][k]``, the row
+    after step ``k`` of level ``l``, seen from the data, but for the last, which is the latent; and ``log_prob``, the
+    row's log density in nats. The target ``y`` is a point mass given the latents.
+
+    A subclass defines :attr:`levels` and :attr:`latent_shapes`.
+    """
+
+    adapted: Tensor
+    aligned: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("adapted", torch.tensor(False))
+        self.register_buffer("aligned", torch.tensor(False))
+
+    @property
+    @abstractmethod
+    def levels(self) -> Sequence[Level]:
+        """The levels, in the order from data to latents."""
+
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each level's latent, without the batch."""
+
+    @property
+    def step_counts(self) -> tuple[int, ...]:
+        """See :class:`limbeck.core.depth.Stepped`."""
+        return tuple(len(level.steps) for level in self.levels)
+
+    def latent_law(self, level: int, batch_size: int, like: Tensor, x: Tensor | None = None) -> Distribution:
+        """Law of a level's latent; here the unit Gaussian.
+
+        Args:
+            level: counted from 0, from the data.
+            batch_size: number of rows.
+            like: a tensor of the dtype and device that is wanted.
+            x: conditioning input, shape (batch, ...), if there is one.
+
+        Returns:
+            A law whose values have shape (batch, *latent_shapes[level]).
+        """
+        zeros = like.new_zeros(batch_size, *self.latent_shapes[level])
+        return Normal(zeros, torch.ones_like(zeros), validate_args=False)
+
+    def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
+        """From data to latents; shapes as in :class:`~limbeck.core.graph.DGM`."""
+        sites.deterministic("log_prob", self._encoded(y, x, sites))
+
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        """From latents to data; shapes as in :class:`~limbeck.core.graph.DGM`."""
+        levels = self.levels
+        like = next(self.parameters())
+        h: Tensor | None = None
+        for index in reversed(range(len(levels))):
+            level = levels[index]
+            u = sites.latent(f"u[{index}]", self.latent_law(index, sites.batch_size, like, x))
+            h = u if h is None or level.split is None else level.split.inverse(h, u, x)
+            for count in range(len(level.steps), 0, -1):
+                if level.split is not None or count < len(level.steps):
+                    h = sites.deterministic(step_name(index, count), h)
+                h = _inverse(level.steps[count - 1], h, x)
+            for entry in reversed(level.entry):
+                h = _inverse(entry, h, x)
+        assert h is not None
+        y = sites.target("y", Delta(h))
+        sites.derived("log_prob", lambda: self._encoded(y, x, None))
+
+    def log_prob(self, y: Tensor, x: Tensor | None = None) -> Tensor:
+        """Log density of rows, in nats per row.
+
+        Args:
+            y: shape (batch, ...).
+            x: conditioning input, shape (batch, ...), if there is one.
+
+        Returns:
+            Shape (batch,).
+        """
+        return self._encoded(y, x, None)
+
+    def encode(self, y: Tensor, x: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The latents of rows, one of shape (batch, ...) for each level."""
+        trace = self.trace_inference(y, x)
+        return tuple(_value(trace[f"u[{level}]"].value) for level in range(len(self.levels)))
+
+    def decode(self, latents: Sequence[Tensor], x: Tensor | None = None) -> Tensor:
+        """The rows of latents, shape (batch, ...): the inverse of :meth:`encode`."""
+        values = {f"u[{level}]": latent for level, latent in enumerate(latents)}
+        return self.trace(len(latents[0]), x, values=values).targets["y"]
+
+    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
+        """Negative log-likelihood in nats per row ([F] Eq. 1); see :meth:`limbeck.DGM.loss`."""
+        return Loss.of({"nll": -self.log_prob(self.observed(batch.y), batch.x).mean()})
+
+    @torch.no_grad()
+    def adapt(self, batch: Batch) -> None:
+        """Let every step set what depends on the data, in turn; see :meth:`limbeck.DGM.adapt`."""
+        if self.adapted:
+            return
+        h = self.observed(batch.y)
+        for level in self.levels:
+            for step in (*level.entry, *level.steps):
+                assert isinstance(step, Bijection)
+                step.adapt(h, batch.x)
+                h, _ = step(h, batch.x)
+            if level.split is not None:
+                h, _, _ = level.split(h, batch.x)
+        self.adapted.fill_(True)
+
+    @torch.no_grad()
+    def align_with(self, teacher: DGM) -> None:
+        """Start with the teacher's coordinates; see :class:`limbeck.core.coupling_inference.Alignable`.
+
+        Args:
+            teacher: a flow with latents of the same shapes.
+
+        Raises:
+            MatchError: its latents differ in number or shape, or :meth:`inherit` says why not.
+        """
+        if not isinstance(teacher, Flow):
+            raise MatchError(f"a flow can only follow the steps of a flow, not of a {type(teacher).__name__}")
+        if teacher.latent_shapes != self.latent_shapes:
+            raise MatchError(
+                f"the teacher's latents have shapes {teacher.latent_shapes} and the student's {self.latent_shapes}: "
+                "there is no element to compare with; give both the same levels and splits"
+            )
+        if self.aligned or self.adapted:
+            return
+        self.inherit(teacher)
+        self.aligned.fill_(True)
+
+    def inherit(self, teacher: Flow) -> None:
+        """Take over what ties elements of the latents to elements of the data: permutations, rotations, scales.
+
+        By default there is nothing of the kind.
+
+        Args:
+            teacher: a flow with latents of the same shapes.
+
+        Raises:
+            MatchError: the teacher's coordinates cannot be taken over.
+        """
+
+    def _encoded(self, y: Tensor, x: Tensor | None, sites: Sites | None) -> Tensor:
+        """Log density, shape (batch,); declares the sites on the way if there is anything to declare them to."""
+        h = y
+        total: Tensor | float = 0
+        prior: Tensor | float = 0
+        levels = self.levels
+        for index, level in enumerate(levels):
+            for entry in level.entry:
+                h, change = entry(h, x)
+                total = total + change
+            for count, step in enumerate(level.steps, 1):
+                h, change = step(h, x)
+                total = total + change
+                if sites is not None and (level.split is not None or count < len(level.steps)):
+                    h = sites.deterministic(step_name(index, count), h)
+            if level.split is None:
+                u = h
+            else:
+                h, u, change = level.split(h, x)
+                total = total + change
+            if sites is not None:
+                u = sites.latent(f"u[{index}]", Delta(u))
+            prior = prior + _rows(self.latent_law(index, len(y), u, x).log_prob(u))
+        return prior + total  # type: ignore[return-value]
+
+
+def _rows(log_prob: Tensor) -> Tensor:
+    """Summed over all but the batch."""
+    return log_prob if log_prob.ndim == 1 else log_prob.flatten(1).sum(1)
+
+
+def _inverse(step: nn.Module, h: Tensor, x: Tensor | None) -> Tensor:
+    assert isinstance(step, Bijection)
+    return step.inverse(h, x)
+
+
+def _value(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
