@@ -30,11 +30,13 @@ from limbeck.core.sites import Sites
 from limbeck.models.autoregressive import Autoregressive
 from limbeck.models.chain import ResidualBinomialChain, ResidualGaussianChain
 from limbeck.models.dcgan import DCGAN
+from limbeck.models.flow import Flow
 from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
 from limbeck.models.vib import VIB
 from limbeck.models.vrnn import VRNN
+from tests.flows import ONE
 
 CHAIN = [["z2", "latent", 2, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 3, ["z1"]]]
 BRANCH = [
@@ -353,6 +355,19 @@ def points(rows: int) -> Batch:
     return Batch(y=torch.randn(rows, 2, generator=torch.Generator().manual_seed(1)))
 
 
+def flow(name: str, depth: int) -> Flow:
+    """One that is no longer the identity, so that every weight has a gradient."""
+    return ONE[name].flow(depth, seed=torch.initial_seed() % 2**31, dtype=torch.float32).train()
+
+
+def columns(rows: int) -> Batch:
+    return Batch(*ONE["maf"].rows(rows, torch.float32))
+
+
+def values(rows: int) -> Batch:
+    return Batch(*ONE["glow"].rows(rows, torch.float32))
+
+
 ALL = ("surrogate", "local", "marginalized", "joint", "scratch")
 ZOO = [
     Entry("chain", lambda: LinearGaussian(CHAIN), lambda: LinearGaussian(CHAIN), marginal="monte carlo"),
@@ -371,6 +386,23 @@ ZOO = [
     Entry("ladder", lambda: ladder(6), lambda: ladder(4), data=pictures, marginal="monte carlo"),
     Entry("domains", lambda: domain_ladder(6), lambda: domain_ladder(4), True, told, given=one_hot, alone=False),
     Entry("told", lambda: domain_ladder(6, False), lambda: domain_ladder(4, False), True, told, given=one_hot),
+    Entry(
+        "flow",
+        lambda: flow("table glow", 4),
+        lambda: flow("table glow", 2),
+        data=columns,
+        target=lp,
+        fixed=("scratch",),
+    ),
+    Entry("images' flow", lambda: flow("glow", 2), lambda: flow("glow", 1), data=values, target=lp, fixed=("scratch",)),
+    Entry(
+        "autoregressive flow",
+        lambda: flow("maf", 3),
+        lambda: flow("maf", 2),
+        data=columns,
+        target=lp,
+        fixed=("scratch",),
+    ),
     Entry("laplace", Angular, Angular, marginal="monte carlo"),
     Entry("normal to laplace", lambda: Angular("normal"), Angular),
     Entry(

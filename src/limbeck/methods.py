@@ -1,7 +1,7 @@
 """The methods of the papers as named objectives: public names of :mod:`limbeck.core.methods` and what builds on it."""
 
 from limbeck.core.continual import continual, continual_local, replay, replay_consistent
-from limbeck.core.flow_methods import combined, density, ilkd, lkd, reverse_density, skd
+from limbeck.core.flow_methods import combined, density, guided, ilkd, lkd, reverse_density, skd
 from limbeck.core.methods import joint, local, marginalized, scratch, surrogate
 from limbeck.core.reductions import feature, gan, sequence_level, sequence_mode, vanilla, word_level
 from limbeck.core.unequal import mapped, own_bound
@@ -13,6 +13,7 @@ __all__ = [
     "density",
     "feature",
     "gan",
+    "guided",
     "ilkd",
     "joint",
     "lkd",

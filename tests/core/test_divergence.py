@@ -146,6 +146,14 @@ def test_kl_monte_carlo_errors():
         kl_monte_carlo(gamma, gamma, generator=torch.Generator())
 
 
+def test_kl_monte_carlo_tells_supports_apart_without_validation(monkeypatch):
+    """As it is in any process that has imported zuko."""
+    monkeypatch.setattr(D.Distribution, "_validate_args", False)
+    with pytest.raises(DivergenceError, match="support"):
+        kl_monte_carlo(normal(0), FAMILIES["Exponential"](0))
+    assert torch.isfinite(kl_monte_carlo(FAMILIES["Exponential"](0), normal(0))).all()
+
+
 def test_half_squared_error_is_kl_between_unit_variance_normals():
     """[D] Eq. 10: the denoising student's loss."""
     a, b = tensors(3, 2, (4, 3, 8, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from limbeck.engine.progress import SilentProgress
 from limbeck.engine.recipe import Baseline, Recipe
 from limbeck.engine.shared_stages import SharedStages
 from limbeck.engine.tasks import tasks_of
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 from limbeck.metrics import Measure
 
 MEANS = (1.0, 2.0, 4.0)
@@ -199,7 +200,7 @@ def test_recipes_whose_tasks_make_no_sense() -> None:
 
 
 def test_a_student_that_starts_from_a_teacher_of_another_size_is_told(tmp_path) -> None:
-    with pytest.raises(RecipeError, match=r"ours, seed 0.*its architecture differs.*start: random"):
+    with pytest.raises(RecipeError, match=r"ours, seed 0.*cannot start from the weights.*start: random"):
         run(tmp_path, recipe(tasks=None, start="teacher", student=Table(tasks=4)))
 
 
@@ -242,3 +243,32 @@ def test_a_coupling_sizes_its_parameters_before_the_optimiser_is_made() -> None:
     fit(student, objective, Training(steps=5, batch_size=4, learning_rate=0.1), teacher=teacher, asked=torch.eye(3))
     assert objective.coupling.scale.shape == (3,)
     assert (objective.coupling.scale != 1.0).all()
+
+
+def test_each_task_is_validated_on_its_own_rows(tmp_path) -> None:
+    dataset = Coded().load()
+    found = tasks_of(recipe(), dataset)
+    counts = [(len(task.validation), len(task.all_validation)) for task in found]
+    assert counts == [(40, 40), (40, 80), (40, 120)]
+    for number, (task, mean) in enumerate(zip(found, MEANS)):
+        assert task.validation.y.mean().item() == pytest.approx(mean, abs=0.05)
+        assert task.all_validation.x.argmax(1).unique().tolist() == list(range(number + 1))
+    training = Training(steps=40, batch_size=16, learning_rate=0.5, validate_every=2, patience=3)
+    found = run(tmp_path, recipe(teacher_training=training, training=training))
+    for name in ("teacher", "ours", "fine-tuning", "joint"):
+        assert 0 < found[name].values["best_step"] <= found[name].values["steps_taken"]
+
+
+def test_validation_rows_of_every_task(tmp_path) -> None:
+    """A task without any has nothing to stop by."""
+
+    class Lacking(Coded):
+        def load(self):
+            whole = super().load()
+            return dataclasses.replace(
+                whole, validation=CodedSplit(whole.validation.values[whole.validation.values[:, 0] < 3])
+            )
+
+    training = Training(steps=4, batch_size=16, validate_every=2)
+    with pytest.raises(DataError, match="validation split is empty"):
+        run(tmp_path, recipe(data=Lacking(), training=training))

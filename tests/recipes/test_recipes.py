@@ -30,10 +30,13 @@ PAPER = {  # [U] App. F.1: iterations, batch size, pixels, channels
     "ladder-vae-fashion-mnist": (46_000, 256, 32, 1),
 }
 OTHERS = (
-    "continual-celeba", "continual-digits", "continual-faces", "continual-fashion",
-    "error-accumulation", "error-accumulation-discrete", "feature-kd-digits", "gan-digits", "helmholtz-faithful",
-    "inference-digits", "kd-digits", "sequence-kd", "unequal-latents-digits", "vib-digits", "vib-fashion-mnist",
-    "vib-svhn", "vrnn-iamondb", "vrnn-strokes",
+    "continual-celeba", "continual-digits", "continual-faces", "continual-fashion", "error-accumulation",
+    "error-accumulation-discrete", "feature-kd-digits", "flow-bsds300", "flow-bsds300-maf", "flow-gas",
+    "flow-gas-maf", "flow-hepmass", "flow-hepmass-maf", "flow-miniboone", "flow-miniboone-maf", "flow-power",
+    "flow-power-maf", "flow-table", "flow-table-maf", "flow-tabular", "flow-tabular-maf", "gan-digits",
+    "glow-celeba", "glow-cifar10", "glow-digits", "glow-fashion-mnist", "helmholtz-faithful", "inference-digits",
+    "kd-digits", "sequence-kd", "unequal-latents-digits", "vib-digits", "vib-fashion-mnist", "vib-svhn",
+    "vrnn-iamondb", "vrnn-strokes",
 )  # fmt: skip
 
 

@@ -75,6 +75,23 @@ def test_reconstructions_are_shown_where_there_are_any(make_run):
     assert "each beside its reconstruction by local" not in page
 
 
+@pytest.mark.parametrize(
+    ("file", "title", "what"),
+    [
+        ("samples_cool.png", "Samples at a lower temperature", "samples at a lower temperature of"),
+        ("interpolations.png", "Interpolations between test images", "interpolations between test images by"),
+    ],
+)
+def test_other_pictures_are_shown_where_there_are_any(make_run, file, title, what):
+    directory = make_run()
+    assert title not in render_report([directory])
+    samples = (directory / "teacher" / "samples.png").read_bytes()
+    (directory / "teacher" / file).write_bytes(samples)
+    page = render_report([directory])
+    assert page.count(f"{what} teacher") == 1
+    assert f"{what} local" not in page
+
+
 @pytest.mark.parametrize("elsewhere", ["../second/teacher", "teacher/../../second/teacher", "/{}"])
 def test_a_record_reaches_no_file_outside_its_run(make_run, elsewhere):
     other = make_run(results(name="second"))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
+from limbeck.cli.zuko_teacher import WEIGHTS, is_weights, zuko_teacher
 from limbeck.errors import RecipeError
 
+if TYPE_CHECKING:
+    from limbeck.core.graph import DGM
+    from limbeck.data import Split
+
 __all__ = ["run"]
+
+_POOL = 50_000  # samples of a teacher that is a flow, drawn once: those that are autoregressive are slow to sample
 
 
 def run(words: Sequence[str]) -> None:
@@ -30,25 +38,34 @@ def run(words: Sequence[str]) -> None:
     parser = new_parser(
         "limbeck distill",
         "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
-        "--student.width=8, or name another class with --student.class_path.",
+        "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights of "
+        "a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
+        "class's other arguments.",
     )
     import_modules(parser, words)
     given = option(words, "--teacher")
     if given is None and not help_wanted(words):
         raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
-    teacher = None if given is None else DGM.from_pretrained(given)
-    parser.add_argument("--teacher", type=str, help="directory of the saved teacher")
-    parser.add_argument("--student", type=DGM, default=_same_as(teacher), help="class and settings of the student")
+    teacher: DGM | None = None
+    if given is not None and is_weights(given):
+        teacher, words = zuko_teacher(given, words)
+    elif given is not None:
+        teacher = DGM.from_pretrained(given)
+    parser.add_argument("--teacher", type=str, help="directory of the saved teacher, or a file of zuko's weights")
+    parser.add_argument(
+        "--student", type=DGM, default=_same_as(teacher, words), help="class and settings of the student"
+    )
     parser.add_argument(
         "--objective",
         type=Objective,
-        default={"class_path": "limbeck.methods.surrogate"},
-        help="method, e.g. limbeck.methods.local",
+        default=_default_objective(teacher, words),
+        help="method, e.g. limbeck.methods.local; of flows by default ilkd with data, and density without",
     )
     parser.add_argument("--data", type=DataSource | None, default=None, help="real data, for objectives that use it")
     parser.add_argument(
-        "--target", type=str, default="images", help="part of the data that the models are of: images, labels or values"
-    )
+        "--target", type=str | None, default=None,
+        help="part of the data that the models are of: images, labels or values; by default images or values",
+    )  # fmt: skip
     parser.add_argument("--condition", type=str, default="none", help="part of the data that they are given, or none")
     parser.add_class_arguments(Training, "training")
     parser.add_class_arguments(TrainerOptions, "trainer")
@@ -65,20 +82,63 @@ def run(words: Sequence[str]) -> None:
     built = instantiate(parser, found)
     with seeded(derive_seed(found.seed, "initialisation")):
         student = type(built.student)(**built.student.config)
-    data = None if built.data is None else rows_of(built.data.load().train, found.target, found.condition)
+    data = validation = None
+    if built.data is not None:
+        dataset = built.data.load()
+        target = found.target or _target(dataset.train)
+        data = rows_of(dataset.train, target, found.condition)
+        if built.training.validate_every is not None:
+            validation = rows_of(dataset.validation, target, found.condition)
     result = distill(
-        teacher, student, built.objective, data=data, training=built.training, trainer=built.trainer, seed=found.seed,
+        teacher, student, built.objective, data=data, validation=validation, training=built.training, trainer=built.trainer, seed=found.seed,
         directory=found.out, progress=is_main_process(),
     )  # fmt: skip
     if is_main_process():
         _tell(result.metrics, Path(found.out))
+        if is_weights(given):
+            _tell_weights(result.student, Path(found.out) / WEIGHTS)
 
 
-def _same_as(teacher: Any) -> dict[str, Any] | None:
+def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None:
+    """The teacher's class and settings, as the parser wants them."""
     if teacher is None:
         return None
     kind = type(teacher)
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": dict(teacher.config)}
+    named = {name for name, known in inspect.signature(kind).parameters.items() if known.kind is not known.VAR_KEYWORD}
+    found = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    further = {name: value for name, value in teacher.config.items() if name not in named}
+    settings = {"init_args": {name: value for name, value in teacher.config.items() if name in named}}
+    # The parser drops what another class does not take, but not of these.
+    other = (option(words, "--student.class_path") or kind.__name__).rpartition(".")[2] != kind.__name__
+    return found | settings | ({"dict_kwargs": further} if further and not other else {})
+
+
+def _default_objective(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any]:
+    from limbeck.models.flow import Flow
+
+    if not isinstance(teacher, Flow):
+        return {"class_path": "limbeck.methods.surrogate"}
+    if any(word.split("=")[0] == "--data" for word in words):
+        return {"class_path": "limbeck.methods.ilkd"}
+    return {"class_path": "limbeck.methods.density", "init_args": {"pool": _POOL}}
+
+
+def _target(split: Split) -> str:
+    found = next((part for part in ("images", "values") if part in split.parts), None)
+    if found is None:
+        raise RecipeError(f"which part of the data are the models of? Give --target={' or '.join(split.parts)}")
+    return found
+
+
+def _tell_weights(student: DGM, path: Path) -> None:
+    """Keep a student of zuko's also as zuko itself reads it."""
+    from rich.console import Console
+
+    from limbeck.models import ZukoFlow
+
+    if isinstance(student, ZukoFlow) and student.standardize is None:
+        student.save_zuko(path)
+        Console().print(f"Its weights under zuko's names: {path}", soft_wrap=True, highlight=False)
 
 
 def _tell(metrics: dict[str, float], out: Path) -> None:

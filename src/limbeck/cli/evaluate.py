@@ -30,12 +30,12 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("directory", type=str, help="directory of the saved model")
     parser.add_argument("--teacher", type=str, default=None, help="directory of its teacher; by default the run's")
     parser.add_argument("--data", type=DataSource | None, default=recipe.get("data"), help="real data")
-    default = recipe.get("evaluation") or {"class_path": "limbeck.engine.ImageEvaluation"}
+    import_modules(parser, words)
+    default = recipe.get("evaluation") or {"class_path": _evaluation_of(words)}
     parser.add_argument("--evaluation", type=Evaluation, default=default, help="how to measure")
     parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
     parser.add_argument("--cache", type=str, default="runs/cache", help="where feature extractors are kept")
     parser.add_argument("--bound", action="store_true", help="also the likelihood bound, if its encoder was trained")
-    import_modules(parser, words)
     if help_wanted(words):
         parser.print_help()
         return
@@ -63,6 +63,19 @@ def _recipe_of(words: Sequence[str]) -> dict[str, Any]:
     return RecipeFile("recipe", folder / "recipe.yaml").read()
 
 
+def _evaluation_of(words: Sequence[str]) -> str:
+    """The evaluation that fits the kind of model: flows have an exact likelihood, others a bound."""
+    from limbeck.core.graph import DGM
+    from limbeck.models.flow import Flow
+
+    directory = next((word for word in words if not word.startswith("-")), None)
+    model = None if directory is None or help_wanted(words) else DGM.from_pretrained(directory)
+    if not isinstance(model, Flow):
+        return "limbeck.engine.ImageEvaluation"
+    of_tables = len(model.latent_shapes[0]) == 1
+    return "limbeck.engine.FlowTableEvaluation" if of_tables else "limbeck.engine.FlowImageEvaluation"
+
+
 def _run_directory(model: Path) -> Path | None:
     """The run that a model directory is part of."""
     for folder in list(model.resolve().parents)[:3]:
@@ -86,5 +99,5 @@ def _tell(measures: Sequence[Any], values: dict[str, float], references: dict[st
             unit = f" {measure.unit}" if measure.unit else ""
             table.add_row(measure.label, f"{values[measure.key]:,.{measure.digits}f}{unit}")
     for label, value in references.items():
-        table.add_row(label, f"{value:,.1f}")
+        table.add_row(label, f"{value:,.3f}")
     Console().print(table)

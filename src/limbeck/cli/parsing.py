@@ -36,10 +36,39 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     try:
         found: Namespace = parser.parse_args(list(words))
     except jsonargparse.ArgumentError as error:
+        further = _further(list(words), str(error))
+        if further is not None:
+            return parse(parser, further)
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     return found
+
+
+def _further(words: list[str], text: str) -> list[str] | None:
+    """Words with one more option spelt as the parser wants those that a class takes beyond its named ones.
+
+    ``--student.transforms=3`` becomes ``--student.dict_kwargs.transforms=3`` if the student's class has ``**settings``.
+
+    Args:
+        words: the command line.
+        text: what the parser said of them.
+
+    Returns:
+        The new command line, or ``None`` if that is not what is wrong.
+    """
+    text = " ".join(text.split())
+    found = re.search(r'"([\w.]+)": .*class_path .([\w.]+).: *Option .([\w.]+). is not accepted', text)
+    if found is None:
+        return None
+    key, kind, name = found.groups()
+    module, _, class_name = kind.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), class_name)).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    pattern = re.compile(rf"--{re.escape(key)}\.(?:init_args\.)?{re.escape(name)}(?=[.=]|$)")
+    further = [pattern.sub(f"--{key}.dict_kwargs.{name}", word) for word in words]
+    return further if further != words else None
 
 
 def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_ENDINGS = (".png", ".safetensors", ".csv", ".npz")
+
 
 def run(words: Sequence[str]) -> None:
     """Write a picture of samples, or every target as safetensors.
@@ -26,7 +28,11 @@ def run(words: Sequence[str]) -> None:
     parser = new_parser("limbeck sample", "Draw samples from a saved model.")
     parser.add_argument("directory", type=str, help="directory of the saved model")
     parser.add_argument("--n", type=int, default=64, help="number of samples")
-    parser.add_argument("--out", type=str, default="samples.png", help="a .png grid, or .safetensors with all targets")
+    parser.add_argument(
+        "--out", type=str, default=None,
+        help="a .png grid, or .safetensors with all targets, or .csv or .npz with rows of a table; by default "
+        "samples.png, and samples.csv of a model of tables",
+    )  # fmt: skip
     parser.add_argument("--temperature", type=float, default=1.0, help="scale of the latents' noise")
     parser.add_argument("--seed", type=int, default=0, help="fixes the noise")
     parser.add_argument(
@@ -46,9 +52,8 @@ def run(words: Sequence[str]) -> None:
         raise RecipeError(f"--temperature must not be negative, but is {found.temperature}")
     if found.draw not in ("mean", "sample"):
         raise RecipeError(f"--draw must be 'mean' or 'sample', not {found.draw!r}")
-    out = Path(found.out)
-    if out.suffix not in (".png", ".safetensors"):
-        raise RecipeError(f"--out must end in .png or .safetensors, not {out.name!r}")
+    if found.out is not None and Path(found.out).suffix not in _ENDINGS:
+        raise RecipeError(f"--out must end in .png or .safetensors, .csv or .npz, not {Path(found.out).name!r}")
     import torch
 
     from limbeck.core.graph import DGM
@@ -60,7 +65,14 @@ def run(words: Sequence[str]) -> None:
     # The mean of a pen that is down or up is neither.
     output: Literal["sample", "mean"] = "sample" if draws or found.draw == "sample" else "mean"
     targets = model.sample(found.n, x, temperature=found.temperature, generator=generator, output=output)
-    if out.suffix == ".safetensors":
+    rows = [value for value in targets.values() if value.ndim == 2]
+    of_tables = len(rows) == len(targets) == 1
+    out = Path(found.out or ("samples.csv" if of_tables else "samples.png"))
+    if out.suffix in (".csv", ".npz"):
+        if not of_tables:
+            raise RecipeError(f"--out={out}: {type(model).__name__} makes no table; write .png or .safetensors")
+        _write_table(rows[0], out)
+    elif out.suffix == ".safetensors":
         from safetensors.torch import save
 
         from limbeck.files import atomic_write_bytes
@@ -77,6 +89,24 @@ def run(words: Sequence[str]) -> None:
 
         save_grid(image_targets(targets).numpy(), out, columns=found.columns)
     _tell(f"{found.n} samples: {out}")
+
+
+def _write_table(rows: Tensor, out: Path) -> None:
+    """Rows as text, one a line with all digits, or as the array ``samples`` of an archive of numpy's."""
+    import io
+
+    import numpy as np
+
+    from limbeck.files import atomic_write_bytes
+
+    text = io.BytesIO()
+    if out.suffix == ".npz":
+        np.savez(text, samples=rows.numpy())
+    else:
+        names = ",".join(str(column) for column in range(rows.shape[1]))
+        digits = 17 if rows.dtype.itemsize > 4 else 9
+        np.savetxt(text, rows.numpy(), fmt=f"%.{digits}g", delimiter=",", header=names, comments="")
+    atomic_write_bytes(out, text.getvalue())
 
 
 def _condition(model: DGM, domain: int | None, rows: int) -> Tensor | None:

@@ -19,10 +19,11 @@ from limbeck.errors import MatchError
 
 __all__ = ["Alignable", "Observed", "SharedObservations"]
 
-Observed = Literal["data", "teacher", "student"]
-"""Whose rows both models infer from."""
+Observed = Literal["data", "teacher", "mixed", "student"]
+"""Whose rows both models infer from; mixed: in each batch some of the data's and some of the teacher's."""
 
 _CHUNK = 4096
+_TOLERANCE = 1e-2  # of a latent, in units of its standard deviation
 
 
 @runtime_checkable
@@ -44,13 +45,19 @@ class SharedObservations:
 
     On data it is latent distillation as in the paper. On the teacher's samples :math:`x = t^{-1}(z)` nothing of the
     data is needed, and comparing :math:`s(x)` with :math:`z` asks for what [F] Eq. 14 asks for, without the student's
-    inverse. On the student's own samples gradients pass through the frozen teacher: reverse KL.
+    inverse. Mixed, the teacher's samples are the rows that a small table lacks. On the student's own samples gradients
+    pass through the frozen teacher: reverse KL.
 
     Attributes:
-        observed: ``"data"``, ``"teacher"`` or ``"student"``: whose rows.
+        observed: ``"data"``, ``"teacher"``, ``"mixed"`` or ``"student"``: whose rows.
+        share: of mixed rows, the part that is the teacher's, in (0, 1).
         depth: which steps of models that have steps belong together; see :mod:`limbeck.core.depth`.
         pool: with the teacher's rows, how many are drawn once, before the training, and used again and again; 0 draws
-            fresh ones in each step. For teachers that are slow to sample.
+            fresh ones in each step. For teachers that are slow to sample, or whose samples must be sifted.
+        trim: the part of the pool that is left out because the teacher itself finds it least likely. In one of some
+            hundreds or thousands the inverse of a deep autoregressive flow multiplies scales until the sample is far
+            from anything it was trained on (1e8, even 1e23, where the data reach 30). One such row outweighs all the
+            others of its batch, and clipping the gradient's norm then keeps nothing but that row.
         align: whether a fresh student takes over the teacher's coordinates before the training.
     """
 
@@ -58,13 +65,19 @@ class SharedObservations:
     depth: Depth = "steps"
     pool: int = 0
     align: bool = True
+    share: float = 0.5
+    trim: float = 0.002
 
     def __post_init__(self) -> None:
         # Not a field: what was drawn is not part of what the coupling is.
         self._rows: Tensor | None = None
         if self.observed not in get_args(Observed):
             raise MatchError(f"observed must be one of {', '.join(get_args(Observed))}, not {self.observed!r}")
-        if self.pool < 0 or (self.pool and self.observed != "teacher"):
+        if not 0.0 < self.share < 1.0:
+            raise MatchError(f"share is the part of mixed rows that the teacher draws, in (0, 1), not {self.share}")
+        if not 0.0 <= self.trim < 1.0:
+            raise MatchError(f"trim is the part of the pool that is left out, in [0, 1), not {self.trim}")
+        if self.pool < 0 or (self.pool and self.observed not in ("teacher", "mixed")):
             raise MatchError(f"pool is a number of the teacher's samples, not {self.pool} rows of {self.observed!r}")
 
     @property
@@ -75,7 +88,7 @@ class SharedObservations:
     @property
     def needs_data(self) -> bool:
         """Tells the engine that each step needs rows of data."""
-        return self.observed == "data"
+        return self.observed in ("data", "mixed")
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
         """Align the student and draw the pool, anew each time, so that it depends on the training's own seed alone.
@@ -88,10 +101,14 @@ class SharedObservations:
             return
         if x is not None:
             raise MatchError("a pool of samples cannot be asked for conditioning inputs; use pool=0")
-        with frozen(teacher):
-            sizes = [_CHUNK] * (self.pool // _CHUNK) + [self.pool % _CHUNK]
-            rows = [teacher.join_targets(teacher.sample(size)) for size in sizes if size]
-        self._rows = torch.cat(rows)
+        sizes = [_CHUNK] * (self.pool // _CHUNK) + [self.pool % _CHUNK]
+        rows, density = zip(*(_returning(teacher, size) for size in sizes if size), strict=True)
+        self._rows = _likely(torch.cat(rows), torch.cat(density), self.trim)
+        if not len(self._rows):
+            raise MatchError(
+                "none of the teacher's samples returns to its latents: the teacher's inverse is numerically broken; "
+                "use observed='data'"
+            )
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
@@ -119,12 +136,21 @@ class SharedObservations:
         return taught, learned
 
     def _observations(self, teacher: DGM, student: DGM, request: Request) -> Tensor:
-        if self.observed == "data":
-            if request.y is None:
-                raise MatchError("both models infer from data, but there are none; pass data=... or batch=...")
-            return teacher.observed(request.y, request.generator)
         if self.observed == "student":
             return student.join_targets(_sampled(student, request))
+        if self.observed == "teacher":
+            return self._taught(teacher, request)
+        if request.y is None:
+            raise MatchError("both models infer from data, but there are none; pass data=... or batch=...")
+        if self.observed == "data":
+            return teacher.observed(request.y, request.generator)
+        own = len(request.y) - round(self.share * len(request.y))
+        data, x = request.y[:own], request.x
+        asked = dataclasses.replace(request, batch_size=len(request.y) - own, x=None if x is None else x[own:])
+        return torch.cat([teacher.observed(data, request.generator), self._taught(teacher, asked)])
+
+    def _taught(self, teacher: DGM, request: Request) -> Tensor:
+        """Rows of the teacher's."""
         if self._rows is not None:
             self._rows = self._rows.to(next(teacher.parameters()).device)
             count = request.batch_size or 0
@@ -134,6 +160,47 @@ class SharedObservations:
             raise MatchError("the pool of samples is drawn by objective.prepare(teacher, student); call it first")
         with frozen(teacher):
             return teacher.join_targets(_sampled(teacher, request))
+
+
+@torch.no_grad()
+def _returning(teacher: DGM, rows: int) -> tuple[Tensor, Tensor]:
+    """Samples that the teacher's inference leads back to where they came from, and their log densities.
+
+    The others have left the number format on the way: they are no samples of the teacher.
+
+    Returns:
+        Shapes (up to rows, ...) and (up to rows,); the second is 0 for a teacher that does not tell densities.
+    """
+    with frozen(teacher):
+        drawn = teacher.trace(rows, keep=_random_values)
+        y = teacher.join_targets(drawn.targets)
+        inferred = teacher.trace_inference(y, keep=_values)
+    good = y.flatten(1).isfinite().all(1)
+    density = good.to(y.dtype)
+    for name, site in inferred.items():
+        assert site.value is not None
+        if name in drawn.values:
+            value = drawn.values[name]
+            away = (site.value - value).abs() / (1 + value.abs())
+            good &= (away < _TOLERANCE).flatten(1).all(1)
+        elif name == "log_prob":
+            density = site.value
+            good &= density.isfinite()
+    return y[good], density[good]
+
+
+def _likely(rows: Tensor, density: Tensor, trim: float) -> Tensor:
+    """Rows without the least likely ones."""
+    kept = density.argsort(descending=True)[: len(rows) - int(trim * len(rows))]
+    return rows[kept.sort().values]
+
+
+def _random_values(name: str, kind: Kind) -> int:
+    return KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_VALUE
+
+
+def _values(name: str, kind: Kind) -> int:
+    return KEEP_VALUE if name == "log_prob" else _random_values(name, kind)
 
 
 def _sampled(model: DGM, request: Request) -> dict[str, Tensor]:

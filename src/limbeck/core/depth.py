@@ -69,7 +69,13 @@ def depth_map(teacher: Sequence[int], student: Sequence[int], depth: Depth = "st
                     f"depth names step {left} of the teacher and {right} of the student, but level {level} has "
                     f"{long} and {short}; steps are counted from 1"
                 )
-            if level < last or (left, right) != (long, short):
+            ends = (left == long) + (right == short) if level == last else 0
+            if ends == 1:
+                raise MatchError(
+                    f"depth ties step {left} of the teacher's {long} to step {right} of the student's {short}, but the "
+                    "end of the last level is the latent, which is compared with the latent alone"
+                )
+            if not ends:
                 names[step_name(level, left)] = step_name(level, right)
     return names
 

@@ -12,10 +12,11 @@ from limbeck.core.depth import Depth
 from limbeck.core.divergence import log_ratio, lp
 from limbeck.core.match import Match, Weight
 from limbeck.core.objective import Objective
+from limbeck.core.schedule import Ramp
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 
-__all__ = ["combined", "density", "ilkd", "lkd", "reverse_density", "skd"]
+__all__ = ["combined", "density", "guided", "ilkd", "lkd", "reverse_density", "skd"]
 
 combined = Combined
 
@@ -49,6 +50,7 @@ def ilkd(
     observed: Observed = "data",
     pool: int = 0,
     align: bool = True,
+    share: float = 0.5,
 ) -> Objective:
     r"""Intermediate latent knowledge distillation: the rows after each step, too ([F] Eq. 13).
 
@@ -64,6 +66,7 @@ def ilkd(
         pool: with the teacher's rows, draw so many once; see :class:`~limbeck.core.coupling_inference
             .SharedObservations`.
         align: whether a fresh student takes over the teacher's permutations and rotations.
+        share: with ``observed="mixed"``, the part of each batch that the teacher draws.
     """
     return Objective(
         [
@@ -71,7 +74,7 @@ def ilkd(
             Match("h[*][*]", divergence=distance, weight=weight, kind=Kind.DETERMINISTIC, required=False),
             Match("u[*]", divergence=distance, weight=weight, kind=Kind.LATENT),
         ],
-        SharedObservations(observed, depth, pool, align),
+        SharedObservations(observed, depth, pool, align, share),
     )
 
 
@@ -117,6 +120,41 @@ def skd(
             "samples": Objective([Match(divergence=distance, weight=weight, kind=Kind.TARGET)], SharedNoise()),
         }
     )
+
+
+def guided(
+    weight: float = 0.3,
+    until: float = 0.5,
+    share: float = 0.25,
+    *,
+    depth: Depth = "steps",
+    distance: Divergence = lp,
+    pool: int = 0,
+    align: bool = True,
+) -> Objective:
+    r"""Guidance that fades, on data and the teacher's samples together: what we recommend for flows.
+
+    .. math:: L = -(1 - \lambda_\tau) \log p_s(x) + \lambda_\tau \sum_i |t_i(x) - s_i(x)|_1, \quad
+              \lambda_\tau = \lambda \max(0, 1 - \tau / \tau_0)
+
+    The teacher's path is the way to a good student, not where the best student is: a shallower flow that has to follow
+    it to the end is held back. The teacher's samples are rows that a small table lacks; on them the first term is
+    KL(teacher || student), and the second the stable form of :func:`skd`. Both kinds of row go through the student in
+    one pass, so that a step costs one of :func:`ilkd` and a few samples.
+
+    Args:
+        weight: lambda, at the start.
+        until: tau_0, the fraction of the training at which the guidance has gone.
+        share: the part of each batch that the teacher draws, in [0, 1); 0 leaves only data.
+        depth: as for :func:`ilkd`.
+        distance: as for :func:`ilkd`.
+        pool: as for :func:`ilkd`.
+        align: as for :func:`ilkd`.
+    """
+    latents, own = Ramp(weight, 0.0, finish=until), Ramp(1.0 - weight, 1.0, finish=until)
+    if not share:
+        return ilkd(latents, own, depth=depth, distance=distance, align=align)
+    return ilkd(latents, own, depth=depth, distance=distance, observed="mixed", pool=pool, align=align, share=share)
 
 
 def density(

@@ -104,6 +104,27 @@ class DGM(nn.Module, ABC):
             batch: rows as in :meth:`loss`.
         """
 
+    def start_from(self, source: DGM) -> None:
+        """Take over another model's weights before a training: here all of them, from a model of the same architecture.
+
+        Override it where a part of a larger model is a good start for a smaller one.
+
+        Args:
+            source: the model, usually the teacher.
+
+        Raises:
+            ModelError: its weights do not fit.
+        """
+        try:
+            if type(self) is not type(source):
+                raise RuntimeError
+            self.load_state_dict(source.state_dict())
+        except RuntimeError:
+            raise ModelError(
+                f"{type(self).__name__} {self.config} cannot start from the weights of {type(source).__name__} "
+                f"{source.config}; give both one architecture, or start: random"
+            ) from None
+
     def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Rows of data as the programs see them, by default as they are.
 

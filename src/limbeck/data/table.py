@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,16 +31,38 @@ class TableDataset(Dataset):
 
     Attributes:
         columns: name of each column, with its unit where it has one.
+        mean: what was subtracted from each column; ``None`` if the values are in their own units.
+        std: what each column was divided by afterwards, likewise.
 
     >>> part = TableSplit(torch.zeros(3, 2))
-    >>> TableDataset("points", part, part, part, columns=("x", "y")).test.parts["values"].shape
+    >>> points = TableDataset("points", part, part, part, ("x", "y"), mean=(3.0, 0.0), std=(2.0, 5.0))
+    >>> points.test.parts["values"].shape
     torch.Size([3, 2])
+    >>> round(points.log_scale, 4)  # log 2 + log 5
+    2.3026
     """
 
     train: TableSplit
     validation: TableSplit
     test: TableSplit
     columns: tuple[str, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def log_scale(self) -> float:
+        """What log densities of the values, in nats a row, exceed those in the columns' own units by."""
+        return 0.0 if self.std is None else sum(math.log(scale) for scale in self.std)
+
+    @property
+    def unit(self) -> str:
+        """A sentence for readers of likelihoods: which units densities refer to."""
+        if self.std is None:
+            return "Densities are those of the columns in their own units."
+        return (
+            "Densities are those of standardised columns; in the columns' own units log-likelihoods are "
+            f"{abs(self.log_scale):.4f} nats a row {'lower' if self.log_scale >= 0 else 'higher'}."
+        )
 
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: shape, dtype, non-finite values."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from limbeck.engine.density_evaluation import DensityEvaluation
     from limbeck.engine.distill import Distilled, distill
     from limbeck.engine.evaluation import Evaluation, Judge, Subject
+    from limbeck.engine.flow_evaluation import FlowTableEvaluation
+    from limbeck.engine.flow_image_evaluation import FlowImageEvaluation
     from limbeck.engine.image_evaluation import ImageEvaluation
     from limbeck.engine.options import TrainerOptions, Training
     from limbeck.engine.prepare import prepare
@@ -29,6 +31,8 @@ __getattr__ = lazy_names(
         "DensityEvaluation": "limbeck.engine.density_evaluation",
         "Distilled": "limbeck.engine.distill",
         "Evaluation": "limbeck.engine.evaluation",
+        "FlowImageEvaluation": "limbeck.engine.flow_image_evaluation",
+        "FlowTableEvaluation": "limbeck.engine.flow_evaluation",
         "ImageEvaluation": "limbeck.engine.image_evaluation",
         "Judge": "limbeck.engine.evaluation",
         "Recipe": "limbeck.engine.recipe",
@@ -44,5 +48,6 @@ __getattr__ = lazy_names(
 )
 
 __all__ = ["ChainEvaluation", "ClassifierEvaluation", "ContinualEvaluation", "DensityEvaluation", "Distilled",
-           "Evaluation", "ImageEvaluation", "Judge", "Recipe", "SequenceEvaluation", "StrokeEvaluation", "Subject",
-           "TrainerOptions", "Training", "distill", "predict", "prepare"]  # fmt: skip
+           "Evaluation", "FlowImageEvaluation", "FlowTableEvaluation", "ImageEvaluation", "Judge", "Recipe",
+           "SequenceEvaluation", "StrokeEvaluation", "Subject", "TrainerOptions", "Training", "distill", "predict",
+           "prepare"]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from limbeck.core.loss import Batch
 from limbeck.engine.seeding import derive_seed
 from limbeck.errors import DataError
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "chunks"]
 
 
 class Batches:
@@ -63,6 +65,13 @@ class Batches:
             self._order = torch.randperm(len(self.rows), generator=generator)
             self._epoch = epoch
         return self._order
+
+
+def chunks(rows: Batch, size: int) -> Iterator[Batch]:
+    """All rows in their order, ``size`` at a time, ``uint8`` tensors as floats in [0, 1]."""
+    for start in range(0, len(rows), size):
+        indices = torch.arange(start, min(start + size, len(rows)))
+        yield Batch(_gather(rows.y, indices), None if rows.x is None else _gather(rows.x, indices))
 
 
 def _gather(tensor: Tensor, indices: Tensor) -> Tensor:

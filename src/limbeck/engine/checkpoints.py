@@ -43,7 +43,8 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Write when it is time; the last step is followed by the model itself, so it needs no checkpoint."""
         step = trainer.global_step
-        if step % self.every == 0 and step != self._written and step < trainer.max_steps:
+        last = trainer.should_stop or step >= trainer.max_steps
+        if step % self.every == 0 and step != self._written and not last:
             self._written = step
             assert isinstance(module, StudentModule)
             module.check_weights(step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +45,7 @@ def distill(
     objective: Objective | None = None,
     *,
     data: Batch | None = None,
+    validation: Batch | None = None,
     steps: int = 1000,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
@@ -65,6 +65,7 @@ def distill(
         objective: what to minimise; by default :func:`limbeck.methods.surrogate`.
         data: rows of real data, where the models are conditioned or the objective has a loss on data. Without, nothing
             but the teacher's samples is used.
+        validation: rows to choose the best weights by, where ``training`` says ``validate_every``.
         steps: optimiser steps.
         batch_size: rows a step.
         learning_rate: of Adam.
@@ -100,7 +101,7 @@ def distill(
             key = fingerprint(
                 teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
                 initial=weights_fingerprint(student), objective=describe_objective(objective), trainer=repr(trainer),
-                training={k: v for k, v in dataclasses.asdict(training).items() if not k.endswith("_every")},
+                training=training.essential(),
             )  # fmt: skip
             stage = Stage(folder, "training", key)
             if stage.result is not None:
@@ -113,7 +114,7 @@ def distill(
                 return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
         fitted = fit(
-            student, objective, training, data=data, seed=seed, directory=folder,
+            student, objective, training, data=data, validation=validation, seed=seed, directory=folder,
             teacher=prepare(teacher, example) if objective.needs_teacher else None,
             trainer=trainer, progress=teller, label="distilling",
         )  # fmt: skip

@@ -1,23 +1,16 @@
-"""Training one model: the one place where Lightning is driven."""
+"""Training one model with Lightning, from wherever it was interrupted."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import logging
-import signal
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,10 +21,13 @@ from limbeck.core.objective import Objective
 from limbeck.engine.batches import Batches
 from limbeck.engine.checkpoints import Checkpoints, find_checkpoint
 from limbeck.engine.history import History, HistoryRecorder
+from limbeck.engine.loop import SameOnAllProcesses, interruptible, make_loop, quiet
 from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import Progress, SilentProgress
 from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.stopping import check_stopping
+from limbeck.engine.validation import Validation
 from limbeck.errors import RecipeError
 
 __all__ = ["Fitted", "adapt", "fit"]
@@ -49,10 +45,16 @@ class Fitted:
     Attributes:
         history: loss and terms over the steps.
         resumed_at: step of the checkpoint it continued from; 0 for a fresh start.
+        steps_taken: all steps, or fewer if validation stopped the training.
+        best_step: step whose weights the student has.
+        validation: their loss on validation rows; ``None`` without validation.
     """
 
     history: History
     resumed_at: int
+    steps_taken: int
+    best_step: int
+    validation: float | None = None
 
 
 def fit(
@@ -63,6 +65,7 @@ def fit(
     teacher: DGM | None = None,
     data: Batch | None = None,
     asked: Tensor | None = None,
+    validation: Batch | None = None,
     seed: int = 0,
     directory: Path | None = None,
     trainer: TrainerOptions | None = None,
@@ -81,6 +84,7 @@ def fit(
         data: all rows of the training data, or ``None`` for training on the teacher's samples alone.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row of
             each step; by default those of the batch.
+        validation: rows on which the student's own loss is measured, where the options say ``validate_every``.
         seed: fixes order of data and noise.
         directory: where to keep checkpoints; with one that holds checkpoints, the training continues from them.
         trainer: devices, strategy, precision.
@@ -91,13 +95,15 @@ def fit(
         The history.
 
     Raises:
-        RecipeError: the trainer options are not possible here, or the batch size cannot be shared equally by the
-            devices.
+        DataError: there are no rows of data, or none to validate on.
+        RecipeError: the trainer options are not possible here, the batch size cannot be shared equally by the devices,
+            or the student cannot be validated.
         CheckpointError: there are checkpoints but none can be read.
         NonFiniteLossError: the loss or the weights became NaN or infinite.
     """
     trainer = trainer or TrainerOptions()
     progress = progress or SilentProgress()
+    check_stopping(options, student, objective, label, validation=validation is not None)
     checkpoint = None if directory is None else find_checkpoint(directory, progress)
     batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
     with seeded(derive_seed(seed, "prepare")):
@@ -110,15 +116,18 @@ def fit(
     teacher = _in_precision_of(student, teacher)
     module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed)
     history = History()
-    callbacks: list[Callback] = []
-    if options.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=options.ema))
-    callbacks.append(_SameOnAllProcesses())
-    callbacks.append(HistoryRecorder(history, options.log_every, progress))
+    average = None if options.ema is None else EMAWeightAveraging(decay=options.ema)
+    watched = None
+    if options.validate_every is not None and validation is not None:
+        watched = Validation(validation, options, progress, average)
+    # Each sees what the one before has done: averaged weights are validated, the validation is recorded, all is kept.
+    callbacks: list[Callback] = [callback for callback in (average, watched) if callback is not None]
+    callbacks.append(SameOnAllProcesses())
+    callbacks.append(HistoryRecorder(history, options.log_every, progress, watched))
     if directory is not None:
         callbacks.append(Checkpoints(directory, options.checkpoint_every, progress))
-    with _quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
-        loop = _loop(options, trainer, callbacks)
+    with quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
+        loop = make_loop(options, trainer, callbacks)
         if options.batch_size % loop.world_size:
             raise RecipeError(
                 f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a "
@@ -129,13 +138,27 @@ def fit(
         student.train()
         # The loader only counts steps; rows and noise are functions of the step.
         counter: DataLoader[Any] = DataLoader(range(options.steps), batch_size=None)  # type: ignore[arg-type]
-        with _interruptible(loop):
+        with interruptible(loop):
             loop.fit(module, counter, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    module.check_weights(options.steps)
+    taken = loop.global_step
+    module.check_weights(taken)
     student.cpu().eval()
     if teacher is not None:
         teacher.cpu()
-    return Fitted(history, resumed_at)
+    if watched is None:
+        return Fitted(history, resumed_at, taken, taken)
+    _tell(watched, taken, progress, label)
+    return Fitted(history, resumed_at, taken, watched.best_step, watched.best)
+
+
+def _tell(watched: Validation, taken: int, progress: Progress, label: str) -> None:
+    stopped = watched.stopped_at is not None
+    if stopped:
+        progress.stop(taken)
+    progress.message(
+        f"{label}: {'stopped' if stopped else 'done'} after {taken} steps; best on validation rows at step "
+        f"{watched.best_step}: {watched.best:.6g}"
+    )
 
 
 @torch.no_grad()
@@ -165,66 +188,6 @@ def _example(asked: Tensor | None, batches: Batches | None) -> Tensor | None:
     return None if batches is None else batches(0).x
 
 
-def _loop(options: Training, trainer: TrainerOptions, callbacks: list[Callback]) -> lightning.Trainer:
-    try:
-        loop = lightning.Trainer(
-            max_steps=options.steps,
-            max_epochs=-1,
-            accelerator=trainer.accelerator,
-            devices=trainer.devices,
-            strategy=trainer.strategy,
-            precision=trainer.precision,  # type: ignore[arg-type]
-            num_nodes=trainer.num_nodes,
-            gradient_clip_val=options.gradient_clip,
-            callbacks=callbacks,
-            # A single device is a matter of this process alone, also where a launcher has started several.
-            plugins=[LightningEnvironment()] if trainer.devices == 1 and trainer.num_nodes == 1 else None,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            inference_mode=False,
-        )
-    except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
-        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from None
-    strategy = loop.strategy
-    if isinstance(strategy, SingleDeviceStrategy) or (
-        isinstance(strategy, DDPStrategy) and strategy._start_method == "popen"
-    ):
-        return loop
-    raise RecipeError(
-        f"trainer.strategy {trainer.strategy!r} with {trainer.devices} devices is not supported: use 'ddp', which runs "
-        "the command or script again in a process for each device"
-    )
-
-
-@contextlib.contextmanager
-def _interruptible(loop: lightning.Trainer) -> Iterator[None]:
-    """Lightning turns an interruption into a plain exit and leaves the signal ignored; here it stays what it is."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if loop.received_sigterm:
-            raise SystemExit(128 + signal.SIGTERM) from None
-        if error.code == 1 and loop.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)
-
-
-class _SameOnAllProcesses(Callback):
-    """At the end of DDP the weights agree, but each process has its own running statistics of the batch norms."""
-
-    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        if trainer.world_size > 1:
-            for tensor in module.state_dict().values():
-                torch.distributed.broadcast(tensor, 0)
-
-
 def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
     """The teacher, or a copy of it where its numbers have another precision than the student's."""
     wanted = {parameter.dtype for parameter in student.parameters() if parameter.is_floating_point()}
@@ -240,23 +203,6 @@ def _step_of(checkpoint: Path) -> int:
     from limbeck.engine.checkpoints import read_checkpoint
 
     return int(read_checkpoint(checkpoint)["global_step"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning tells what hardware it found and gives hints; a run has five stages a seed and says it itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

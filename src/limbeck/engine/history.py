@@ -15,16 +15,18 @@ from torch import Tensor
 
 from limbeck.engine.module import StudentModule
 from limbeck.engine.progress import Progress
+from limbeck.engine.validation import Validation
 from limbeck.files import atomic_write_text
 
 __all__ = ["History", "HistoryRecorder"]
 
 
 class History:
-    """Rows of (step, total, terms..., learning_rate, seconds).
+    """Rows of (step, total, terms..., validation, learning_rate, seconds).
 
     Attributes:
-        rows: one mapping a row; ``total`` and the terms are means since the row before.
+        rows: one mapping a row; ``total`` and the terms are means since the row before, ``validation``, where a row has
+            it, is the loss on validation rows after its step.
     """
 
     def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
@@ -32,9 +34,9 @@ class History:
 
     @property
     def columns(self) -> list[str]:
-        """Every column that some row has: step and total first, learning rate and seconds last."""
+        """Every column that some row has: step and total first, validation, learning rate and seconds last."""
         names = dict.fromkeys(name for row in self.rows for name in row)
-        ends = ("learning_rate", "seconds")
+        ends = ("validation", "learning_rate", "seconds")
         return [name for name in names if name not in ends] + [name for name in ends if name in names]
 
     @property
@@ -74,9 +76,11 @@ class HistoryRecorder(Callback):
         history: what to fill.
         every: steps a row.
         progress: told the step and the loss.
+        validation: validates before this is called; a row ends there, too.
     """
 
-    def __init__(self, history: History, every: int, progress: Progress) -> None:
+    def __init__(self, history: History, every: int, progress: Progress, validation: Validation | None = None) -> None:
+        self.validation = validation
         self.history = history
         self.every = every
         self.progress = progress
@@ -101,12 +105,14 @@ class HistoryRecorder(Callback):
         # After a checkpoint the sums are on the CPU.
         sums[key] = sums[key].to(values.device) + values if key in sums else values
         self._count += 1
-        if step % self.every == 0 or step == trainer.max_steps:
-            self._finish(trainer, module, step)
+        validated = self.validation.latest if self.validation is not None else None
+        loss_there = validated[1] if validated is not None and validated[0] == step else None
+        if step % self.every == 0 or step == trainer.max_steps or loss_there is not None:
+            self._finish(trainer, module, step, loss_there)
         elif step % 10 == 0:
             self.progress.advance(step)
 
-    def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int) -> None:
+    def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int, validation: float | None) -> None:
         row: dict[str, float] = {"step": step, "total": 0.0}
         for key, values in self._sums.items():
             means = trainer.strategy.reduce(values / self._count, reduce_op="mean")
@@ -114,6 +120,8 @@ class HistoryRecorder(Callback):
         terms = {name: value for name, value in row.items() if name not in ("step", "total")}
         row["total"] = sum(terms.values())
         module.check_finite(row["total"], terms, step)
+        if validation is not None:
+            row["validation"] = validation
         row["learning_rate"] = module.options.learning_rate * module.options.rate(step - 1)
         row["seconds"] = self._before + time.monotonic() - self._begun
         self.history.rows.append(row)

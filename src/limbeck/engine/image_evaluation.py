@@ -109,6 +109,8 @@ class ImageEvaluation(Evaluation):
 class ImageJudge(Judge):
     """See :class:`ImageEvaluation`."""
 
+    shown = "Images are the means of the last conditional, clamped to [0, 1]; the observation noise is not added."
+
     def __init__(
         self, settings: ImageEvaluation, dataset: ImageDataset, teacher: DGM, extractor: FeatureExtractor, seed: int
     ) -> None:
@@ -130,7 +132,7 @@ class ImageJudge(Judge):
         self.notes = [
             f"Distances are measured in the features of {extractor.name} between {settings.samples:,} images of a "
             f"model and the {len(test):,} test images; they do not compare with distances in other features.",
-            "Images are the means of the last conditional, clamped to [0, 1]; the observation noise is not added.",
+            self.shown,
             "Distances to the teacher use images from independent noise on both sides.",
         ]
         if isinstance(extractor, ClassifierFeatures):
@@ -140,16 +142,7 @@ class ImageJudge(Judge):
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`."""
         model, settings = subject.model, self.settings
-        features = self._features(model, derive_seed(self.seed, "samples"))
-        subset = min(1000, len(features), len(self.test_features))
-        values = {
-            "fid_data": frechet_distance(features, self.test_features),
-            "fid_teacher": frechet_distance(features, self.teacher_features),
-            "kid_data": kernel_distance(features, self.test_features, subset_size=subset)[0],
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
-            "parameters_inference": float(parameter_count(model.inference_parameters())),
-            "samples_per_second": throughput(model.sample, min(100, settings.samples)),
-        }
+        values = self._distances(self._features(model, derive_seed(self.seed, "samples"))) | self._cost(model)
         if subject.infers and type(model).infer is not DGM.infer:
             dtype = floating_type(model)
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
@@ -164,18 +157,37 @@ class ImageJudge(Judge):
         save_grid(self._grid(model).numpy(), subject.directory / "samples.png")
         return values
 
+    def _distances(self, features: Tensor) -> dict[str, float]:
+        """Of a model's features, shape (rows, features), to those of the test data and of the teacher."""
+        subset = min(1000, len(features), len(self.test_features))
+        return {
+            "fid_data": frechet_distance(features, self.test_features),
+            "fid_teacher": frechet_distance(features, self.teacher_features),
+            "kid_data": kernel_distance(features, self.test_features, subset_size=subset)[0],
+        }
+
+    def _cost(self, model: DGM) -> dict[str, float]:
+        return {
+            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            "parameters_inference": float(parameter_count(model.inference_parameters())),
+            "samples_per_second": throughput(model.sample, min(100, self.settings.samples)),
+        }
+
     def _features(self, model: DGM, seed: int) -> Tensor:
         return torch.cat(
             [extract(self.extractor, images) for images in drawn_images(model, self.settings.samples, seed)]
         )
 
     def _grid(self, model: DGM) -> Tensor:
+        return image_targets(self._on_grid(model))
+
+    def _on_grid(self, model: DGM, temperature: float = 1.0) -> dict[str, Tensor]:
+        """Targets of the draw that is shown of every model."""
         try:
-            drawn = model.sample(noise=self.grid_noise, output="mean")
+            return model.sample(noise=self.grid_noise, output="mean", temperature=temperature)
         except SiteError:  # latents of another shape: no noise to share, but a picture all the same
             with seeded(derive_seed(self.seed, "grid")):
-                drawn = model.sample(self.settings.grid, output="mean")
-        return image_targets(drawn)
+                return model.sample(self.settings.grid, output="mean", temperature=temperature)
 
 
 def _beside(images: Tensor, rebuilt: Tensor, grid: int) -> np.ndarray:

@@ -134,7 +134,7 @@ class Learners:
         assert recipe.teacher_training is not None
         return TrainingStage(
             recipe.teacher, scratch(), recipe.teacher_training, recipe.trainer, derive_seed(recipe.seed, "teacher"),
-            "teacher", teacher_key(recipe, task.key), rows=task.rows,
+            "teacher", teacher_key(recipe, task.key), rows=task.rows, validation=task.validation,
         )  # fmt: skip
 
     def _student_stage(
@@ -142,7 +142,8 @@ class Learners:
     ) -> TrainingStage:
         recipe, baseline = self.recipe, self.recipe.methods[method]
         needs_teacher, starts_there = baseline.objective.needs_teacher, recipe.start_of(method) == "teacher"
-        rows = task.rows if baseline.rows == "task" else task.all_rows
+        own = baseline.rows == "task"
+        rows, validation = (task.rows, task.validation) if own else (task.all_rows, task.all_validation)
         return TrainingStage(
             recipe.student_of(method), copy.deepcopy(baseline.objective), recipe.training_of(method), recipe.trainer,
             # One initialisation a seed for all methods: they differ in the method alone.
@@ -151,7 +152,7 @@ class Learners:
             teacher=teacher.prepared if teacher and needs_teacher else None,
             rows=rows if uses_rows(recipe, method) else None,
             initial=teacher.model if teacher and starts_there else None,
-            asked=task.earlier if needs_teacher else None,
+            asked=task.earlier if needs_teacher else None, validation=validation,
         )  # fmt: skip
 
     def _given_teacher(self) -> DGM:

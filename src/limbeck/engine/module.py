@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Self
 
 import lightning
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Loss
+from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
 from limbeck.core.trace import KEEP_DISTRIBUTION
 from limbeck.engine.batches import Batches
@@ -66,19 +67,17 @@ class StudentModule(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         """One step; the data loader only counts, rows are chosen by the number of the step."""
         step, companions = self.global_step, self.companions
-        seed = derive_seed(self.seed, "step", step, self.global_rank)
-        # torch.manual_seed formats a stack trace for every kind of device that the machine does not have.
-        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
+        self.reseed("step", step, self.global_rank)
         world = self.trainer.world_size
         progress = step / self.options.steps
         rows = None if companions.batches is None else companions.batches(step, self.global_rank, world)
         if rows is not None:
-            rows = type(rows)(self._placed(rows.y), None if rows.x is None else self._placed(rows.x))
+            rows = self.placed(rows)
         size = self.options.batch_size // world
         asked = None
         if companions.asked is not None:
             asked = self._placed(companions.asked[torch.randint(len(companions.asked), (size,))])
-        try:
+        with self.explained(step):
             loss: Loss = self.objective(
                 companions.teacher,
                 self.student,
@@ -87,17 +86,37 @@ class StudentModule(lightning.LightningModule):
                 batch=rows,
                 progress=progress,
             )
-        except ValueError as error:
-            # Distributions that check their parameters notice before the loss does.
-            self.check_weights(step)
-            found = re.match(r"Expected parameter (\w+) .* of distribution (\w+)", str(error))
-            if found:
-                self._stop(f"the {found[1]} of a {found[2]} became non-finite or left its range at step {step}.")
-            raise
         self.latest = loss
         if self.check_every_step:
             self.check_finite(float(loss.total.detach()), loss.terms, step)
         return loss.total
+
+    def reseed(self, *labels: str | int) -> None:
+        """Seed all noise from here on for one purpose; see :func:`limbeck.engine.seeding.derive_seed`."""
+        seed = derive_seed(self.seed, *labels)
+        # torch.manual_seed formats a stack trace for every kind of device that the machine does not have.
+        (torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed)(seed)
+
+    @contextlib.contextmanager
+    def explained(self, step: int, where: str = "") -> Iterator[None]:
+        """Distributions that check their parameters notice before the loss does: say what happened.
+
+        Raises:
+            NonFiniteLossError: names the step, and the weight or the parameter of a distribution.
+        """
+        try:
+            yield
+        except ValueError as error:
+            self.check_weights(step)
+            found = re.match(r"Expected parameter (\w+) .* of distribution (\w+)", str(error))
+            if found:
+                at = f"at step {step}{where and f' {where}'}"
+                self._stop(f"the {found[1]} of a {found[2]} became non-finite or left its range {at}.")
+            raise
+
+    def placed(self, rows: Batch) -> Batch:
+        """Rows where the student is and in its precision."""
+        return Batch(self._placed(rows.y), None if rows.x is None else self._placed(rows.x))
 
     def _placed(self, rows: Tensor) -> Tensor:
         """Rows on the student's device and, unless they are labels, in its precision."""

@@ -28,6 +28,11 @@ class Training:
         ema: decay of an exponential moving average of the weights, which then are the result; ``None`` for none.
         checkpoint_every: steps between checkpoints.
         log_every: steps that one row of the history averages.
+        validate_every: steps between measurements of the model's own loss on validation rows, after each of which, and
+            after the last step, the best weights so far are kept: they are the result. This chooses by validation rows
+            also where the method itself sees no data; without data leave it out. ``None``: the last weights.
+        patience: so many validations in a row without a new best end the training; ``None`` for all steps. Schedules
+            are still those of all ``steps``.
     """
 
     steps: int = 1000
@@ -41,11 +46,19 @@ class Training:
     ema: float | None = None
     checkpoint_every: int = 500
     log_every: int = 50
+    validate_every: int | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("validate_every", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RecipeError(f"{name} must be at least 1, not {value}; leave it out for none")
+        if self.patience is not None and self.validate_every is None:
+            raise RecipeError("patience counts validations; give validate_every too, or leave patience out")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise RecipeError(f"learning_rate must be positive, not {self.learning_rate}")
         if not 0 <= self.warm_up < 1:
@@ -80,7 +93,16 @@ class Training:
 
     def shortened(self, steps: int) -> Training:
         """The same settings for a dry run of at most ``steps`` steps."""
-        return dataclasses.replace(self, steps=min(self.steps, steps), checkpoint_every=2, log_every=1)
+        every = None if self.validate_every is None else min(self.validate_every, 2)
+        return dataclasses.replace(
+            self, steps=min(self.steps, steps), checkpoint_every=2, log_every=1, validate_every=every
+        )
+
+    def essential(self) -> dict[str, object]:
+        """What the weights depend on: how often one looks at them is not part of it, unless that chooses among them."""
+        looks = {"checkpoint_every", "log_every"}
+        chosen = {name for name in ("validate_every", "patience") if getattr(self, name) is None}
+        return {name: value for name, value in vars(self).items() if name not in looks | chosen}
 
 
 @dataclass(frozen=True)

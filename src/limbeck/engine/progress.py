@@ -23,6 +23,12 @@ class Progress(Protocol):
     def advance(self, step: int, loss: float | None = None) -> None:
         """``step`` steps of the stage are done."""
 
+    def validated(self, loss: float) -> None:
+        """The loss on validation rows, now."""
+
+    def stop(self, step: int) -> None:
+        """The stage is done after ``step`` steps: it needs no more."""
+
     def message(self, text: str) -> None:
         """Something the user should read."""
 
@@ -37,6 +43,12 @@ class SilentProgress:
         """See :class:`Progress`."""
 
     def advance(self, step: int, loss: float | None = None) -> None:
+        """See :class:`Progress`."""
+
+    def validated(self, loss: float) -> None:
+        """See :class:`Progress`."""
+
+    def stop(self, step: int) -> None:
         """See :class:`Progress`."""
 
     def message(self, text: str) -> None:
@@ -68,6 +80,14 @@ class LoggedProgress:
         """See :class:`Progress`."""
         self._inner.advance(step, loss)
 
+    def validated(self, loss: float) -> None:
+        """See :class:`Progress`."""
+        self._inner.validated(loss)
+
+    def stop(self, step: int) -> None:
+        """See :class:`Progress`."""
+        self._inner.stop(step)
+
     def message(self, text: str) -> None:
         """See :class:`Progress`."""
         self._inner.message(text)
@@ -93,14 +113,17 @@ class TerminalProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]:>14}"),
+            TextColumn("{task.fields[validation]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._total = self._bars.add_task("whole run", total=None, loss="", visible=False)
-        self._stage = self._bars.add_task("", total=None, loss="", visible=False)
+        self._total = self._bars.add_task("whole run", total=None, loss="", validation="", visible=False)
+        self._stage = self._bars.add_task("", total=None, loss="", validation="", visible=False)
+        self._expected = 0
+        self._steps = 0
         self._before = 0
         self._done = 0
         self._begun = time.monotonic()
@@ -114,13 +137,16 @@ class TerminalProgress:
 
     def expect(self, steps: int) -> None:
         """See :class:`Progress`."""
+        self._expected = steps
         self._bars.update(self._total, total=steps, visible=True)
 
     def start(self, label: str, steps: int, done: int = 0) -> None:
         """See :class:`Progress`."""
         self._before += self._done
-        self._done = done
-        self._bars.reset(self._stage, description=label, total=steps, completed=done, visible=True, loss="")
+        self._done, self._steps = done, steps
+        self._bars.reset(
+            self._stage, description=label, total=steps, completed=done, visible=True, loss="", validation=""
+        )
         if not self._console.is_terminal:
             self._console.print(
                 f"[{time.monotonic() - self._begun:6.1f} s] {label}: {steps - done} steps", markup=False
@@ -132,6 +158,18 @@ class TerminalProgress:
         fields = {} if loss is None else {"loss": f"loss {loss:.4g}"}
         self._bars.update(self._stage, completed=step, **fields)  # type: ignore[arg-type]
         self._bars.update(self._total, completed=self._before + step)
+
+    def validated(self, loss: float) -> None:
+        """See :class:`Progress`."""
+        self._bars.update(self._stage, validation=f"validation {loss:.4g}")
+
+    def stop(self, step: int) -> None:
+        """See :class:`Progress`: what is left out of this stage is left out of the whole run."""
+        self.advance(step)
+        self._bars.update(self._stage, total=step)
+        if self._expected:
+            self._expected -= self._steps - step
+            self._bars.update(self._total, total=self._expected)
 
     def message(self, text: str) -> None:
         """See :class:`Progress`."""

@@ -8,11 +8,13 @@ from typing import Literal
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
+from limbeck.core.methods import scratch
 from limbeck.core.objective import Objective
 from limbeck.data import DataSource, Split
 from limbeck.engine.axes import Axis, check_axes
 from limbeck.engine.evaluation import Evaluation
 from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.stopping import check_stopping
 from limbeck.errors import RecipeError
 
 __all__ = ["About", "Axis", "Baseline", "Recipe", "Start", "rows_of"]
@@ -20,7 +22,7 @@ __all__ = ["About", "Axis", "Baseline", "Recipe", "Start", "rows_of"]
 DRY_STEPS = 4
 
 Start = Literal["random", "teacher"]
-"""A student's initial weights: fresh ones, or the teacher's, where both have one architecture."""
+"""A student's initial weights: fresh ones, or what of the teacher's it takes over (:meth:`limbeck.DGM.start_from`)."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Recipe:
             self._check_without_data()
         elif self.tasks is not None and self.condition not in ("none", self.tasks):
             raise RecipeError(f"models that learn tasks are told {self.tasks!r} or nothing, not {self.condition!r}")
+        self._check_stopping()
         check_axes(self.sweep)
 
     def _check_without_data(self) -> None:
@@ -133,6 +136,14 @@ class Recipe:
             raise RecipeError(
                 f"{who} trains on data, but the recipe names none; give data, or teacher_from for a teacher"
             )
+
+    def _check_stopping(self) -> None:
+        validation = self.data is not None
+        if self.teacher_training is not None and self.fits_teacher:
+            check_stopping(self.teacher_training, self.teacher, scratch(), "the teacher", validation=validation)
+        for method, baseline in self.methods.items():
+            training, student = self.training_of(method), self.student_of(method)
+            check_stopping(training, student, baseline.objective, f"{method!r}", validation=validation)
 
     @property
     def methods(self) -> dict[str, Baseline]:

@@ -24,6 +24,8 @@ class Task:
         rows: the task's own rows of the training split; ``None`` if the recipe names no data.
         all_rows: these and those of all tasks before it.
         key: fingerprint of the rows as the models see them.
+        validation: the task's own rows of the validation split.
+        all_validation: these and those of all tasks before it.
         earlier: the conditioning input of each task before it, shape (tasks, ...): what a teacher, which has learned
             those, can be asked for. ``None`` if there are none, or the models are not told the task.
     """
@@ -31,6 +33,8 @@ class Task:
     rows: Batch | None
     all_rows: Batch | None
     key: str
+    validation: Batch | None = None
+    all_validation: Batch | None = None
     earlier: Tensor | None = None
 
 
@@ -46,9 +50,13 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
     """
     data_key = None if dataset is None else dataset.fingerprint
     key = fingerprint(data=data_key, target=recipe.target, condition=recipe.condition)
-    rows = None if dataset is None else rows_of(dataset.train, recipe.target, recipe.condition)
-    if recipe.tasks is None or dataset is None or rows is None:
-        return [Task(rows, rows, key)]
+    if dataset is None:
+        return [Task(None, None, key)]
+    rows, validation = (
+        rows_of(split, recipe.target, recipe.condition) for split in (dataset.train, dataset.validation)
+    )
+    if recipe.tasks is None:
+        return [Task(rows, rows, key, validation, validation)]
     codes = dataset.train.parts.get(recipe.tasks)
     if codes is None:
         known = ", ".join(dataset.train.parts)
@@ -61,7 +69,7 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
         raise RecipeError(
             f"tasks: {recipe.tasks!r} must be one-hot rows, at least two columns; see limbeck.data.Domains"
         )
-    number = codes.argmax(1)
+    number, validated = codes.argmax(1), dataset.validation.parts[recipe.tasks].argmax(1)
     found = []
     for task in range(codes.shape[1]):
         own = number == task
@@ -69,7 +77,12 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
             raise RecipeError(f"tasks: no training row belongs to task {task + 1} of {codes.shape[1]}")
         told = torch.eye(codes.shape[1], dtype=codes.dtype)[:task]
         earlier = told if task and recipe.condition == recipe.tasks else None
-        found.append(Task(_where(rows, own), _where(rows, number <= task), fingerprint(rows=key, task=task), earlier))
+        found.append(
+            Task(
+                _where(rows, own), _where(rows, number <= task), fingerprint(rows=key, task=task),
+                _where(validation, validated == task), _where(validation, validated <= task), earlier,
+            )
+        )  # fmt: skip
     return found
 
 

@@ -19,7 +19,7 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint
-from limbeck.errors import RecipeError
+from limbeck.errors import ModelError, RecipeError
 
 __all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows", "uses_teacher"]
 
@@ -34,14 +34,15 @@ def teacher_key(recipe: Recipe, rows_key: str) -> str:
     assert recipe.teacher_training is not None
     return fingerprint(
         model=describe_model(recipe.teacher), rows=rows_key, seed=derive_seed(recipe.seed, "teacher"),
-        training=_essential(recipe.teacher_training), precision=recipe.trainer.precision,
+        training=recipe.teacher_training.essential(), precision=recipe.trainer.precision,
     )  # fmt: skip
 
 
 def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: str) -> str:
     """Fingerprint of everything that the weights of a student depend on.
 
-    A data-free method does not depend on the data, nor a method without teacher on the teacher, unless it starts there.
+    A data-free method does not depend on the data unless it is validated on them, nor a method without teacher on the
+    teacher unless it starts there.
 
     Args:
         recipe: the experiment.
@@ -50,13 +51,15 @@ def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: 
         teacher: fingerprint of the teacher.
         rows_key: fingerprint of the rows of data as the models see them.
     """
-    baseline = recipe.methods[method]
+    baseline, training = recipe.methods[method], recipe.training_of(method)
+    # Of the rows the key covers all splits. What was trained before there was validation keeps its fingerprint.
+    validated = {} if training.validate_every is None else {"validation": rows_key}
     return fingerprint(
         model=describe_model(recipe.student_of(method)), objective=describe_objective(baseline.objective), seed=seed,
-        training=_essential(recipe.training_of(method)), precision=recipe.trainer.precision,
+        training=training.essential(), precision=recipe.trainer.precision,
         start=recipe.start_of(method), tasks=recipe.tasks, which=baseline.rows,
         teacher=teacher if uses_teacher(recipe, method) else None,
-        rows=rows_key if uses_rows(recipe, method) else None,
+        rows=rows_key if uses_rows(recipe, method) else None, **validated,
     )  # fmt: skip
 
 
@@ -86,6 +89,7 @@ class TrainingStage:
         rows: the training data, if any are used.
         initial: the model whose weights it starts from; by default fresh ones.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...); by default those of the rows.
+        validation: rows to validate on, if the training says ``validate_every``.
     """
 
     template: DGM
@@ -99,6 +103,7 @@ class TrainingStage:
     rows: Batch | None = None
     initial: DGM | None = None
     asked: Tensor | None = None
+    validation: Batch | None = None
 
     def record(self, folder: Path) -> Stage:
         """The stage's record in a directory."""
@@ -130,14 +135,17 @@ class TrainingStage:
         with seeded(derive_seed(self.seed, "initialisation")):
             model = type(self.template)(**self.template.config)
         if self.initial is not None:
-            _inherit(model, self.initial, self.label)
+            _start(model, self.initial, self.label)
         fitted = fit(
             model, self.objective, self.training, teacher=self.teacher, data=self.rows, asked=self.asked,
-            seed=self.seed, directory=folder, trainer=self.trainer, progress=progress, label=self.label,
+            validation=self.validation, seed=self.seed, directory=folder, trainer=self.trainer, progress=progress,
+            label=self.label,
         )  # fmt: skip
         if fitted.resumed_at:
             progress.message(f"{self.label}: continued from step {fitted.resumed_at}.")
         values = {"train_seconds": fitted.history.seconds}
+        if self.training.validate_every is not None:
+            values |= {"steps_taken": fitted.steps_taken, "best_step": fitted.best_step}
         if is_main_process():
             model.save_pretrained(folder)
             fitted.history.write(folder / "history.csv")
@@ -148,22 +156,12 @@ class TrainingStage:
         return model, values
 
 
-def _inherit(model: DGM, source: DGM, label: str) -> None:
-    """Give a model the weights of another of its architecture."""
+def _start(model: DGM, source: DGM, label: str) -> None:
+    """Give a model the weights of another, as far as it takes them."""
     try:
-        if type(model) is not type(source):
-            raise RuntimeError
-        model.load_state_dict(source.state_dict())
-    except RuntimeError:
-        raise RecipeError(
-            f"{label} starts from another model's weights, but its architecture differs: {type(model).__name__} "
-            f"{model.config} from {type(source).__name__} {source.config}; give both one architecture, or start: random"
-        ) from None
-
-
-def _essential(training: Training) -> dict[str, object]:
-    """What the weights depend on: how often one looks at them is not part of it."""
-    return {key: value for key, value in vars(training).items() if key not in ("checkpoint_every", "log_every")}
+        model.start_from(source)
+    except ModelError as error:
+        raise RecipeError(f"{label}: {error}") from None
 
 
 def _save_objective(objective: Objective, folder: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     )
     from limbeck.metrics.features import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures, extract
     from limbeck.metrics.histogram import histogram_kl
+    from limbeck.metrics.interpolation import interpolate_latents
+    from limbeck.metrics.likelihood import RowSummary, bits_per_dimension, summarize_rows
     from limbeck.metrics.quadrature import Grid, kl_on_grid
     from limbeck.metrics.speed import parameter_count, throughput
     from limbeck.metrics.two_sample import energy_distance, maximum_mean_discrepancy, median_distance
@@ -35,9 +37,11 @@ __getattr__ = lazy_names(
         "Grid": "limbeck.metrics.quadrature",
         "KLEstimate": "limbeck.metrics.density_ratio",
         "Reliability": "limbeck.metrics.calibration",
+        "RowSummary": "limbeck.metrics.likelihood",
         "StrokePredictor": "limbeck.metrics.drawing_predictor",
         "TorchScriptFeatures": "limbeck.metrics.features",
         "accuracy": "limbeck.metrics.calibration",
+        "bits_per_dimension": "limbeck.metrics.likelihood",
         "calibration_error": "limbeck.metrics.calibration",
         "chain_marginal": "limbeck.metrics.chain_marginals",
         "density_kl": "limbeck.metrics.chain_marginals",
@@ -48,6 +52,7 @@ __getattr__ = lazy_names(
         "frechet_distance": "limbeck.metrics.distances",
         "histogram_kl": "limbeck.metrics.histogram",
         "integer_grid": "limbeck.metrics.chain_marginals",
+        "interpolate_latents": "limbeck.metrics.interpolation",
         "interval_grid": "limbeck.metrics.chain_marginals",
         "kernel_distance": "limbeck.metrics.distances",
         "kl_density_ratio": "limbeck.metrics.density_ratio",
@@ -58,6 +63,7 @@ __getattr__ = lazy_names(
         "parameter_count": "limbeck.metrics.speed",
         "reliability": "limbeck.metrics.calibration",
         "standardised": "limbeck.metrics.drawing_shape",
+        "summarize_rows": "limbeck.metrics.likelihood",
         "throughput": "limbeck.metrics.speed",
     },
 )
@@ -71,11 +77,13 @@ __all__ = [
     "Measure",
     "ModelResult",
     "Reliability",
+    "RowSummary",
     "RunResults",
     "StrokePredictor",
     "Summary",
     "TorchScriptFeatures",
     "accuracy",
+    "bits_per_dimension",
     "calibration_error",
     "chain_marginal",
     "density_kl",
@@ -87,6 +95,7 @@ __all__ = [
     "gap_closed",
     "histogram_kl",
     "integer_grid",
+    "interpolate_latents",
     "interval_grid",
     "kernel_distance",
     "kl_density_ratio",
@@ -98,5 +107,6 @@ __all__ = [
     "reliability",
     "standardised",
     "summarize",
+    "summarize_rows",
     "throughput",
 ]

@@ -28,6 +28,7 @@ class Measure:
         better: whether a lower or a higher value is better, or neither.
         digits: decimals to print.
         unit: unit shown beside the label, empty for pure numbers.
+        detail: whether it is shown in the table of every model and seed only, and not in that of the results.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Measure:
     better: Literal["lower", "higher", "neither"] = "lower"
     digits: int = 1
     unit: str = ""
+    detail: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 from limbeck.models.autoregressive import Autoregressive
 from limbeck.models.chain import BinomialChain, Chain, GaussianChain, ResidualBinomialChain, ResidualGaussianChain
 from limbeck.models.dcgan import DCGAN
+from limbeck.models.flow import Flow
+from limbeck.models.glow import Glow, TableGlow
 from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
+from limbeck.models.step_flow import StepFlow
 from limbeck.models.stroke_law import StrokeLaw, stroke_kl
 from limbeck.models.vib import VIB
 from limbeck.models.vrnn import VRNN
+from limbeck.models.zuko_flow import ZukoFlow
 
 __all__ = [
     "DCGAN",
@@ -17,12 +21,17 @@ __all__ = [
     "Autoregressive",
     "BinomialChain",
     "Chain",
+    "Flow",
     "GaussianChain",
+    "Glow",
     "HelmholtzMachine",
     "LadderVAE",
     "MLPClassifier",
     "ResidualBinomialChain",
     "ResidualGaussianChain",
+    "StepFlow",
     "StrokeLaw",
+    "TableGlow",
+    "ZukoFlow",
     "stroke_kl",
 ]

@@ -84,9 +84,18 @@ class Standardize(Bijection):
         super().__init__()
         self.register_buffer("shift", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
+        self.taken = False
+
+    def take(self, other: Standardize) -> None:
+        """Standardise as another does, whatever the data that are shown later."""
+        self.shift.copy_(other.shift)
+        self.scale.copy_(other.scale)
+        self.taken = True
 
     def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
         """Take mean and standard deviation of each column; a constant column keeps the scale 1."""
+        if self.taken:
+            return
         deviation, mean = torch.std_mean(h, 0, correction=0)
         self.shift.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))

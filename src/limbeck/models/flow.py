@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from limbeck.core.delta import Delta
@@ -14,8 +15,8 @@ from limbeck.core.depth import step_name
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
-from limbeck.errors import MatchError
-from limbeck.models.bijection import Bijection, Level
+from limbeck.errors import MatchError, ModelError
+from limbeck.models.bijection import Bijection, Level, Standardize
 
 __all__ = ["Flow"]
 
@@ -55,6 +56,11 @@ class Flow(DGM):
         """See :class:`limbeck.core.depth.Stepped`."""
         return tuple(len(level.steps) for level in self.levels)
 
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether element i of the latents is a transformed element i of the data, in every step."""
+        return True
+
     def latent_law(self, level: int, batch_size: int, like: Tensor, x: Tensor | None = None) -> Distribution:
         """Law of a level's latent; here the unit Gaussian.
 
@@ -77,18 +83,18 @@ class Flow(DGM):
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """From latents to data; shapes as in :class:`~limbeck.core.graph.DGM`."""
         levels = self.levels
-        like = next(self.parameters())
+        like = sites.zeros()
         h: Tensor | None = None
         for index in reversed(range(len(levels))):
-            level = levels[index]
+            steps, split = list(levels[index].steps), levels[index].split
             u = sites.latent(f"u[{index}]", self.latent_law(index, sites.batch_size, like, x))
-            h = u if h is None or level.split is None else level.split.inverse(h, u, x)
-            for count in range(len(level.steps), 0, -1):
-                if level.split is not None or count < len(level.steps):
+            h = u if h is None or split is None else split.inverse(h, u, x)
+            for count in range(len(steps), 0, -1):
+                if split is not None or count < len(steps):
                     h = sites.deterministic(step_name(index, count), h)
-                h = _inverse(level.steps[count - 1], h, x)
-            for entry in reversed(level.entry):
-                h = _inverse(entry, h, x)
+                h = steps[count - 1].inverse(h, x)  # type: ignore[operator]
+            for entry in reversed(levels[index].entry):
+                h = entry.inverse(h, x)  # type: ignore[operator]
         assert h is not None
         y = sites.target("y", Delta(h))
         sites.derived("log_prob", lambda: self._encoded(y, x, None))
@@ -125,6 +131,7 @@ class Flow(DGM):
         if self.adapted:
             return
         h = self.observed(batch.y)
+        self._check(h)
         for level in self.levels:
             for step in (*level.entry, *level.steps):
                 assert isinstance(step, Bijection)
@@ -133,6 +140,36 @@ class Flow(DGM):
             if level.split is not None:
                 h, _, _ = level.split(h, batch.x)
         self.adapted.fill_(True)
+
+    @torch.no_grad()
+    def start_from(self, source: DGM) -> None:
+        """Start as the first steps of a deeper flow: in each level as many as this one has, and the way to its latents.
+
+        The coordinates are then the other's, too. See :meth:`limbeck.DGM.start_from`.
+
+        Args:
+            source: a flow of the same class, with steps of the same shapes.
+
+        Raises:
+            ModelError: its steps are of another kind or size, or fewer.
+        """
+        own, others = self.levels, source.levels if isinstance(source, Flow) else []
+        try:
+            if type(self) is not type(source) or len(own) != len(others):
+                raise RuntimeError
+            for mine, theirs in zip(own, others, strict=True):
+                if len(mine.steps) > len(theirs.steps):
+                    raise RuntimeError
+                pairs = [*zip(mine.entry, theirs.entry, strict=True), *zip(mine.steps, theirs.steps, strict=False)]
+                for taken, given in [*pairs, *([(mine.split, theirs.split)] if mine.split and theirs.split else [])]:
+                    taken.load_state_dict(given.state_dict())
+        except (RuntimeError, ValueError):
+            raise ModelError(
+                f"{type(self).__name__} {self.config} cannot start as the first steps of {type(source).__name__} "
+                f"{source.config}; give both the same class, levels and width, or start: random"
+            ) from None
+        self.adapted.fill_(True)
+        self.aligned.fill_(True)
 
     @torch.no_grad()
     def align_with(self, teacher: DGM) -> None:
@@ -154,12 +191,16 @@ class Flow(DGM):
         if self.aligned or self.adapted:
             return
         self.inherit(teacher)
+        for own, other in zip(self.levels, teacher.levels, strict=True):
+            for mine, theirs in zip(own.entry, other.entry, strict=False):
+                if isinstance(mine, Standardize) and isinstance(theirs, Standardize):
+                    mine.take(theirs)
         self.aligned.fill_(True)
 
     def inherit(self, teacher: Flow) -> None:
         """Take over what ties elements of the latents to elements of the data: permutations, rotations, scales.
 
-        By default there is nothing of the kind.
+        By default there is nothing of the kind: a flow that keeps its columns can follow any other that does.
 
         Args:
             teacher: a flow with latents of the same shapes.
@@ -167,26 +208,44 @@ class Flow(DGM):
         Raises:
             MatchError: the teacher's coordinates cannot be taken over.
         """
+        for flow, other in ((teacher, self), (self, teacher)):
+            if not flow.keeps_columns:
+                raise MatchError(
+                    f"a {type(flow).__name__} mixes or permutes its elements in a way that a {type(other).__name__} "
+                    "does not, so their latents cannot be compared element by element; give teacher and student the "
+                    "same class, or pass align=False and compare densities or samples"
+                )
+
+    def _check(self, y: Tensor) -> None:
+        """Rows of another size fail somewhere inside, in words that do not say why."""
+        wanted, found = sum(math.prod(shape) for shape in self.latent_shapes), math.prod(y.shape[1:])
+        if found != wanted:
+            raise ModelError(
+                f"{type(self).__name__} is for rows of {wanted} numbers, but these have {found} (shape "
+                f"{tuple(y.shape[1:])}); give the model as many features as the data have columns"
+            )
 
     def _encoded(self, y: Tensor, x: Tensor | None, sites: Sites | None) -> Tensor:
         """Log density, shape (batch,); declares the sites on the way if there is anything to declare them to."""
+        self._check(y)
         h = y
         total: Tensor | float = 0
         prior: Tensor | float = 0
         levels = self.levels
         for index, level in enumerate(levels):
+            steps, split = list(level.steps), level.split
             for entry in level.entry:
                 h, change = entry(h, x)
                 total = total + change
-            for count, step in enumerate(level.steps, 1):
+            for count, step in enumerate(steps, 1):
                 h, change = step(h, x)
                 total = total + change
-                if sites is not None and (level.split is not None or count < len(level.steps)):
+                if sites is not None and (split is not None or count < len(steps)):
                     h = sites.deterministic(step_name(index, count), h)
-            if level.split is None:
+            if split is None:
                 u = h
             else:
-                h, u, change = level.split(h, x)
+                h, u, change = split(h, x)
                 total = total + change
             if sites is not None:
                 u = sites.latent(f"u[{index}]", Delta(u))
@@ -197,11 +256,6 @@ class Flow(DGM):
 def _rows(log_prob: Tensor) -> Tensor:
     """Summed over all but the batch."""
     return log_prob if log_prob.ndim == 1 else log_prob.flatten(1).sum(1)
-
-
-def _inverse(step: nn.Module, h: Tensor, x: Tensor | None) -> Tensor:
-    assert isinstance(step, Bijection)
-    return step.inverse(h, x)
 
 
 def _value(value: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limbeck.errors import ModelError
 
-__all__ = ["check_positive"]
+__all__ = ["check_at_least", "check_positive"]
 
 
 def check_positive(model: object, **sizes: float) -> None:
@@ -26,3 +26,25 @@ def check_positive(model: object, **sizes: float) -> None:
     for name, value in sizes.items():
         if not value > 0:
             raise ModelError(f"{type(model).__name__}: {name} must be positive, not {value}")
+
+
+def check_at_least(model: object, least: int, **sizes: int) -> None:
+    """Refuse a model whose counts are below what makes sense.
+
+    Args:
+        model: the model that is being built.
+        least: the smallest value that is allowed.
+        sizes: constructor arguments by name.
+
+    Raises:
+        ModelError: names the class, the argument and its value.
+
+    Example:
+        >>> check_at_least(object(), 2, columns=1)
+        Traceback (most recent call last):
+            ...
+        limbeck.errors.ModelError: object: columns must be at least 2, not 1
+    """
+    for name, value in sizes.items():
+        if value < least:
+            raise ModelError(f"{type(model).__name__}: {name} must be at least {least}, not {value}")

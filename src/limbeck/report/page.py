@@ -11,7 +11,7 @@ from limbeck.errors import DataError
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.report.html import render
-from limbeck.report.runs import Model, Run, read_run
+from limbeck.report.runs import Model, Picture, Run, read_run
 from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
 from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
 
@@ -35,6 +35,16 @@ class LossPanel:
 
 
 @dataclass(frozen=True)
+class PictureGroup:
+    """Pictures of another kind than samples, one a method: heading, sentence, and what the pictures are of."""
+
+    title: str
+    sentence: str
+    what: str
+    pictures: list[tuple[str, Model, Picture | None]]
+
+
+@dataclass(frozen=True)
 class Section:
     """What the page shows of one run."""
 
@@ -44,7 +54,7 @@ class Section:
     highlights: list[Highlight]
     grids: list[tuple[str, Model]]
     other_grids: list[tuple[str, Model]]
-    reconstructions: list[tuple[str, Model]]
+    groups: list[PictureGroup]
     chart: Markup | None
     measure: Measure | None
     losses: list[LossPanel]
@@ -153,7 +163,7 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         highlights=[] if results.dry_run else highlights(results, measure, lead, gaps(results)),
         grids=firsts if pictures else [],
         other_grids=[pair for pair in others if pair[1].picture] if pictures else [],
-        reconstructions=[pair for pair in firsts if pair[1].reconstructions],
+        groups=_groups(firsts),
         chart=Markup(chart) if chart else None,
         measure=measure,
         losses=_losses(run, results),
@@ -161,6 +171,31 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         # Only models of images are drawn as grids from shared noise; others have figures of their own.
         images=any(found.key.startswith("fid") for found in results.measures),
     )
+
+
+def _groups(models: Sequence[tuple[str, Model]]) -> list[PictureGroup]:
+    """The other kinds of pictures, those that any model has."""
+    found = [
+        PictureGroup(
+            "Samples at a lower temperature",
+            "The same noise as above, scaled down: more typical and less varied.",
+            "samples at a lower temperature of",
+            [(method, model, model.cool) for method, model in models if model.cool],
+        ),
+        PictureGroup(
+            "Interpolations between test images",
+            "Both ends of a row are test images; between them are latents of the same norm, decoded.",
+            "interpolations between test images by",
+            [(method, model, model.interpolations) for method, model in models if model.interpolations],
+        ),
+        PictureGroup(
+            "Reconstructions of test images",
+            "In each pair the image is on the left, and on the right what the model makes of its own code of it.",
+            "test images, each beside its reconstruction by",
+            [(method, model, model.reconstructions) for method, model in models if model.reconstructions],
+        ),
+    ]
+    return [group for group in found if group.pictures]
 
 
 def _losses(run: Run, results: RunResults) -> list[LossPanel]:

@@ -20,7 +20,7 @@ __all__ = ["Curves", "Model", "Picture", "Run", "read_curves", "read_picture", "
 
 Series = npt.NDArray[np.float64]
 
-_NOT_TERMS = frozenset({"step", "total", "learning_rate", "seconds"})
+_NOT_TERMS = frozenset({"step", "total", "validation", "learning_rate", "seconds"})
 _POINTS = 300  # a curve is thinned to so many points: more cannot be seen and would swell the page
 _LARGEST = 20_000_000  # bytes: a picture or history beyond this is not put into a page
 
@@ -63,6 +63,8 @@ class Model:
         result: its numbers.
         picture: ``samples.png``.
         reconstructions: ``reconstructions.png``: data and what the model makes of its own code of them.
+        cool: ``samples_cool.png``: samples at a lower temperature.
+        interpolations: ``interpolations.png``: what the model makes of codes between those of data.
         curves: ``history.csv``.
     """
 
@@ -70,6 +72,8 @@ class Model:
     picture: Picture | None
     reconstructions: Picture | None
     curves: Curves | None
+    cool: Picture | None = None
+    interpolations: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ def read_run(directory: str | Path) -> Run:
         if folder is None:
             models.append(Model(result, None, None, None))
             continue
-        samples, rebuilt = read_picture(folder / "samples.png"), read_picture(folder / "reconstructions.png")
-        models.append(Model(result, samples, rebuilt, read_curves(folder / "history.csv")))
+        names = ("samples", "reconstructions", "samples_cool", "interpolations")
+        samples, rebuilt, cool, between = (read_picture(folder / f"{name}.png") for name in names)
+        models.append(Model(result, samples, rebuilt, read_curves(folder / "history.csv"), cool, between))
     recipe = _bytes(directory / "recipe.yaml")
     return Run(
         directory=directory,

@@ -12,6 +12,8 @@ from limbeck.report.table import NOTHING, Cell, Column, Kind, Row, Table, format
 
 __all__ = ["gaps", "is_size", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
 
+_WITH_GAP = ("fid", "test_log_likelihood")  # keys of measures in which a student can be part of the way to its teacher
+
 
 def is_size(measure: Measure) -> bool:
     """Whether a measure is about size or speed rather than about quality."""
@@ -20,7 +22,7 @@ def is_size(measure: Measure) -> bool:
 
 def main_measure(results: RunResults) -> Measure | None:
     """The measure in front: the first FID, else the first measure of quality."""
-    quality = [measure for measure in results.measures if not is_size(measure)]
+    quality = [measure for measure in results.measures if not (is_size(measure) or measure.detail)]
     return next((m for m in quality if m.key.startswith("fid")), quality[0] if quality else None)
 
 
@@ -53,16 +55,16 @@ def leader(results: RunResults, measure: Measure, methods: Sequence[str] | None 
 
 
 def gaps(results: RunResults) -> tuple[Measure, dict[str, list[float]]] | None:
-    """How much of the way from scratch to the teacher each student goes, per seed, in the first FID.
+    """How much of the way from scratch to the teacher each student goes, per seed: in the first FID or test likelihood.
 
     The ends are the means over the seeds of the scratch model and of the teacher: with single seeds as ends, one seed
     whose two ends lie close would swamp the mean.
 
     Returns:
-        The measure and the fractions of each method, or ``None`` where there is no gap to close: no FID, no scratch
-        model, or a teacher that is not better than it.
+        The measure and the fractions of each method, or ``None`` where there is no gap to close: no such measure, no
+        scratch model, or a teacher that is not better than it.
     """
-    measure = next((m for m in results.measures if m.key.startswith("fid")), None)
+    measure = next((m for m in results.measures if m.key.startswith(_WITH_GAP)), None)
     if measure is None:
         return None
     teacher, scratch = results.values("teacher", measure.key), results.values("scratch", measure.key)
@@ -81,7 +83,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
     Args:
         runs: one run, or several to be compared. Measures are matched by their key.
     """
-    measures = _measures(runs, lambda m: not is_size(m))
+    measures = _measures(runs, lambda m: not (is_size(m) or m.detail))
     derived = [gaps(run) for run in runs]
     columns = [Column("Model"), *(_column(m) for m in measures)]
     gap = next((found[0] for found in derived if found), None)

@@ -109,6 +109,7 @@ def kl_monte_carlo(
     for _ in range(samples):
         value = _sample(left, generator)
         try:
+            _check_support(right, value)
             log_ratio = reduce(left.log_prob(value), shape, False) - reduce(right.log_prob(value), shape, False)
         except ValueError as error:
             raise DivergenceError(
@@ -118,6 +119,21 @@ def kl_monte_carlo(
         total = log_ratio if total is None else total + log_ratio
     assert total is not None
     return reduce(total / samples, shape, normalize)
+
+
+def _check_support(law: D.Distribution, value: Tensor) -> None:
+    """Raise ``ValueError`` for a value outside a law's support, as ``log_prob`` does.
+
+    Not where validation is switched off, which zuko does for the whole process when it is imported.
+    """
+    if law._validate_args:
+        return
+    try:
+        support: Any = law.support
+    except NotImplementedError:
+        return
+    if support is not None and not support.check(value).all():
+        raise ValueError(f"outside the support of {describe(law)}")
 
 
 def cross_entropy(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Tensor:

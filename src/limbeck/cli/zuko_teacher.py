@@ -1,0 +1,92 @@
+"""A teacher that zuko built and trained: a file of its weights, and on the command line how it was built."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from limbeck.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from limbeck.models import ZukoFlow
+
+__all__ = ["WEIGHTS", "is_weights", "zuko_teacher"]
+
+WEIGHTS = "zuko.safetensors"
+"""Where a student's weights are written under zuko's own names, beside the model of this library."""
+
+_PREFIX = "zuko.flows."
+
+
+def is_weights(teacher: str | None) -> bool:
+    """Whether ``--teacher`` names a file of weights and not the directory of a model."""
+    return teacher is not None and (teacher.endswith(".safetensors") or Path(teacher).is_file())
+
+
+def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
+    """The flow whose weights a file holds.
+
+    Args:
+        path: written by ``safetensors.torch.save_file(flow.state_dict(), path)``.
+        words: a command line with ``--teacher.class=zuko.flows.NAME`` and ``--teacher.KEY=VALUE`` for every argument
+            that the class was given.
+
+    Returns:
+        The flow in eval mode, and the words that are not about it.
+
+    Raises:
+        RecipeError: class or number of columns is not given, or zuko has no such class.
+        ModelError: zuko is missing, or the weights are those of another flow.
+    """
+    settings, others = _settings(words)
+    name = settings.pop("class", None)
+    if name is None:
+        raise RecipeError(
+            f"{path} is a file of weights; of which flow? Give --teacher.class=zuko.flows.MAF or the like, and its "
+            "arguments, as in --teacher.features=6 --teacher.transforms=6"
+        )
+    if "features" not in settings:
+        raise RecipeError("how many columns has the teacher? Give --teacher.features=NUMBER")
+    name = str(name).removeprefix(_PREFIX)
+    _check_class(name)
+    from limbeck.models import ZukoFlow
+
+    return ZukoFlow.from_weights(path, name, **settings).float(), others
+
+
+def _settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The teacher's settings, and the other words."""
+    settings: dict[str, Any] = {}
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--teacher."):
+            others.append(word)
+            continue
+        key, equals, value = word.removeprefix("--teacher.").partition("=")
+        value = value if equals else next(rest, "")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--teacher.{key}={value} is not a number, text, list or mapping in YAML") from None
+    return settings, others
+
+
+def _check_class(name: str) -> None:
+    from limbeck.models.zuko_parts import constructor
+
+    try:
+        constructor(name)
+    except ModelError as error:
+        try:
+            import zuko.flows
+        except ImportError:
+            raise error from None
+        near = difflib.get_close_matches(name.lower(), [known.lower() for known in vars(zuko.flows)], n=2)
+        meant = [known for known in vars(zuko.flows) if known.lower() in near]
+        told = f"; did you mean {' or '.join(_PREFIX + known for known in meant)}?" if meant else ""
+        raise RecipeError(f"--teacher.class: {error}{told}") from None
