@@ -38,8 +38,8 @@ def run(words: Sequence[str]) -> None:
     parser = new_parser(
         "limbeck distill",
         "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
-        "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights of "
-        "a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
+        "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights "
+        "of a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
         "class's other arguments.",
     )
     import_modules(parser, words)
@@ -90,8 +90,8 @@ def run(words: Sequence[str]) -> None:
         if built.training.validate_every is not None:
             validation = rows_of(dataset.validation, target, found.condition)
     result = distill(
-        teacher, student, built.objective, data=data, validation=validation, training=built.training, trainer=built.trainer, seed=found.seed,
-        directory=found.out, progress=is_main_process(),
+        teacher, student, built.objective, data=data, validation=validation, training=built.training,
+        trainer=built.trainer, seed=found.seed, directory=found.out, progress=is_main_process(),
     )  # fmt: skip
     if is_main_process():
         _tell(result.metrics, Path(found.out))
