@@ -14,6 +14,7 @@ from torch import Tensor
 from limbeck.core.coupling import Request, frozen
 from limbeck.core.depth import Depth, Stepped, depth_map
 from limbeck.core.graph import DGM
+from limbeck.core.sifting import sifted_samples
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
 
@@ -21,9 +22,6 @@ __all__ = ["Alignable", "Observed", "SharedObservations"]
 
 Observed = Literal["data", "teacher", "mixed", "student"]
 """Whose rows both models infer from; mixed: in each batch some of the data's and some of the teacher's."""
-
-_CHUNK = 4096
-_TOLERANCE = 1e-2  # of a latent, in units of its standard deviation
 
 
 @runtime_checkable
@@ -101,14 +99,7 @@ class SharedObservations:
             return
         if x is not None:
             raise MatchError("a pool of samples cannot be asked for conditioning inputs; use pool=0")
-        sizes = [_CHUNK] * (self.pool // _CHUNK) + [self.pool % _CHUNK]
-        rows, density = zip(*(_returning(teacher, size) for size in sizes if size), strict=True)
-        self._rows = _likely(torch.cat(rows), torch.cat(density), self.trim)
-        if not len(self._rows):
-            raise MatchError(
-                "none of the teacher's samples returns to its latents: the teacher's inverse is numerically broken; "
-                "use observed='data'"
-            )
+        self._rows = sifted_samples(teacher, self.pool, self.trim)
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
@@ -160,47 +151,6 @@ class SharedObservations:
             raise MatchError("the pool of samples is drawn by objective.prepare(teacher, student); call it first")
         with frozen(teacher):
             return teacher.join_targets(_sampled(teacher, request))
-
-
-@torch.no_grad()
-def _returning(teacher: DGM, rows: int) -> tuple[Tensor, Tensor]:
-    """Samples that the teacher's inference leads back to where they came from, and their log densities.
-
-    The others have left the number format on the way: they are no samples of the teacher.
-
-    Returns:
-        Shapes (up to rows, ...) and (up to rows,); the second is 0 for a teacher that does not tell densities.
-    """
-    with frozen(teacher):
-        drawn = teacher.trace(rows, keep=_random_values)
-        y = teacher.join_targets(drawn.targets)
-        inferred = teacher.trace_inference(y, keep=_values)
-    good = y.flatten(1).isfinite().all(1)
-    density = good.to(y.dtype)
-    for name, site in inferred.items():
-        assert site.value is not None
-        if name in drawn.values:
-            value = drawn.values[name]
-            away = (site.value - value).abs() / (1 + value.abs())
-            good &= (away < _TOLERANCE).flatten(1).all(1)
-        elif name == "log_prob":
-            density = site.value
-            good &= density.isfinite()
-    return y[good], density[good]
-
-
-def _likely(rows: Tensor, density: Tensor, trim: float) -> Tensor:
-    """Rows without the least likely ones."""
-    kept = density.argsort(descending=True)[: len(rows) - int(trim * len(rows))]
-    return rows[kept.sort().values]
-
-
-def _random_values(name: str, kind: Kind) -> int:
-    return KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_VALUE
-
-
-def _values(name: str, kind: Kind) -> int:
-    return KEEP_VALUE if name == "log_prob" else _random_values(name, kind)
 
 
 def _sampled(model: DGM, request: Request) -> dict[str, Tensor]:

@@ -148,7 +148,7 @@ def guided(
         share: the part of each batch that the teacher draws, in [0, 1); 0 leaves only data.
         depth: as for :func:`ilkd`.
         distance: as for :func:`ilkd`.
-        pool: as for :func:`ilkd`.
+        pool: as for :func:`ilkd`, if the teacher has a share.
         align: as for :func:`ilkd`.
     """
     latents, own = Ramp(weight, 0.0, finish=until), Ramp(1.0 - weight, 1.0, finish=until)
