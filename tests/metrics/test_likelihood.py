@@ -60,3 +60,14 @@ def test_bits_of_a_uniform_row_and_of_a_sharper_one() -> None:
     assert bits_per_dimension(torch.tensor([-math.log(8.0)], dtype=torch.float64), 1, levels=1).item() == pytest.approx(
         3.0
     )
+
+
+@pytest.mark.parametrize("worst", [-math.inf, math.inf])
+def test_the_trimmed_mean_leaves_out_the_worst_rows(worst: float) -> None:
+    values = torch.arange(1000.0, dtype=torch.float64)
+    bad = 0 if worst < 0 else 999
+    values[bad] = math.nan
+    found = summarize_rows(values[torch.randperm(1000)], worst=worst, trim=0.0011)  # two rows
+    expected = values[2:] if worst < 0 else values[:-2]
+    assert found.trimmed_mean == pytest.approx(expected.mean().item())
+    assert summarize_rows(values, worst=worst).trimmed_mean == worst

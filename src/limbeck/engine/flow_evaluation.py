@@ -58,16 +58,23 @@ class FlowTableEvaluation(Evaluation):
         trim: part of the teacher's samples that is left out of the divergence, those that the teacher finds least
             likely: one sample far from all data, where the inverse of a flow overflows, would be all that the mean is
             about. See :func:`limbeck.core.sifting.sifted_samples`.
+        worst: part of the rows that the trimmed means leave out, for each model its own worst.
 
     Raises:
         RecipeError: a number is too small.
     """
 
     def __init__(
-        self, samples: int = 10_000, drawn: int = 2000, batch: int = 1024, timing: float = 0.5, trim: float = 0.002
+        self,
+        samples: int = 10_000,
+        drawn: int = 2000,
+        batch: int = 1024,
+        timing: float = 0.5,
+        trim: float = 0.002,
+        worst: float = 0.001,
     ) -> None:
-        if not 0.0 <= trim < 1.0:
-            raise RecipeError(f"evaluation: trim is the part of the teacher's samples left out, in [0, 1), not {trim}")
+        if not (0.0 <= trim < 1.0 and 0.0 <= worst < 1.0):
+            raise RecipeError(f"evaluation: trim ({trim}) and worst ({worst}) are parts of the rows, in [0, 1)")
         if min(samples, drawn) < 2 or batch < 1 or not timing > 0:
             raise RecipeError(
                 f"evaluation: samples ({samples}) and drawn ({drawn}) must be at least 2, batch ({batch}) at least 1 "
@@ -78,12 +85,14 @@ class FlowTableEvaluation(Evaluation):
         self.batch = batch
         self.timing = timing
         self.trim = trim
+        self.worst = worst
 
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
         on_data = [
             Measure("test_log_likelihood", "test log-likelihood", "higher", 3, "nats"),
             Measure("test_log_likelihood_error", "its standard error over rows", "neither", 3, "nats", detail=True),
+            Measure("test_trimmed", f"without its worst {100 * self.worst:g} %", "higher", 3, "nats"),
             Measure("test_median", "median", "higher", 3, "nats"),
             *(Measure(f"test_quantile_{q:g}", f"{100 * q:g} % quantile", "higher", 2, "nats") for q in LEVELS),
             Measure("test_not_finite", "rows not finite", "lower", 0),
@@ -93,6 +102,7 @@ class FlowTableEvaluation(Evaluation):
             *(on_data if dataset is not None else []),
             Measure("kl_teacher", "KL(teacher || model)", "lower", 3, "nats"),
             Measure("kl_teacher_error", "its standard error", "neither", 3, "nats", detail=True),
+            Measure("kl_teacher_trimmed", f"without its worst {100 * self.worst:g} %", "lower", 3, "nats"),
             Measure("kl_teacher_median", "median of log teacher - log model", "lower", 3, "nats"),
             Measure("kl_teacher_not_finite", "teacher's samples not finite", "lower", 2, "%", detail=True),
             Measure("samples_not_finite", "own samples not finite", "lower", 2, "%", detail=True),
@@ -118,7 +128,9 @@ class FlowTableEvaluation(Evaluation):
 
     def dry(self) -> FlowTableEvaluation:
         """See :class:`Evaluation`."""
-        return FlowTableEvaluation(min(200, self.samples), min(200, self.drawn), min(64, self.batch), 0.01, self.trim)
+        return FlowTableEvaluation(
+            min(200, self.samples), min(200, self.drawn), min(64, self.batch), 0.01, self.trim, self.worst
+        )
 
 
 class FlowTableJudge(Judge):
@@ -146,8 +158,11 @@ class FlowTableJudge(Judge):
         """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         values = self._on_data(subject) if self.test is not None else {}
-        ratio = summarize_rows(self.taught_density - log_densities(model, self.taught), worst=math.inf)
+        ratio = summarize_rows(
+            self.taught_density - log_densities(model, self.taught), worst=math.inf, trim=settings.worst
+        )
         values["kl_teacher"] = ratio.mean
+        values["kl_teacher_trimmed"] = ratio.trimmed_mean
         values["kl_teacher_error"] = ratio.standard_error
         values["kl_teacher_median"] = ratio.median
         values["kl_teacher_not_finite"] = 100 * ratio.not_finite / ratio.count
@@ -191,11 +206,12 @@ class FlowTableJudge(Judge):
     def _on_data(self, subject: Subject) -> dict[str, float]:
         assert self.test is not None
         found = log_densities(subject.model, self.test)
-        rows = summarize_rows(found, LEVELS)
+        rows = summarize_rows(found, LEVELS, trim=self.settings.worst)
         save_figure(likelihood_figure(self.test_taught, found), subject.directory / "samples.png")
         return {
             "test_log_likelihood": rows.mean,
             "test_log_likelihood_error": rows.standard_error,
+            "test_trimmed": rows.trimmed_mean,
             "test_median": rows.median,
             **{f"test_quantile_{level:g}": value for level, value in rows.quantiles.items()},
             "test_not_finite": float(rows.not_finite),

@@ -21,6 +21,7 @@ class RowSummary:
         mean: over the finite rows; NaN if there are none.
         standard_error: of that mean over rows: their sample standard deviation over the root of their number; NaN for
             fewer than two.
+        trimmed_mean: over all rows but the worst of them; infinite if more rows than those are not finite.
         median: over all rows, those that are not finite being the worst.
         quantiles: level to quantile, likewise.
         not_finite: rows that are NaN or infinite: densities that were 0 or could not be computed.
@@ -29,13 +30,16 @@ class RowSummary:
 
     mean: float
     standard_error: float
+    trimmed_mean: float
     median: float
     quantiles: dict[float, float]
     not_finite: int
     count: int
 
 
-def summarize_rows(values: Tensor, levels: tuple[float, ...] = (), *, worst: float = -math.inf) -> RowSummary:
+def summarize_rows(
+    values: Tensor, levels: tuple[float, ...] = (), *, worst: float = -math.inf, trim: float = 0.0
+) -> RowSummary:
     """Mean, standard error, median and quantiles of one number a row.
 
     A single row of density 0 makes the mean of all log densities minus infinity, which says nothing of the others; so
@@ -46,6 +50,8 @@ def summarize_rows(values: Tensor, levels: tuple[float, ...] = (), *, worst: flo
         values: shape (rows,).
         levels: of the quantiles, each between 0 and 1.
         worst: what a row that is not finite counts as in the quantiles: by default less than any other.
+        trim: share of the rows, those nearest to ``worst``, that the trimmed mean leaves out, rounded up. A flow can
+            give one row of thousands a log density of -2,000, and then the mean is about that row.
 
     Raises:
         DataError: there are no rows.
@@ -53,6 +59,8 @@ def summarize_rows(values: Tensor, levels: tuple[float, ...] = (), *, worst: flo
     >>> found = summarize_rows(torch.tensor([1.0, 2.0, 3.0, float("nan")]), (0.25, 0.5))
     >>> found.mean, found.not_finite, found.quantiles
     (2.0, 1, {0.25: -inf, 0.5: 1.0})
+    >>> summarize_rows(torch.tensor([1.0, 3.0, -2000.0]), trim=0.001).trimmed_mean
+    2.0
     """
     if values.ndim != 1 or not len(values):
         raise DataError(f"expected one number for each of at least one row, not shape {tuple(values.shape)}")
@@ -62,12 +70,16 @@ def summarize_rows(values: Tensor, levels: tuple[float, ...] = (), *, worst: flo
     deviation = float(kept.std()) if len(kept) > 1 else math.nan
     ordered = torch.where(finite, values, worst).sort().values
 
+    dropped = math.ceil(trim * len(ordered))
+    trusted = ordered[: len(ordered) - dropped] if worst > 0 else ordered[dropped:]
+
     def quantile(level: float) -> float:
         return float(ordered[max(0, math.ceil(level * len(ordered)) - 1)])
 
     return RowSummary(
         mean=float(kept.mean()),
         standard_error=deviation / math.sqrt(max(1, len(kept))),
+        trimmed_mean=float(trusted.mean()),
         median=quantile(0.5),
         quantiles={level: quantile(level) for level in levels},
         not_finite=len(values) - len(kept),
