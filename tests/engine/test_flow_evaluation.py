@@ -15,7 +15,7 @@ from limbeck.core.graph import DGM
 from limbeck.data import Digits
 from limbeck.data.table import TableDataset, TableSplit
 from limbeck.engine import FlowTableEvaluation, Subject
-from limbeck.engine.flow_evaluation import drawn_rows, log_densities
+from limbeck.engine.flow_rows import drawn_rows, log_densities
 from limbeck.engine.progress import SilentProgress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import Measure, ModelResult, RunResults

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,33 +14,23 @@ from limbeck.core.sifting import sifted_samples
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.flow_figure import LEVELS, likelihood_figure
+from limbeck.engine.flow_rows import drawn_rows, log_densities, scored
 from limbeck.engine.image_samples import floating_type
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import weights_fingerprint
-from limbeck.errors import ModelError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, energy_distance, parameter_count, summarize_rows, throughput
 from limbeck.models.flow import Flow
 from limbeck.pictures import save_figure
 
-__all__ = ["TRAINING", "ExactDensity", "FlowTableEvaluation", "drawn_rows", "log_densities"]
+__all__ = ["TRAINING", "FlowTableEvaluation"]
 
 TRAINING = [
     Measure("steps_taken", "steps taken", "neither", 0, detail=True),
     Measure("best_step", "step of the weights kept", "neither", 0, detail=True),
 ]
 """What the engine tells of trainings with early stopping."""
-
-_CHUNK = 4096  # rows at a time: the memory of a pass does not grow with the table
-
-
-@runtime_checkable
-class ExactDensity(Protocol):
-    """What a model needs besides being a :class:`~limbeck.DGM`, as every :class:`~limbeck.models.flow.Flow` has."""
-
-    def log_prob(self, y: Tensor, x: Tensor | None = None) -> Tensor:
-        """Log density of rows of shape (batch, ...), in nats, shape (batch,)."""
-        ...
 
 
 class FlowTableEvaluation(Evaluation):
@@ -174,7 +163,7 @@ class FlowTableJudge(Judge):
             values["energy_data"] = apart
         values["parameters_generative"] = float(parameter_count(model.generative_parameters()))
         rows = self.taught[torch.arange(settings.batch) % len(self.taught)].to(floating_type(model))
-        values["density_milliseconds"] = self._milliseconds(lambda count: _scored(model).log_prob(rows[:count]))
+        values["density_milliseconds"] = self._milliseconds(lambda count: scored(model).log_prob(rows[:count]))
         values["sampling_milliseconds"] = self._milliseconds(model.sample)
         return values
 
@@ -221,63 +210,10 @@ class FlowTableJudge(Judge):
         return 1000 * self.settings.batch / throughput(call, self.settings.batch, seconds=self.settings.timing)
 
 
-@torch.no_grad()
-def log_densities(model: DGM, rows: Tensor) -> Tensor:
-    """Log densities of many rows, some thousands at a time.
-
-    Args:
-        model: in eval mode.
-        rows: shape (rows, ...).
-
-    Returns:
-        In nats, float64, shape (rows,); not finite where the model's are not.
-
-    Raises:
-        ModelError: the model has no exact density, or is one of rows of another shape.
-    """
-    scored, dtype = _scored(model), floating_type(model)
-    try:
-        return torch.cat([scored.log_prob(part.to(dtype)).double() for part in torch.split(rows, _CHUNK)])
-    except RuntimeError as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot score rows of shape {tuple(rows.shape[1:])}: {error}; a model fits the "
-            "data it was made for only, so check features, and which data are given"
-        ) from error
-
-
-@torch.no_grad()
-def drawn_rows(model: DGM, rows: int, seed: int, temperature: float = 1.0) -> Tensor:
-    """Samples of a model, some thousands at a time; not finite where the model's are not.
-
-    Args:
-        model: in eval mode.
-        rows: how many.
-        seed: fixes the noise.
-        temperature: scales the noise of the latents.
-
-    Returns:
-        Shape (rows, ...).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    parts = [
-        model.sample(len(part), generator=generator, temperature=temperature)
-        for part in torch.split(torch.arange(rows), _CHUNK)
-    ]
-    return torch.cat([model.join_targets(part) for part in parts])
-
-
 def _taught_rows(teacher: DGM, settings: FlowTableEvaluation, seed: int) -> Tensor:
     if not isinstance(teacher, Flow):
         return drawn_rows(teacher, settings.samples, seed)
     return sifted_samples(teacher, settings.samples, settings.trim, torch.Generator().manual_seed(seed))
-
-
-def _scored(model: DGM) -> ExactDensity:
-    if not isinstance(model, ExactDensity):
-        raise ModelError(
-            f"{type(model).__name__} has no exact density; give it log_prob(y, x=None), as limbeck.models.flow.Flow has"
-        )
-    return model
 
 
 def _gaussian(rows: Tensor) -> torch.distributions.MultivariateNormal | None:
