@@ -44,8 +44,7 @@ def size(model) -> float:
 @pytest.mark.parametrize("name", [*TABLES, *IMAGES, "glow-digits"])
 def test_the_rows(name: str) -> None:
     recipe, _ = load(find_recipe(name).path)
-    few = ["ours", "ilkd", "scratch"]
-    assert list(recipe.methods) == (few if name in IMAGES else ["ours", "skd", "ilkd", "lkd", "scratch"])
+    assert list(recipe.methods) == rows_of(name)
     evaluation = FlowTableEvaluation if name in TABLES else FlowImageEvaluation
     assert isinstance(recipe.evaluation, evaluation)
     objectives = {method: baseline.objective for method, baseline in recipe.methods.items()}
@@ -59,12 +58,27 @@ def test_the_rows(name: str) -> None:
         assert {match.weight for part in parts.values() for match in part.matches} == {0.85, 0.075}
         assert isinstance(parts["samples"].coupling, SharedNoise)
         assert [match.kind for match in parts["samples"].matches] == [Kind.TARGET]
-    ours = objectives["ours"]
-    assert isinstance(ours, Combined)
-    assert not any(isinstance(part.coupling, SharedNoise) for part in leaves(ours))  # nobody's inverse is trained
+    for method in {"ours", "skd-stable"} & set(objectives):
+        couplings = [part.coupling for part in leaves(objectives[method])]
+        assert all(isinstance(coupling, SharedObservations) for coupling in couplings)  # nobody's inverse is trained
+    fading = [match.weight for match in objectives["ours"].matches if match.teacher != "log_prob"]
+    assert all(weight(0.0) > 0.0 == weight(1.0) for weight in fading)
+    if "density" in objectives:
+        assert not objectives["density"].needs_data
+    starts = {method for method in objectives if recipe.start_of(method) == "teacher"}
+    assert starts == ({"ours", "inherited", "density"} if name.endswith("-maf") else set())
     assert not objectives["scratch"].needs_teacher
     assert recipe.training.validate_every is not None
     assert recipe.teacher_training.validate_every is not None
+
+
+def rows_of(name: str) -> list[str]:
+    """The methods of a recipe, in the order of the table."""
+    if name.endswith("-maf"):
+        return ["ours", "inherited", "skd-stable", "ilkd", "lkd", "density", "scratch"]
+    if name in IMAGES:
+        return ["ours", "ilkd", *(["density"] if name == "glow-fashion-mnist" else []), "scratch"]
+    return ["ours", "skd-stable", "skd", "ilkd", "lkd", "density", "scratch"]
 
 
 def leaves(objective):
@@ -118,11 +132,11 @@ def record(directory: Path) -> dict[str, dict[str, float]]:
 def test_a_reduced_run_of_the_embedded_table(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, _ = load(find_recipe(name).path)
     assert isinstance(recipe.data, DigitPixels)
-    pools = ["--objective.parts.both.pool=50", "--objective.parts.density.pool=50"] if name.endswith("maf") else []
+    pools = ["--objective.pool=50"] if name.endswith("maf") else []
     status = main(["run", name, "--dry-run", f"--output={tmp_path}", *pools])
     assert status == 0, capsys.readouterr().err
     found = record(tmp_path / name / "dry-run")
-    assert list(found) == ["teacher", "ours", "skd", "ilkd", "lkd", "scratch"]
+    assert list(found) == ["teacher", *rows_of(name)]
     for values in found.values():
         assert {"test_log_likelihood", "test_quantile_0.001", "kl_teacher", "best_step"} <= set(values)
         assert all(math.isfinite(value) for value in values.values())
@@ -137,7 +151,7 @@ def test_a_reduced_run_of_a_table_of_ones_own(name: str, tmp_path: Path, capsys:
     words = ["--data.class_path=limbeck.data.Tabular", f"--data.path={path}", "--teacher.features=3",
              "--student.features=3", "--teacher_training.batch_size=32", "--training.batch_size=32"]  # fmt: skip
     if name.endswith("maf"):
-        words += ["--objective.parts.both.pool=50", "--objective.parts.density.pool=50", "--student.transforms=2"]
+        words += ["--objective.pool=50", "--student.transforms=2"]
     else:
         words += ["--student.depth=2", "--data.file=null"]
     status = main(["run", name, "--dry-run", f"--output={tmp_path}", *words])

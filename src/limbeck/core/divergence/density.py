@@ -32,6 +32,7 @@ def log_ratio(p: D.Distribution, q: D.Distribution, *, clip: float | None = None
         DivergenceError: a site is random, or not one number a row.
 
     Example:
+        >>> import torch
         >>> log_ratio(Delta(torch.tensor([-1.0, -2.0])), Delta(torch.tensor([-1.5, -9.0])), clip=5.0)
         tensor([0.5000, 5.0000])
     """
