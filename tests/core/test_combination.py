@@ -98,3 +98,15 @@ def test_a_ramp_is_straight_between_two_ends() -> None:
 def test_a_ramp_has_its_ends_within_the_training(begin: float, finish: float) -> None:
     with pytest.raises(MatchError, match="0 <= begin <= finish <= 1"):
         Ramp(0.0, 1.0, begin=begin, finish=finish)
+
+
+def test_joint_of_a_sum_keeps_its_parts() -> None:
+    teacher, student, batch = flows()
+    whole = methods.skd(0.2, 0.3, 0.5, inverse=False)
+    seed = torch.Generator
+    alone = whole(teacher, student, batch=batch, generator=seed().manual_seed(1)).total
+    own = student.loss(batch).total
+    joint = methods.joint(0.25, whole)(teacher, student, batch=batch, generator=seed().manual_seed(1))
+    torch.testing.assert_close(joint.total, 0.25 * alone + 0.75 * own)
+    with pytest.raises(MatchError, match="adds the loss on data itself"):
+        methods.joint(0.25, methods.combined({"own": methods.scratch()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from limbeck.core.combination import Combined
 from limbeck.core.comparison import Divergence
 from limbeck.core.coupling import Coupling, IndependentNoise, SharedNoise, SharedValues
 from limbeck.core.coupling_posterior import Share, WithPosterior
@@ -123,6 +124,10 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     distillation = surrogate() if distillation is None else distillation
     if distillation.train_weight != 0.0:
         raise MatchError("joint() adds the loss on data itself; give it an objective without one")
+    if isinstance(distillation, Combined):
+        if any(part.train_weight != 0.0 for part in distillation.objectives.values()):
+            raise MatchError("joint() adds the loss on data itself; give it a sum of objectives without one")
+        return Combined({"distillation": distillation, "data": scratch()}, {"distillation": alpha, "data": 1.0 - alpha})
     weight = alpha * distillation.weight
     return Objective(
         distillation.matches, distillation.coupling, weight=weight, train_weight=1.0 - alpha,
