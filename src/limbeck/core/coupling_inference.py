@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.coupling import Request, frozen
-from limbeck.core.depth import Depth, Stepped, depth_map
+from limbeck.core.depth import Depth, Stepped, depth_map, is_step
 from limbeck.core.graph import DGM
 from limbeck.core.sifting import sifted_samples
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
@@ -107,7 +107,7 @@ class SharedObservations:
 
         def keep(name: str, kind: Kind) -> int:
             own = KEEP_NOISE if kind is Kind.LATENT else KEEP_NOTHING
-            if names is not None and name.startswith("h["):
+            if names is not None and is_step(name):
                 return own | request.keep_teacher(names[name], kind) if name in names else own
             return own | request.keep_teacher(name, kind)
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from limbeck.errors import MatchError
 
-__all__ = ["Depth", "Stepped", "depth_map", "step_name"]
+__all__ = ["Depth", "Stepped", "depth_map", "is_step", "step_name"]
 
 Depth = Literal["steps", "levels"] | Sequence[tuple[int, int]]
 """All steps of the shallower model, evenly spaced in the other; the ends of levels alone; or (teacher, student) pairs,
@@ -31,6 +31,11 @@ def step_name(level: int, step: int) -> str:
     'h[0][2]'
     """
     return f"h[{level}][{step}]"
+
+
+def is_step(name: str) -> bool:
+    """Whether a site is one that :func:`step_name` names."""
+    return name.startswith("h[")
 
 
 def depth_map(teacher: Sequence[int], student: Sequence[int], depth: Depth = "steps") -> dict[str, str]:
