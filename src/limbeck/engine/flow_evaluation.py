@@ -14,14 +14,13 @@ from limbeck.core.sifting import sifted_samples
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.flow_figure import LEVELS, likelihood_figure
-from limbeck.engine.flow_rows import drawn_rows, log_densities, scored
+from limbeck.engine.flow_rows import Invertible, drawn_rows, log_densities, scored
 from limbeck.engine.image_samples import floating_type
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, energy_distance, parameter_count, summarize_rows, throughput
-from limbeck.models.flow import Flow
 from limbeck.pictures import save_figure
 
 __all__ = ["TRAINING", "FlowTableEvaluation"]
@@ -211,7 +210,7 @@ class FlowTableJudge(Judge):
 
 
 def _taught_rows(teacher: DGM, settings: FlowTableEvaluation, seed: int) -> Tensor:
-    if not isinstance(teacher, Flow):
+    if not isinstance(teacher, Invertible):
         return drawn_rows(teacher, settings.samples, seed)
     return sifted_samples(teacher, settings.samples, settings.trim, torch.Generator().manual_seed(seed))
 

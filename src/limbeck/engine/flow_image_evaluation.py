@@ -13,6 +13,7 @@ from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Subject
 from limbeck.engine.extractor import EXTRACTOR_TRAINING
 from limbeck.engine.flow_evaluation import TRAINING
+from limbeck.engine.flow_rows import Invertible, scored
 from limbeck.engine.image_evaluation import ImageEvaluation, ImageJudge
 from limbeck.engine.image_samples import extractor_name, feature_extractor, floating_type, images_of
 from limbeck.engine.progress import Progress
@@ -27,7 +28,6 @@ from limbeck.metrics import (
     interpolate_latents,
     summarize_rows,
 )
-from limbeck.models.flow import Flow
 from limbeck.pictures import save_grid
 
 __all__ = ["FlowImageEvaluation", "interpolations"]
@@ -131,7 +131,8 @@ class FlowImageJudge(ImageJudge):
 
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`."""
-        model, settings, folder = _flow(subject.model), self.settings, subject.directory
+        model, settings, folder = subject.model, self.settings, subject.directory
+        invertible(model)
         own, broken = self._seen(self._drawn(model, 1.0))
         values = self._bits(model) | self._distances(own) | self._cost(model)
         values["samples_not_finite"] = 100 * broken
@@ -146,7 +147,8 @@ class FlowImageJudge(ImageJudge):
         return values
 
     def _features(self, model: DGM, seed: int) -> Tensor:
-        return self._seen(self._drawn(_flow(model), 1.0, seed))[0]
+        invertible(model)
+        return self._seen(self._drawn(model, 1.0, seed))[0]
 
     def _distance(self, images: Iterator[Tensor]) -> float:
         return frechet_distance(self._seen(images)[0], self.test_features)
@@ -160,19 +162,19 @@ class FlowImageJudge(ImageJudge):
         return torch.cat(features), 1 - torch.cat(finite).double().mean().item()
 
     @torch.no_grad()
-    def _drawn(self, model: Flow, temperature: float, seed: int | None = None) -> Iterator[Tensor]:
+    def _drawn(self, model: DGM, temperature: float, seed: int | None = None) -> Iterator[Tensor]:
         generator = self._generator("samples") if seed is None else torch.Generator().manual_seed(seed)
         for part in torch.split(torch.arange(self.settings.samples), _ROWS):
             drawn = model.sample(len(part), generator=generator, temperature=temperature)
             yield _marked(model, model.join_targets(drawn))
 
     @torch.no_grad()
-    def _bits(self, model: Flow) -> dict[str, float]:
+    def _bits(self, model: DGM) -> dict[str, float]:
         generator, dtype = self._generator("dequantisation"), floating_type(model)
         found = []
         for images in torch.split(self.test, _ROWS):
             y = model.observed(as_float(images).to(dtype), generator)
-            found.append(bits_per_dimension(model.log_prob(y).double(), y[0].numel(), _levels(model) or 1))
+            found.append(bits_per_dimension(scored(model).log_prob(y).double(), y[0].numel(), _levels(model) or 1))
         rows = summarize_rows(torch.cat(found), worst=float("inf"))
         return {
             "bits_per_dim": rows.mean,
@@ -187,12 +189,12 @@ class FlowImageJudge(ImageJudge):
         apart = torch.randint(1, total, (count,), generator=generator)
         return as_float(self.test[first]), as_float(self.test[(first + apart) % total])
 
-    def _between(self, model: Flow, temperature: float) -> Iterator[Tensor]:
+    def _between(self, model: DGM, temperature: float) -> Iterator[Tensor]:
         first, second = self._pairs(self.settings.interpolated)
         for u, v, alphas in zip(*(torch.split(part, _ROWS) for part in (first, second, self.alphas)), strict=True):
             yield _marked(model, interpolations(model, u, v, alphas, temperature, self._generator("interpolation")))
 
-    def _rows_between(self, model: Flow) -> Tensor:
+    def _rows_between(self, model: DGM) -> Tensor:
         """Rows of images from one test image to another."""
         rows = max(1, self.settings.grid // _COLUMNS)
         u, v = (part.repeat_interleave(_COLUMNS, dim=0) for part in self._pairs(rows))
@@ -205,7 +207,7 @@ class FlowImageJudge(ImageJudge):
 
 @torch.no_grad()
 def interpolations(
-    model: Flow, u: Tensor, v: Tensor, alpha: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
+    model: DGM, u: Tensor, v: Tensor, alpha: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
 ) -> Tensor:
     """Rows between rows: encoded, interpolated without loss of norm ([F] Eq. 16), decoded.
 
@@ -221,14 +223,15 @@ def interpolations(
         Shape (batch, ...); not finite where the model's rows are not.
     """
     dtype = floating_type(model)
-    ends = [model.encode(model.observed(rows.to(dtype), generator)) for rows in (u, v)]
+    codec = invertible(model)
+    ends = [codec.encode(model.observed(rows.to(dtype), generator)) for rows in (u, v)]
     flat = [torch.cat([latent.flatten(1) for latent in latents], dim=1) for latents in ends]
     between = interpolate_latents(flat[0], flat[1], alpha.to(dtype)) * temperature
     parts = torch.split(between, [latent[0].numel() for latent in ends[0]], dim=1)
-    return model.decode([part.view_as(latent) for part, latent in zip(parts, ends[0], strict=True)])
+    return codec.decode([part.view_as(latent) for part, latent in zip(parts, ends[0], strict=True)])
 
 
-def _marked(model: Flow, y: Tensor) -> Tensor:
+def _marked(model: DGM, y: Tensor) -> Tensor:
     """Samples as images in [0, 1] of the values that pixels can have; all NaN where one pixel is not finite."""
     levels = _levels(model)
     finite = y.isfinite().flatten(1).all(1).view(-1, *[1] * (y.ndim - 1))
@@ -236,17 +239,25 @@ def _marked(model: Flow, y: Tensor) -> Tensor:
     return shown.clamp(0, 1).where(finite, torch.nan)
 
 
-def _pictured(model: Flow, y: Tensor) -> Tensor:
+def _pictured(model: DGM, y: Tensor) -> Tensor:
     return _marked(model, y).nan_to_num(nan=0.0)
 
 
-def _levels(model: Flow) -> int | None:
+def _levels(model: DGM) -> int | None:
     """How many values a pixel can have, if the model knows."""
     found: int | None = getattr(model, "quantization", None)
     return found
 
 
-def _flow(model: DGM) -> Flow:
-    if not isinstance(model, Flow):
-        raise ModelError(f"FlowImageEvaluation encodes and decodes, but {type(model).__name__} is no limbeck flow")
+def invertible(model: DGM) -> Invertible:
+    """The model, if it encodes and decodes.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if not isinstance(model, Invertible):
+        raise ModelError(
+            f"FlowImageEvaluation encodes and decodes, but {type(model).__name__} is no limbeck flow: it has no encode "
+            "and decode"
+        )
     return model

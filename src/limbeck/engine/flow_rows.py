@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,7 +12,7 @@ from limbeck.core.graph import DGM
 from limbeck.engine.image_samples import floating_type
 from limbeck.errors import ModelError
 
-__all__ = ["ExactDensity", "drawn_rows", "log_densities", "scored"]
+__all__ = ["ExactDensity", "Invertible", "drawn_rows", "log_densities", "scored"]
 
 _CHUNK = 4096  # rows at a time: the memory of a pass does not grow with the table
 
@@ -22,6 +23,19 @@ class ExactDensity(Protocol):
 
     def log_prob(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Log density of rows of shape (batch, ...), in nats, shape (batch,)."""
+        ...
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A model whose two programs are inverses of each other, as those of every :class:`~limbeck.models.flow.Flow`."""
+
+    def encode(self, y: Tensor, x: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The latents of rows of shape (batch, ...), each of shape (batch, ...)."""
+        ...
+
+    def decode(self, latents: Sequence[Tensor], x: Tensor | None = None) -> Tensor:
+        """The rows of latents, shape (batch, ...)."""
         ...
 
 
