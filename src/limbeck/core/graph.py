@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.expectation import mean
-from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
+from limbeck.core.trainable import Trainable
 from limbeck.errors import ModelError, SiteError
 
 __all__ = ["DGM"]
 
 
-class DGM(nn.Module, ABC):
+class DGM(Trainable, ABC):
     """A deep directed graphical model, written as the program that generates its variables.
 
     Subclass it, declare every variable to ``sites`` in :meth:`generate`, and every method of the library works on it.
     Constructor arguments that are plain JSON values make the model saveable without further code.
 
     Example:
+        >>> from torch import nn
         >>> from torch.distributions import Normal
         >>> class Chain(DGM):
         ...     def __init__(self, width: int = 2) -> None:
@@ -81,65 +82,6 @@ class DGM(nn.Module, ABC):
         """
         raise ModelError(f"{type(self).__name__} has no inference program; define infer(self, sites, y, x=None)")
 
-    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
-        """The loss that trains this model on data without a teacher, optional.
-
-        Args:
-            batch: rows of data.
-            progress: fraction of the training that is done, in [0, 1], for warm-up schedules.
-
-        Returns:
-            The loss, averaged over the batch.
-        """
-        raise ModelError(f"{type(self).__name__} cannot be trained on data; define loss(self, batch, *, progress=1.0)")
-
-    def adapt(self, batch: Batch) -> None:
-        """Set constants that depend on the data, such as a normalisation; by default there are none.
-
-        Called once before a training that starts anew, with rows of the training data, or with samples of the teacher
-        if the student sees no data. What it sets belongs in buffers, so that it is saved with the weights; a model that
-        was adapted before, or starts from weights that were, must stay as it is.
-
-        Args:
-            batch: rows as in :meth:`loss`.
-        """
-
-    def start_from(self, source: DGM) -> None:
-        """Take over another model's weights before a training: here all of them, from a model of the same architecture.
-
-        Override it where a part of a larger model is a good start for a smaller one.
-
-        Args:
-            source: the model, usually the teacher.
-
-        Raises:
-            ModelError: its weights do not fit.
-        """
-        try:
-            if type(self) is not type(source):
-                raise RuntimeError
-            self.load_state_dict(source.state_dict())
-        except RuntimeError:
-            raise ModelError(
-                f"{type(self).__name__} {self.config} cannot start from the weights of {type(source).__name__} "
-                f"{source.config}; give both one architecture, or start: random"
-            ) from None
-
-    def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Rows of data as the programs see them, by default as they are.
-
-        For models of continuous values that are shown discrete ones: they add the noise of dequantisation here, so that
-        a teacher and a student who look at one row see it with the same noise.
-
-        Args:
-            y: rows of data, shape (batch, ...), as in a :class:`~limbeck.core.loss.Batch`.
-            generator: source of noise.
-
-        Returns:
-            Shape (batch, ...), a new tensor if it differs.
-        """
-        return y
-
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """The targets of a run as one ``y``, the way :meth:`loss` and :meth:`infer` take it.
 
@@ -174,15 +116,6 @@ class DGM(nn.Module, ABC):
         name_only = self.trace(1, None if x is None else x[:1], keep=_keep_target_values).targets
         self.join_targets(name_only)
         return dict.fromkeys(name_only, y)
-
-    def inference_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters used only by :meth:`infer`; distillation of ``generate`` neither compresses nor trains them."""
-        return ()
-
-    def generative_parameters(self) -> list[nn.Parameter]:
-        """All other parameters: what a deployed generator consists of."""
-        inference = {id(parameter) for parameter in self.inference_parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in inference]
 
     def trace(
         self,
