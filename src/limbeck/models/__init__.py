@@ -3,6 +3,7 @@
 from limbeck.models.autoregressive import Autoregressive
 from limbeck.models.chain import BinomialChain, Chain, GaussianChain, ResidualBinomialChain, ResidualGaussianChain
 from limbeck.models.dcgan import DCGAN
+from limbeck.models.ddim import DDIM
 from limbeck.models.flow import Flow
 from limbeck.models.glow import Glow, TableGlow
 from limbeck.models.helmholtz import HelmholtzMachine
@@ -16,6 +17,7 @@ from limbeck.models.zuko_flow import ZukoFlow
 
 __all__ = [
     "DCGAN",
+    "DDIM",
     "VIB",
     "VRNN",
     "Autoregressive",
