@@ -165,22 +165,35 @@ class SharedNoise(_Drawing):
 
 @dataclass(frozen=True)
 class SharedValues:
-    """The student sees the teacher's latents and targets, so each conditional is compared alone ([U] Eq. 12-15)."""
+    """The student sees the teacher's latents and targets, so each conditional is compared alone ([U] Eq. 12-15).
+
+    Attributes:
+        deterministic: whether it sees, of the sites that are matched, the deterministic ones too: then each step of a
+            deep deterministic program is compared alone.
+    """
+
+    deterministic: bool = False
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`Coupling`."""
 
         def keep(name: str, kind: Kind) -> int:
-            return (KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_VALUE) | request.keep_teacher(name, kind)
+            wanted = request.keep_teacher(name, kind)
+            if kind is Kind.DETERMINISTIC and not (self.deterministic and wanted):
+                return wanted
+            return KEEP_VALUE | wanted
 
         with frozen(teacher):
             taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
+        given = taught.values
+        if self.deterministic:
+            given |= {s.name: s.value for s in taught.of_kind(Kind.DETERMINISTIC) if s.value is not None}
         learned = student.trace(
             taught.batch_size,
             request.x,
             # An empty mapping, not None: a student latent that the teacher lacks must be an error, not a fresh draw.
             noise={},
-            values=_renamed(taught, taught.values, request.rename),
+            values=_renamed(taught, given, request.rename),
             keep=request.keep_student(taught),
             generator=request.generator,
         )

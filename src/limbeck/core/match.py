@@ -30,6 +30,8 @@ class Match:
         weight: factor of this match, or a function from progress in [0, 1] to one.
         kind: only sites of this kind; ``None`` matches every kind.
         required: whether it is an error that no teacher site fits.
+        partial: whether the teacher's sites that the student lacks are passed over, as where the one runs in many steps
+            and the other in few.
 
     Example:
         >>> Match("block[*].mean", "layer[*]").student_name("block[3].mean")
@@ -42,6 +44,7 @@ class Match:
     weight: Weight = 1.0
     kind: Kind | None = None
     required: bool = True
+    partial: bool = False
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:

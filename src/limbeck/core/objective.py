@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import weakref
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.core.comparison import Pair, compare
-from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise
+from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
@@ -63,6 +64,9 @@ class Objective(nn.Module):
         # What a name maps to never changes between steps, so it is worked out once a name.
         self._matches_of: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
         self._renaming = tuple(match for match in self.matches if match.renames)
+        self._partial = any(match.partial for match in self.matches)
+        self._students: frozenset[str] = frozenset()
+        self._student_seen: weakref.ref[DGM] | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -119,6 +123,8 @@ class Objective(nn.Module):
             if batch is not None and batch_size is None:
                 batch_size = len(batch) if x is None else len(x)
             y = None if batch is None else batch.y
+            if self._partial:
+                self._look_at(student, x)
             request = Request(
                 batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
             )
@@ -141,9 +147,25 @@ class Objective(nn.Module):
         key = (name, kind)
         found = self._matches_of.get(key)
         if found is None:
-            found = [(position, match) for position, match in enumerate(self.matches) if match.accepts(name, kind)]
+            found = [
+                (position, match)
+                for position, match in enumerate(self.matches)
+                if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
+            ]
             self._matches_of[key] = found
         return found
+
+    @torch.no_grad()
+    def _look_at(self, student: DGM, x: Tensor | None) -> None:
+        """Find out which sites a student has, once: of those that it lacks nothing need be kept."""
+        if self._student_seen is not None and self._student_seen() is student:
+            return
+        # On a branch of the random numbers: the first step of a training must not differ from the others.
+        with torch.random.fork_rng(), frozen(student):
+            declared = student.trace(1, None if x is None else x[:1], keep=lambda name, kind: KEEP_NOTHING).declared
+        self._students = frozenset(declared)
+        self._student_seen = weakref.ref(student)
+        self._matches_of.clear()
 
     def _keep_teacher(self, name: str, kind: Kind) -> int:
         kept = KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING

@@ -95,15 +95,27 @@ class Sites:
     def deterministic(self, name: str, value: Tensor) -> Tensor:
         """Declare a hidden feature, so that it can be matched; a degenerate distribution ([U] Sec. 3.5).
 
+        Where a value is given, the program goes on from it, and the site's law stays what the model says of it: the
+        point mass at ``value``. So each step of a deep deterministic program can be compared alone, as each conditional
+        of a random one can.
+
         Args:
             name: unique name.
             value: the feature, shape (batch, ...).
 
         Returns:
             ``value``, or the value that was given for this name.
+
+        Raises:
+            SiteError: the given value has another shape.
         """
         self._declare(name)
-        value = self._values.get(name, value)
+        taken = self._values.get(name, value)
+        if taken.shape != value.shape:
+            raise SiteError(
+                f"site {name!r}: its value has shape {tuple(value.shape)}, but one of shape {tuple(taken.shape)} was "
+                "given; teacher and student must agree on shared sites"
+            )
         kept = self._keep(name, Kind.DETERMINISTIC)
         if kept:
             self.trace._sites[name] = Site(
@@ -111,9 +123,9 @@ class Sites:
                 Kind.DETERMINISTIC,
                 Law.NONE,
                 Delta(value) if kept & KEEP_DISTRIBUTION else None,
-                value if kept & KEEP_VALUE else None,
+                taken if kept & KEEP_VALUE else None,
             )
-        return value
+        return taken
 
     def derived(self, name: str, compute: Callable[[], Tensor]) -> None:
         """Declare a hidden quantity that nothing else of the program depends on: computed only if the trace keeps it.

@@ -1,0 +1,74 @@
+"""Methods for samplers of many steps: the Denoising Student ([D]), and what closes the gap that it leaves."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from limbeck.core.comparison import Divergence
+from limbeck.core.consistency import Consistency
+from limbeck.core.coupling import Coupling, SharedNoise, SharedValues
+from limbeck.core.distribution_matching import DistributionMatching
+from limbeck.core.divergence import kl, lp, mean_lp
+from limbeck.core.match import Match
+from limbeck.core.objective import Objective
+from limbeck.core.trace import Kind
+from limbeck.errors import MatchError
+
+__all__ = ["consistency", "denoising_student", "distribution_matching", "few_step"]
+
+consistency = Consistency
+distribution_matching = DistributionMatching
+
+
+def denoising_student(order: float = 2.0) -> Objective:
+    r"""The Denoising Student ([D] Eq. 10, 11): one evaluation learns what a sampler makes of the same noise.
+
+    .. math:: L = E_{x_T}[KL(p_\phi(x_0 | x_T) \,\|\, p_\theta(x_0 | x_T))]
+              = \tfrac12 E_{x_T} \|F_\theta(x_T) - F_\phi(x_T)\|_2^2
+
+    which is :func:`~limbeck.core.methods.surrogate` on the graph of a sampler, whose only latent is :math:`x_T`.
+
+    Args:
+        order: 2 as written; 1 for the sum of absolute differences, which the paper found better on CIFAR-10.
+
+    Raises:
+        MatchError: it is neither.
+    """
+    return Objective([Match(kind=Kind.TARGET, divergence=_of_targets(order))], SharedNoise())
+
+
+def few_step(state_weight: float = 1.0, *, order: float = 2.0, from_states: bool = False) -> Objective:
+    r"""A sampler of few steps learns a sampler of many, at each state on the way that both have.
+
+    .. math:: L = E_{x_T}[d(x_0^\phi, x_0^\theta) + \lambda \sum_t d(x_t^\phi, x_t^\theta)]
+
+    The latent distillation loss of [U] Eq. 7 on the graph of [D]: the states are deterministic given the noise, so the
+    Wasserstein distance between their laws is a norm. States of the teacher at times that the student does not visit
+    count for nothing.
+
+    Args:
+        state_weight: lambda.
+        order: of both distances: 2 for half the squared error, 1 for the sum of absolute differences.
+        from_states: whether the student takes each step from the teacher's state rather than from its own: local
+            distillation. Its steps then never see the errors of those before them, nor learn to mend them.
+
+    Raises:
+        MatchError: the order is neither 1 nor 2, or the weight is negative.
+    """
+    if state_weight < 0 or (from_states and state_weight == 0):
+        raise MatchError(f"state_weight must {'be positive' if from_states else 'not be negative'}: {state_weight}")
+    matches = [Match(kind=Kind.TARGET, divergence=_of_targets(order))]
+    if state_weight:
+        # States are in the units of the diffusion, twice the targets' pixels: with the half, both count alike. Of the
+        # squared error the KL of the targets has the half, too.
+        norm: Divergence = lp if order == 1.0 else partial(lp, order=2.0, root=False)
+        matches.append(Match("x[*]", divergence=norm, weight=state_weight / 2, kind=Kind.DETERMINISTIC, partial=True,
+                             required=False))  # fmt: skip
+    coupling: Coupling = SharedValues(deterministic=True) if from_states else SharedNoise()
+    return Objective(matches, coupling)
+
+
+def _of_targets(order: float) -> Divergence:
+    if order not in (1.0, 2.0):
+        raise MatchError(f"order must be 1 or 2, not {order}")
+    return kl if order == 2.0 else mean_lp

@@ -1,0 +1,104 @@
+"""Distribution matching: a student whose images the teacher finds as likely as its own (Yin et al. 2024)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.coupling import frozen
+from limbeck.core.diffusion import DenoisingModel, denoiser_of
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective import Objective
+from limbeck.core.replay import KEEP, generated
+from limbeck.core.trace import KEEP_NOTHING, Kind
+from limbeck.errors import MatchError
+
+__all__ = ["DistributionMatching"]
+
+
+class DistributionMatching(Objective):
+    r"""Follows the gradient of KL(student || teacher) between noised images, at all levels of noise.
+
+    With :math:`x = F_\theta(x_T)` and :math:`x_t = \sqrt{\alpha_t} x + \sqrt{1 - \alpha_t} \epsilon`, the gradient of
+    the KL with respect to x is a difference of scores, that is of denoised images:
+
+    .. math:: \nabla_x KL = E_{t, \epsilon}[w_t (\mu_\psi(x_t, t) - \mu_\phi(x_t, t))], \quad
+              w_t = n / \|x - \mu_\phi(x_t, t)\|_1
+
+    :math:`\mu_\phi` is the teacher's network and :math:`\mu_\psi` a second one, which starts as a copy of it and learns
+    to denoise the student's images as they change. Both losses are minimised in the same step: neither network's
+    gradient reaches the other's weights. No data, and not even images of the teacher: for every image there is only the
+    teacher's opinion, so it sharpens what a regression on pairs has blurred; alone it may drop modes (KL in this
+    direction), which is why it is best used beside the pairs, in :func:`~limbeck.core.flow_methods.combined`.
+
+    Args:
+        low: smallest noise level, as a fraction of the diffusion's times.
+        high: the largest.
+
+    Raises:
+        MatchError: the levels do not lie in order in [0, 1]; when called, the models are no diffusion models.
+
+    References:
+        Yin et al., One-step Diffusion with Distribution Matching Distillation, CVPR 2024 (Eq. 7, 8).
+    """
+
+    def __init__(self, low: float = 0.02, high: float = 0.98) -> None:
+        super().__init__([], replay_weight=1.0, replay="mean")
+        if not 0 <= low < high <= 1:
+            raise MatchError(f"distribution matching needs 0 <= low < high <= 1, not {low} and {high}")
+        self.low = low
+        self.high = high
+        self.critic: nn.Module | None = None
+
+    def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
+        """Make the second network; see :class:`Objective`."""
+        if teacher is not None and self.critic is None:
+            self.critic = copy.deepcopy(denoiser_of(teacher, "teacher")).requires_grad_(True)
+
+    def forward(
+        self,
+        teacher: DGM | None,
+        student: DGM,
+        *,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        batch: Batch | None = None,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Two terms: ``"distribution"``, the student's; and ``"critic"``, the second network's."""
+        if teacher is None or self.critic is None:
+            raise MatchError(
+                "distribution matching needs a teacher and, before the first step, objective.prepare(teacher, student)"
+            )
+        if batch is not None and x is None:
+            x = batch.x
+        guide = denoiser_of(teacher, "teacher")
+        critic: DenoisingModel = self.critic  # type: ignore[assignment]
+        trace = student.trace(batch_size if x is None else None, x, keep=_means, generator=generator)
+        image = 2 * student.join_targets(generated(trace, "mean")) - 1
+        state, t = self._noised(guide, image.detach(), generator)
+        with frozen(guide):
+            real, _ = guide.denoise(state, t, x)
+        with frozen(critic):
+            fake, _ = critic.denoise(state, t, x)
+        pull = (fake - real) / (image.detach() - real).abs().flatten(1).mean(1).clamp_min(1e-3).view(-1, 1, 1, 1)
+        # The gradient of half the squared distance to a fixed point is the difference itself.
+        aim = (image - pull).detach()
+        student_loss = 0.5 * (image - aim).square().flatten(1).sum(1).mean()
+        critic_loss = critic.loss(Batch(((image.detach() + 1) / 2), x)).total
+        return Loss.of({"distribution": student_loss, "critic": critic_loss})
+
+    def _noised(self, guide: DenoisingModel, image: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        times = guide.schedule.times
+        first, last = round(self.low * times), max(round(self.high * times), round(self.low * times) + 1)
+        t = torch.randint(first, last, (len(image),), generator=generator).to(image.device)
+        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
+        return guide.schedule.noised(image, noise, t), t
+
+
+def _means(name: str, kind: Kind) -> int:
+    return KEEP["mean"] if kind is Kind.TARGET else KEEP_NOTHING
