@@ -8,7 +8,7 @@ from limbeck.core.comparison import Divergence
 from limbeck.core.consistency import Consistency
 from limbeck.core.coupling import Coupling, SharedNoise, SharedValues
 from limbeck.core.distribution_matching import DistributionMatching
-from limbeck.core.divergence import kl, lp, mean_lp
+from limbeck.core.divergence import FeatureDistance, kl, lp, mean_lp
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
@@ -37,7 +37,14 @@ def denoising_student(order: float = 2.0) -> Objective:
     return Objective([Match(kind=Kind.TARGET, divergence=_of_targets(order))], SharedNoise())
 
 
-def few_step(state_weight: float = 1.0, *, order: float = 2.0, from_states: bool = False) -> Objective:
+def few_step(
+    state_weight: float = 1.0,
+    *,
+    order: float = 2.0,
+    from_states: bool = False,
+    feature_weight: float = 0.0,
+    features: FeatureDistance | None = None,
+) -> Objective:
     r"""A sampler of few steps learns a sampler of many, at each state on the way that both have.
 
     .. math:: L = E_{x_T}[d(x_0^\phi, x_0^\theta) + \lambda \sum_t d(x_t^\phi, x_t^\theta)]
@@ -51,10 +58,14 @@ def few_step(state_weight: float = 1.0, *, order: float = 2.0, from_states: bool
         order: of both distances: 2 for half the squared error, 1 for the sum of absolute differences.
         from_states: whether the student takes each step from the teacher's state rather than from its own: local
             distillation. Its steps then never see the errors of those before them, nor learn to mend them.
+        feature_weight: factor of a distance between the images in the features of a network.
+        features: that distance; by default :class:`~limbeck.divergence.FeatureDistance` in the classifier of the data.
 
     Raises:
-        MatchError: the order is neither 1 nor 2, or the weight is negative.
+        MatchError: the order is neither 1 nor 2, or a weight is negative.
     """
+    if feature_weight < 0:
+        raise MatchError(f"feature_weight must not be negative: {feature_weight}")
     if state_weight < 0 or (from_states and state_weight == 0):
         raise MatchError(f"state_weight must {'be positive' if from_states else 'not be negative'}: {state_weight}")
     matches = [Match(kind=Kind.TARGET, divergence=_of_targets(order))]
@@ -64,6 +75,9 @@ def few_step(state_weight: float = 1.0, *, order: float = 2.0, from_states: bool
         norm: Divergence = lp if order == 1.0 else partial(lp, order=2.0, root=False)
         matches.append(Match("x[*]", divergence=norm, weight=state_weight / 2, kind=Kind.DETERMINISTIC, partial=True,
                              required=False))  # fmt: skip
+    if feature_weight:
+        features = FeatureDistance() if features is None else features
+        matches.append(Match(kind=Kind.TARGET, divergence=features, weight=feature_weight))
     coupling: Coupling = SharedValues(deterministic=True) if from_states else SharedNoise()
     return Objective(matches, coupling)
 

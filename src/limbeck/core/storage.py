@@ -24,6 +24,9 @@ __all__ = ["CONFIG", "WEIGHTS", "load", "save"]
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
+# Directories that another library wrote: the file that tells them, and who of ours reads them.
+_FOREIGN = {"model_index.json": ("limbeck.models.ddim.DDIM", "from_pipeline")}
+
 Model = TypeVar("Model", bound="DGM")
 
 
@@ -64,7 +67,7 @@ def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.d
 
     Args:
         cls: the expected class; :class:`~limbeck.DGM` accepts every model.
-        directory: what :func:`save` wrote.
+        directory: what :func:`save` wrote, or a pipeline directory of diffusers.
         map_location: device of the loaded weights.
 
     Returns:
@@ -74,6 +77,10 @@ def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.d
         ModelError: a file is missing or corrupt, or the directory holds a model of another class.
     """
     directory = Path(directory)
+    for index, (kind, reader) in _FOREIGN.items():
+        if (directory / index).is_file():
+            read: Model = getattr(_find_class(kind, cls, directory), reader)(directory)
+            return read.to(map_location)
     record = _read_config(directory)
     found = _find_class(record["class"], cls, directory)
     try:
