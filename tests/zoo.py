@@ -30,6 +30,7 @@ from limbeck.core.sites import Sites
 from limbeck.models.autoregressive import Autoregressive
 from limbeck.models.chain import ResidualBinomialChain, ResidualGaussianChain
 from limbeck.models.dcgan import DCGAN
+from limbeck.models.ddim import DDIM
 from limbeck.models.flow import Flow
 from limbeck.models.helmholtz import HelmholtzMachine
 from limbeck.models.ladder_vae import LadderVAE
@@ -364,6 +365,37 @@ def columns(rows: int) -> Batch:
     return Batch(*ONE["maf"].rows(rows, torch.float32))
 
 
+TINY_UNET = {
+    "sample_size": 4,
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": [4, 8],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "attention_head_dim": 4,
+}
+
+
+def diffusion(steps: int, first: str = "network", **unet: int) -> DDIM:
+    """One with few times, far from which no number grows."""
+    times = {"num_train_timesteps": 20, "beta_end": 0.2, "prediction_type": "v_prediction"}
+    model = DDIM(TINY_UNET | unet, steps=steps, spacing="trailing", scheduler=times, first=first)
+    with torch.no_grad():  # fresh attention is nearly the identity
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def small_pictures(rows: int) -> Batch:
+    return Batch(y=pictures(rows).y[..., :4, :4])
+
+
+def told_small(rows: int) -> Batch:
+    return Batch(y=small_pictures(rows).y, x=one_hot(rows))
+
+
 def values(rows: int) -> Batch:
     return Batch(*ONE["glow"].rows(rows, torch.float32))
 
@@ -402,6 +434,15 @@ ZOO = [
         data=columns,
         target=lp,
         fixed=("scratch",),
+    ),
+    Entry("diffusion", lambda: diffusion(4), lambda: diffusion(1, "residual"), data=small_pictures),
+    Entry(
+        "classes' diffusion",
+        lambda: diffusion(4, num_class_embeds=3),
+        lambda: diffusion(2, num_class_embeds=3),
+        True,
+        told_small,
+        given=one_hot,
     ),
     Entry("laplace", Angular, Angular, marginal="monte carlo"),
     Entry("normal to laplace", lambda: Angular("normal"), Angular),

@@ -1,7 +1,13 @@
 """The methods of the papers as named objectives: public names of :mod:`limbeck.core.methods` and what builds on it."""
 
 from limbeck.core.continual import continual, continual_local, replay, replay_consistent
-from limbeck.core.diffusion_methods import consistency, denoising_student, distribution_matching, few_step
+from limbeck.core.diffusion_methods import (
+    consistency,
+    denoising_student,
+    distribution_matching,
+    few_step,
+    sharpened,
+)
 from limbeck.core.flow_methods import combined, density, guided, ilkd, lkd, reverse_density, skd
 from limbeck.core.methods import joint, local, marginalized, scratch, surrogate
 from limbeck.core.reductions import feature, gan, sequence_level, sequence_mode, vanilla, word_level
@@ -32,6 +38,7 @@ __all__ = [
     "scratch",
     "sequence_level",
     "sequence_mode",
+    "sharpened",
     "skd",
     "surrogate",
     "vanilla",

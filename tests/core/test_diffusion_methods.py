@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from limbeck import methods
+from limbeck.core.consistency import path_times
 from limbeck.core.coupling import SharedValues
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
@@ -116,7 +117,7 @@ def test_a_deep_student_of_itself_has_no_loss():
 def test_consistency_by_hand():
     learner = student([999, 499])
     torch.manual_seed(3)
-    loss = methods.consistency()(TEACHER, learner, batch_size=6).total
+    loss = methods.consistency(coarse=None)(TEACHER, learner, batch_size=6).total
     torch.manual_seed(3)
     with torch.no_grad():
         image = path(TEACHER, torch.randn(6, 1, 4, 4, dtype=torch.float64))["x_0"]
@@ -135,6 +136,15 @@ def test_consistency_by_hand():
         c = 0.00054 * 4
         total += ((seen - aim).square().sum() + c**2).sqrt() - c
     assert loss.item() == pytest.approx(total.item() / 6, rel=1e-9)
+
+
+def test_consistency_goes_from_few_steps_to_all():
+    times = [*TEACHER.timesteps, 1000]
+    counts = [len(path_times(times, 2, progress)) - 1 for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert counts == [2, 3, 4, 7, 10]
+    assert path_times(times, 2, 1.0).tolist() == times
+    assert path_times(times, 2, 0.0).tolist() == [999, 499, 1000]
+    assert path_times(times, 0, 0.0).tolist() == path_times(times, 99, 0.0).tolist() == times
 
 
 def test_consistency_passes_no_gradient_through_its_aim():
@@ -201,5 +211,7 @@ def test_errors_name_the_mend():
             methods.few_step(**settings)
     with pytest.raises(MatchError, match="order"):
         methods.denoising_student(order=1.5)
+    with pytest.raises(MatchError, match="coarse"):
+        methods.consistency(coarse=0)
     with pytest.raises(MatchError, match="low"):
         methods.distribution_matching(low=0.9, high=0.1)

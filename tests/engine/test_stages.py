@@ -18,7 +18,7 @@ from torch import nn
 
 from limbeck import methods
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
-from limbeck.core.divergence import kl, kl_monte_carlo, wasserstein2
+from limbeck.core.divergence import FeatureDistance, kl, kl_monte_carlo, wasserstein2
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
@@ -124,6 +124,16 @@ OBJECTIVES = {
     "continual, local": methods.continual_local(),
     "replay": methods.replay(),
     "lgm": methods.replay_consistent(),
+    "denoising student of order 1": methods.denoising_student(order=1),
+    "few step": methods.few_step(),
+    "few step from states": methods.few_step(from_states=True),
+    "few step with features": methods.few_step(feature_weight=1.0),
+    "with features of a layer": methods.few_step(feature_weight=1.0, features=FeatureDistance(layers=["blocks.0"])),
+    "consistency": methods.consistency(),
+    "matching": methods.distribution_matching(),
+    "matching other levels": methods.distribution_matching(low=0.1),
+    "sharpened": methods.sharpened(),
+    "sharpened at other levels": methods.sharpened(high=0.9),
     "scratch": methods.scratch(),
     "joint": methods.joint(0.5),
     "schedule": Objective([Match(weight=rising)]),

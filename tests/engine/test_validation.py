@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,18 @@ from limbeck.engine.distill import distill
 from limbeck.engine.evaluation import Subject
 from limbeck.engine.experiment import Experiment
 from limbeck.engine.fit import Fitted, fit
+from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import Training
+from limbeck.engine.pair_options import Pairs
 from limbeck.engine.progress import SilentProgress, TerminalProgress
 from limbeck.engine.recipe import Baseline, Recipe
+from limbeck.engine.recorded import RecordedTeacher
+from limbeck.engine.recording import record
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.engine.training_stage import student_key
 from limbeck.errors import DataError, NonFiniteLossError, RecipeError
 from limbeck.metrics import ModelResult
+from tests.sampler import Sampler
 from tests.tiny import Quick, QuickJudge, Spots, Tiny, built, counted, die, in_child, rows
 
 
@@ -306,6 +312,9 @@ class TestRefusals:
             ({"validate_every": 0}, "validate_every must be at least 1, not 0"),
             ({"patience": 0}, "patience must be at least 1, not 0"),
             ({"validate_every": None, "patience": 3}, "patience counts validations; give validate_every"),
+            ({"validate_every": None, "validate_on": "pairs"}, "say how often with validate_every"),
+            ({"validate_on": "samples"}, "validate_on must be one of rows, pairs"),
+            ({"betas": (0.9, 1.0)}, r"betas are two decays in \[0, 1\), not \(0.9, 1.0\)"),
         ],
     )
     def test_settings(self, changes: dict[str, Any], match: str) -> None:
@@ -318,6 +327,10 @@ class TestRefusals:
         with pytest.raises(DataError, match="validation split is empty"):
             fit(Line(), methods.scratch(), options(), data=at(1.0), validation=at(1.0, 0))
 
+    def test_pairs_for_methods_that_see_data(self) -> None:
+        with pytest.raises(RecipeError, match="learns from rows of data and cannot be validated"):
+            fitted(validate_on="pairs")
+
     def test_student_without_a_loss(self) -> None:
         with pytest.raises(RecipeError, match=r"Loaded has no loss on data; define loss\(self, batch"):
             fit(Loaded(), methods.surrogate(), options(), teacher=Loaded(), validation=at(1.0))
@@ -329,8 +342,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "match"),
         [
-            ({"data": None, "teacher_training": None}, "'surrogate' is to stop"),
+            ({"data": None, "teacher_training": None, "objective": methods.scratch()}, "'surrogate' trains on data"),
             ({"student": Loaded()}, "'surrogate' is to stop by its own loss, but Loaded"),
+            ({"pairs": Pairs(8)}, "'surrogate' is to stop by recorded pairs .* none are held out; give pairs.held_out"),
             ({"student": Tiny()}, "needs its inference network"),
             ({"teacher": Loaded(), "teacher_training": options()}, "the teacher is to stop by its own loss, but"),
         ],
@@ -339,6 +353,152 @@ class TestRefusals:
         parts = {"teacher": Line(), "student": Line(), "objective": methods.surrogate(), "data": Spots()}
         with pytest.raises(RecipeError, match=match):
             Recipe("toy", evaluation=Quick(), training=options(), **parts | changes)
+
+
+class Told(SilentProgress):
+    """Remembers messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+class TestUnseenPairs:
+    """What is measured is the objective, on draws of the teacher that no step sees."""
+
+    def learned(self, teacher: DGM, **changes: Any) -> tuple[DGM, Fitted]:
+        student = built(Sampler, seed=1)
+        keys = ("directory", "progress", "objective", "validation")
+        arguments = {key: changes.pop(key) for key in keys if key in changes}
+        objective = arguments.pop("objective", methods.surrogate(0.0))
+        settings = options(**{"learning_rate": 0.02, "validate_every": 4} | changes)
+        return student, fit(student, objective, settings, teacher=teacher, **arguments)
+
+    def replayed(self, directory: Path, **changes: Any) -> RecordedTeacher:
+        settings = {"count": 16, "held_out": 12, "page_rows": 4, "shard_rows": 8, "dtype": "float32"}
+        return record(built(Sampler), Pairs(**settings | changes), directory)
+
+    def test_every_held_out_pair_once(self, tmp_path: Path) -> None:
+        teacher = self.replayed(tmp_path)
+        told = Told()
+        student, found = self.learned(teacher, steps=4, batch_size=2, progress=told)  # parts of 8 and 4 rows
+        with teacher.held_out.reading(0, 12), torch.no_grad():
+            expected = methods.surrogate(0.0)(teacher.held_out, student, batch_size=12).total.item()
+        assert found.validation == pytest.approx(expected, rel=1e-5)
+        assert told.messages == [
+            f"training: done after 4 steps; best on unseen pairs at step 4: {found.validation:.6g}"
+        ]
+
+    def test_too_few_pairs_are_learned_by_heart(self, tmp_path: Path) -> None:
+        """A wide student of four pairs: those held out get worse long before the end."""
+        teacher = self.replayed(tmp_path, count=4, held_out=64)
+
+        class Wide(Sampler):
+            def __init__(self) -> None:
+                super().__init__()
+                self.wide = nn.Sequential(nn.Linear(16, 256), nn.Tanh(), nn.Linear(256, 16))
+
+            def step(self, state: Tensor, others: list[Tensor]) -> Tensor:
+                return self.wide(state.flatten(1)).view_as(state)
+
+        student = built(Wide, seed=1)
+        settings = options(steps=200, learning_rate=0.01, validate_every=5, patience=4, optimizer="adam")
+        found = fit(student, methods.surrogate(0.0), settings, teacher=teacher)
+        assert 0 < found.best_step < found.steps_taken < 200
+
+    def test_fresh_draws_are_the_same_each_time(self) -> None:
+        _, found = self.learned(built(Sampler), learning_rate=1e-12, steps=8, validate_every=2)
+        measured = {row["validation"] for row in found.history.rows if "validation" in row}
+        assert max(measured) - min(measured) < 1e-6
+        assert len(measured) >= 1
+
+    def test_fresh_draws_are_never_those_of_a_step(self) -> None:
+        teacher = Watching()
+        self.learned(teacher, steps=6, validate_every=3)
+        steps, validations = teacher.seen
+        assert (len(steps), len(validations)) == (6 * 4, 2 * 16 * 4)
+        assert len(set(validations)) == 16 * 4
+        assert not set(steps) & set(validations)
+
+    def test_changes_no_step(self, tmp_path: Path) -> None:
+        for number, teacher in enumerate((built(Sampler), self.replayed(tmp_path))):
+            student, found = self.learned(teacher, steps=8, ema=0.5 if number else None)
+            plain, _ = self.learned(teacher, steps=8, ema=0.5 if number else None, validate_every=None)
+            assert found.best_step == 8
+            assert weights_fingerprint(student) == weights_fingerprint(plain)
+
+    def test_average_is_what_is_measured(self, tmp_path: Path) -> None:
+        teacher = self.replayed(tmp_path)
+        student, found = self.learned(teacher, ema=0.8)
+        with teacher.held_out.reading(0, 12), torch.no_grad():
+            expected = methods.surrogate(0.0)(teacher.held_out, student, batch_size=12).total.item()
+        assert found.validation == pytest.approx(expected, rel=1e-5)
+
+    def test_conditioned(self, tmp_path: Path) -> None:
+        teacher = built(Sampler, classes=3)
+        settings = Pairs(16, held_out=12, page_rows=4, shard_rows=8)
+        replayed = record(teacher, settings, tmp_path, inputs=torch.eye(3))
+        for source, asked in ((replayed, None), (teacher, torch.eye(3))):
+            student = built(Sampler, seed=1, classes=3)
+            found = fit(student, methods.surrogate(0.0), options(learning_rate=0.02), teacher=source, asked=asked)
+            assert found.best_step > 0
+
+    def test_continues_bit_for_bit(self, tmp_path: Path) -> None:
+        teacher = self.replayed(tmp_path / "pairs")
+        expected, whole = self.learned(teacher)
+
+        def victim() -> None:
+            StudentModule.training_step = counted(StudentModule.training_step, 15)  # type: ignore[method-assign]
+            self.learned(teacher, directory=tmp_path / "run")
+
+        assert in_child(victim) == -9
+        student, found = self.learned(teacher, directory=tmp_path / "run")
+        assert found.resumed_at > 0
+        assert weights_fingerprint(student) == weights_fingerprint(expected)
+        assert (found.best_step, found.validation) == (whole.best_step, whole.validation)
+
+    def test_rows_where_there_are_any_unless_it_is_said(self, tmp_path: Path) -> None:
+        """As it was before there were pairs; recorded ones are preferred by who asks for them."""
+
+        def on(teacher: DGM, **changes: Any) -> str:
+            told = Told()
+            student = Line()
+            fit(student, methods.surrogate(), options(steps=2, **changes), teacher=teacher, validation=at(0.5),
+                progress=told)  # fmt: skip
+            return told.messages[-1].split("best on ")[1].split(" at")[0]
+
+        assert on(Line()) == "validation rows"
+        assert on(Line(), validate_on="pairs") == "unseen pairs"
+        assert on(record(Line(), Pairs(8, held_out=4, page_rows=4, shard_rows=4), tmp_path)) == "unseen pairs"
+
+    def test_settings_left_alone_are_no_part_of_an_identity(self) -> None:
+        assert not {"validate_on", "betas"} & set(options().essential())
+        assert options(betas=(0.9, 0.98)).essential()["betas"] == (0.9, 0.98)
+        assert options(validate_on="pairs").essential()["validate_on"] == "pairs"
+
+    def test_betas_are_those_of_the_optimiser(self) -> None:
+        companions = Companions(None, None)
+        for optimizer in ("adam", "adamw"):
+            module = StudentModule(
+                Line(), methods.scratch(), companions, options(optimizer=optimizer, betas=(0.5, 0.98)), 0
+            )
+            assert module.configure_optimizers()["optimizer"].param_groups[0]["betas"] == (0.5, 0.98)
+
+
+class Watching(Sampler):
+    """Remembers the rows of noise that it was asked for, in training and in validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: tuple[list[Any], list[Any]] = ([], [])
+
+    def trace(self, batch_size: int | None = None, *arguments: Any, **named: Any) -> Any:
+        found = super().trace(batch_size, *arguments, **named)
+        measuring = any(frame.function == "_measure" for frame in inspect.stack(0))
+        self.seen[measuring].extend(tuple(row.tolist()) for row in found["x_T"].noise.flatten(1))
+        return found
 
 
 class Shifted(DataSource):
@@ -408,8 +568,8 @@ class TestRuns:
         assert key("a", log_every=7, checkpoint_every=11) == key("a")
 
     def test_dry_run_validates(self) -> None:
-        assert Training(validate_every=1000, patience=2).shortened(4).validate_every == 2
-        assert Training().shortened(4).validate_every is None
+        assert Training(validate_every=1000, patience=2).shortened(4, 16).validate_every == 2
+        assert Training().shortened(4, 16).validate_every is None
 
     def test_distill(self, tmp_path: Path) -> None:
         teacher, student = Line(), Line()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
+from limbeck.cli.pipeline_teacher import (
+    PIPELINE,
+    asked_classes,
+    default_objective,
+    diffusion_teacher,
+    is_hub_name,
+    resampled_teacher,
+    steps_of,
+    student_settings,
+)
 from limbeck.cli.zuko_teacher import WEIGHTS, is_weights, zuko_teacher
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
     from limbeck.data import Split
+    from limbeck.engine.pair_options import Pairs
+    from limbeck.models import DDIM
 
 __all__ = ["run"]
 
@@ -32,34 +45,49 @@ def run(words: Sequence[str]) -> None:
     from limbeck.engine.distill import distill
     from limbeck.engine.environment import is_main_process
     from limbeck.engine.options import TrainerOptions, Training
+    from limbeck.engine.pair_options import Pairs
     from limbeck.engine.recipe import rows_of
     from limbeck.engine.seeding import derive_seed, seeded
+    from limbeck.models import DDIM
 
     parser = new_parser(
         "limbeck distill",
         "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
         "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights "
         "of a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
-        "class's other arguments.",
+        "class's other arguments; or a diffusion pipeline of diffusers, a directory or a name on the Hugging Face hub: "
+        "--teacher=DIR --teacher.steps=50 (evaluations of its network; the default) and the student's --steps=1.",
     )
     import_modules(parser, words)
     given = option(words, "--teacher")
     if given is None and not help_wanted(words):
         raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
     teacher: DGM | None = None
-    if given is not None and is_weights(given):
-        teacher, words = zuko_teacher(given, words)
-    elif given is not None:
-        teacher = DGM.from_pretrained(given)
-    parser.add_argument("--teacher", type=str, help="directory of the saved teacher, or a file of zuko's weights")
+    if given is not None:
+        teacher, words = _teacher(given, words)
+    parser.add_argument(
+        "--teacher", type=str, help="directory of the saved teacher or pipeline, or a file of zuko's weights"
+    )
     parser.add_argument(
         "--student", type=DGM, default=_same_as(teacher, words), help="class and settings of the student"
     )
     parser.add_argument(
+        "--steps", type=int | None, default=None, help="of a diffusion student: evaluations of its network; default 1"
+    )
+    parser.add_argument(
+        "--start", type=Literal["teacher", "random"] | None, default=None,
+        help="first weights of the student: what fits of the teacher's (diffusion models by default), or random ones",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pairs", type=Pairs | None, default=None,
+        help="the teacher's results are made once and kept beside the student: --pairs.count=NUMBER of them",
+    )  # fmt: skip
+    parser.add_argument(
         "--objective",
         type=Objective,
         default=_default_objective(teacher, words),
-        help="method, e.g. limbeck.methods.local; of flows by default ilkd with data, and density without",
+        help="method, e.g. limbeck.methods.local; of flows by default ilkd with data, density without; of diffusion "
+        "denoising_student with one step, few_step with more",
     )
     parser.add_argument("--data", type=DataSource | None, default=None, help="real data, for objectives that use it")
     parser.add_argument(
@@ -82,6 +110,11 @@ def run(words: Sequence[str]) -> None:
     built = instantiate(parser, found)
     with seeded(derive_seed(found.seed, "initialisation")):
         student = type(built.student)(**built.student.config)
+    diffusion = isinstance(student, DDIM)
+    if found.steps is not None and not diffusion:
+        raise RecipeError(f"--steps={found.steps}: a {type(student).__name__} has no steps; only diffusion models do")
+    if (found.start or ("teacher" if diffusion and isinstance(teacher, DDIM) else "random")) == "teacher":
+        _start(student, teacher)
     data = validation = None
     if built.data is not None:
         dataset = built.data.load()
@@ -92,30 +125,75 @@ def run(words: Sequence[str]) -> None:
     result = distill(
         teacher, student, built.objective, data=data, validation=validation, training=built.training,
         trainer=built.trainer, seed=found.seed, directory=found.out, progress=is_main_process(),
+        asked=asked_classes(teacher) if data is None else None, pairs=_with_states(built.pairs, student),
     )  # fmt: skip
     if is_main_process():
         _tell(result.metrics, Path(found.out))
+        if isinstance(result.student, DDIM):
+            _tell_pipeline(result.student, Path(found.out) / PIPELINE)
         if is_weights(given):
             _tell_weights(result.student, Path(found.out) / WEIGHTS)
+
+
+def _teacher(given: str, words: Sequence[str]) -> tuple[DGM, Sequence[str]]:
+    """The teacher, and the words that are not about it."""
+    from limbeck.core.graph import DGM
+    from limbeck.models.diffusion_pipeline import is_pipeline
+
+    if is_weights(given):
+        return zuko_teacher(given, words)
+    if is_pipeline(given) or is_hub_name(given):
+        return diffusion_teacher(given, words)
+    return resampled_teacher(DGM.from_pretrained(given), words)
+
+
+def _start(student: DGM, teacher: DGM) -> None:
+    """Give the student the teacher's weights, or what of them fits."""
+    from limbeck.engine.environment import is_main_process
+    from limbeck.models import DDIM
+
+    if not isinstance(student, DDIM):
+        student.start_from(teacher)
+        return
+    inherited = student.inherit(teacher)
+    if is_main_process():
+        from rich.console import Console
+
+        Console().print(f"Start: {inherited}.", soft_wrap=True, highlight=False)
+
+
+def _with_states(pairs: Pairs | None, student: DGM) -> Pairs | None:
+    """Pairs that keep the states which a student of several steps will be compared in."""
+    from limbeck.models import DDIM
+
+    if pairs is None or pairs.states or not isinstance(student, DDIM):
+        return pairs
+    return dataclasses.replace(pairs, states=[f"x[{t}]" for t in student.timesteps[1:]])
 
 
 def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None:
     """The teacher's class and settings, as the parser wants them."""
     if teacher is None:
         return None
+    from limbeck.models import DDIM
+
     kind = type(teacher)
+    config = student_settings(teacher, steps_of(words)) if isinstance(teacher, DDIM) else teacher.config
     named = {name for name, known in inspect.signature(kind).parameters.items() if known.kind is not known.VAR_KEYWORD}
     found = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
-    further = {name: value for name, value in teacher.config.items() if name not in named}
-    settings = {"init_args": {name: value for name, value in teacher.config.items() if name in named}}
+    further = {name: value for name, value in config.items() if name not in named}
+    settings = {"init_args": {name: value for name, value in config.items() if name in named}}
     # The parser drops what another class does not take, but not of these.
     other = (option(words, "--student.class_path") or kind.__name__).rpartition(".")[2] != kind.__name__
     return found | settings | ({"dict_kwargs": further} if further and not other else {})
 
 
 def _default_objective(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any]:
+    from limbeck.models import DDIM
     from limbeck.models.flow import Flow
 
+    if isinstance(teacher, DDIM):
+        return default_objective(steps_of(words))
     if not isinstance(teacher, Flow):
         return {"class_path": "limbeck.methods.surrogate"}
     if any(word.split("=")[0] == "--data" for word in words):
@@ -139,6 +217,20 @@ def _tell_weights(student: DGM, path: Path) -> None:
     if isinstance(student, ZukoFlow) and student.standardize is None:
         student.save_zuko(path)
         Console().print(f"Its weights under zuko's names: {path}", soft_wrap=True, highlight=False)
+
+
+def _tell_pipeline(student: DDIM, path: Path) -> None:
+    """Keep a diffusion student also as diffusers reads it."""
+    from rich.console import Console
+
+    from limbeck.models.diffusion_writing import CODE
+
+    student.save_pipeline(path)
+    own = (path / CODE).exists()
+    how = "DiffusionPipeline.from_pretrained(DIR, custom_pipeline=DIR, trust_remote_code=True)()"
+    if not own:
+        how = f"DDIMPipeline.from_pretrained(DIR)(num_inference_steps={len(student.timesteps)})"
+    Console().print(f"As a pipeline of diffusers: {path}; {how}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _tell(metrics: dict[str, float], out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, parse
+from limbeck.cli.sample import at_steps
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
@@ -34,6 +35,9 @@ def run(words: Sequence[str]) -> None:
     default = recipe.get("evaluation") or {"class_path": _evaluation_of(words)}
     parser.add_argument("--evaluation", type=Evaluation, default=default, help="how to measure")
     parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
+    parser.add_argument(
+        "--steps", type=int | None, default=None, help="of a diffusion model: evaluations of its network"
+    )
     parser.add_argument("--cache", type=str, default="runs/cache", help="where feature extractors are kept")
     parser.add_argument("--bound", action="store_true", help="also the likelihood bound, if its encoder was trained")
     if help_wanted(words):
@@ -44,7 +48,7 @@ def run(words: Sequence[str]) -> None:
         raise RecipeError("which data? This model is not inside a run; give --data=limbeck.data.Digits or the like")
     built = instantiate(parser, found)
     folder = Path(found.directory)
-    model = DGM.from_pretrained(folder)
+    model = at_steps(DGM.from_pretrained(folder), found.steps)
     teacher = DGM.from_pretrained(found.teacher or recipe.get("teacher_from") or _teacher_beside(folder) or folder)
     dataset = None if built.data is None else built.data.load()
     with TerminalProgress() as progress:
@@ -64,12 +68,15 @@ def _recipe_of(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _evaluation_of(words: Sequence[str]) -> str:
-    """The evaluation that fits the kind of model: flows have an exact likelihood, others a bound."""
+    """The evaluation that fits the kind of model: flows have a likelihood, diffusion steps, others a bound."""
     from limbeck.core.graph import DGM
+    from limbeck.models import DDIM
     from limbeck.models.flow import Flow
 
     directory = next((word for word in words if not word.startswith("-")), None)
     model = None if directory is None or help_wanted(words) else DGM.from_pretrained(directory)
+    if isinstance(model, DDIM):
+        return "limbeck.engine.DiffusionEvaluation"
     if not isinstance(model, Flow):
         return "limbeck.engine.ImageEvaluation"
     of_tables = len(model.latent_shapes[0]) == 1

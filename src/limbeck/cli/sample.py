@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.graph import DGM
 
-__all__ = ["run"]
+__all__ = ["at_steps", "run"]
 
 _ENDINGS = (".png", ".safetensors", ".csv", ".npz")
 
@@ -25,8 +25,8 @@ def run(words: Sequence[str]) -> None:
     Args:
         words: the command line after ``limbeck sample``.
     """
-    parser = new_parser("limbeck sample", "Draw samples from a saved model.")
-    parser.add_argument("directory", type=str, help="directory of the saved model")
+    parser = new_parser("limbeck sample", "Draw samples from a saved model, or from a pipeline of diffusers.")
+    parser.add_argument("directory", type=str, help="directory of the saved model or pipeline")
     parser.add_argument("--n", type=int, default=64, help="number of samples")
     parser.add_argument(
         "--out", type=str, default=None,
@@ -38,6 +38,14 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--domain", type=int | None, default=None, help="number of the domain to draw from, if the model has any"
     )
+    parser.add_argument(
+        "--class", type=int | None, default=None,
+        help="number of the class to draw, if the model has any; by default each in turn",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int | None, default=None,
+        help="of a diffusion model: evaluations of its network, at evenly spaced times; by default as it was saved",
+    )  # fmt: skip
     parser.add_argument("--columns", type=int, default=8, help="images in a row of the grid")
     parser.add_argument("--draw", type=str, default="mean", help="'mean' of the last conditional, or a 'sample' of it")
     import_modules(parser, words)
@@ -58,9 +66,10 @@ def run(words: Sequence[str]) -> None:
 
     from limbeck.core.graph import DGM
 
-    model = DGM.from_pretrained(found.directory)
+    model = at_steps(DGM.from_pretrained(found.directory), found.steps)
     generator = torch.Generator().manual_seed(found.seed)
-    x = _condition(model, found.domain, found.n)
+    x = _condition(model, "domain", found.domain, found.n)
+    x = _condition(model, "class", found["class"], found.n) if x is None else x
     draws = _makes_drawings(model, x)
     # The mean of a pen that is down or up is neither.
     output: Literal["sample", "mean"] = "sample" if draws or found.draw == "sample" else "mean"
@@ -109,22 +118,55 @@ def _write_table(rows: Tensor, out: Path) -> None:
     atomic_write_bytes(out, text.getvalue())
 
 
-def _condition(model: DGM, domain: int | None, rows: int) -> Tensor | None:
-    """The conditioning input that asks for one domain, one-hot, shape (rows, domains)."""
-    domains = getattr(model, "domains", 0)
-    if not domains:
-        if domain is not None:
-            raise RecipeError(f"--domain: {type(model).__name__} in this directory has no domains; leave it out")
+def at_steps(model: DGM, steps: int | None) -> DGM:
+    """A diffusion model whose network is evaluated so many times.
+
+    Args:
+        model: any model.
+        steps: ``--steps``; ``None`` for the model as it is.
+
+    Raises:
+        RecipeError: it is no diffusion model.
+    """
+    from limbeck.models import DDIM
+
+    if steps is None:
+        return model
+    if not isinstance(model, DDIM):
+        raise RecipeError(f"--steps: {type(model).__name__} in this directory is no diffusion model; leave it out")
+    return model.resampled(steps=steps, spacing="trailing", start=None)
+
+
+def _condition(model: DGM, kind: Literal["domain", "class"], number: int | None, rows: int) -> Tensor | None:
+    """The conditioning input that asks for one domain or class, one-hot, shape (rows, domains or classes)."""
+    many = "domains" if kind == "domain" else "classes"
+    count = _classes(model) if kind == "class" else getattr(model, "domains", 0)
+    if not count:
+        if number is not None:
+            raise RecipeError(f"--{kind}: {type(model).__name__} in this directory has no {many}; leave it out")
         return None
     import torch
 
-    if domain is None or not 0 <= domain < domains:
-        raise RecipeError(f"--domain: this model has {domains} domains; give one from 0 to {domains - 1}")
-    return torch.eye(domains)[domain].expand(rows, -1)
+    if number is None and kind == "class":
+        return torch.eye(count)[torch.arange(rows) % count]
+    if number is None or not 0 <= number < count:
+        raise RecipeError(f"--{kind}: this model has {count} {many}; give one from 0 to {count - 1}")
+    return torch.eye(count)[number].expand(rows, -1)
+
+
+def _classes(model: DGM) -> int:
+    """How many classes a model draws images of; what a classifier tells apart is something else."""
+    from limbeck.models import DDIM
+
+    return model.classes if isinstance(model, DDIM) else 0
 
 
 def _makes_drawings(model: DGM, x: Tensor | None) -> bool:
     """Whether what a model makes is rows of (dx, dy, pen), in one target or several."""
+    from limbeck.models import DDIM
+
+    if isinstance(model, DDIM):  # whose samples take long
+        return False
     try:
         y = model.join_targets(model.sample(1, None if x is None else x[:1]))
     except ModelError:  # several targets that form no one y

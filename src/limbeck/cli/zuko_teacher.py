@@ -14,7 +14,7 @@ from limbeck.errors import ModelError, RecipeError
 if TYPE_CHECKING:
     from limbeck.models import ZukoFlow
 
-__all__ = ["WEIGHTS", "is_weights", "zuko_teacher"]
+__all__ = ["WEIGHTS", "is_weights", "teacher_settings", "zuko_teacher"]
 
 WEIGHTS = "zuko.safetensors"
 """Where a student's weights are written under zuko's own names, beside the model of this library."""
@@ -42,7 +42,7 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
         RecipeError: class or number of columns is not given, or zuko has no such class.
         ModelError: zuko is missing, or the weights are those of another flow.
     """
-    settings, others = _settings(words)
+    settings, others = teacher_settings(words)
     name = settings.pop("class", None)
     if name is None:
         raise RecipeError(
@@ -58,8 +58,12 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
     return ZukoFlow.from_weights(path, name, **settings).float(), others
 
 
-def _settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The teacher's settings, and the other words."""
+def teacher_settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The teacher's settings on a command line, ``--teacher.KEY=VALUE`` in YAML, and the other words.
+
+    Raises:
+        RecipeError: a value is no YAML.
+    """
     settings: dict[str, Any] = {}
     others: list[str] = []
     rest = iter(words)

@@ -32,7 +32,8 @@ class DistributionMatching(Objective):
     to denoise the student's images as they change. Both losses are minimised in the same step: neither network's
     gradient reaches the other's weights. No data, and not even images of the teacher: for every image there is only the
     teacher's opinion, so it sharpens what a regression on pairs has blurred; alone it may drop modes (KL in this
-    direction), which is why it is best used beside the pairs, in :func:`~limbeck.core.flow_methods.combined`.
+    direction), which is why it is best used beside the pairs:
+    :func:`~limbeck.core.diffusion_methods.sharpened`.
 
     Args:
         low: smallest noise level, as a fraction of the diffusion's times.

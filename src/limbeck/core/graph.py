@@ -255,6 +255,17 @@ class DGM(Trainable, ABC):
 
         return load(cls, directory, map_location=map_location)
 
+    def reloaded(self, directory: str | Path) -> Self:
+        """The trained model that a recipe's ``teacher_from`` names, for which this untrained one stands.
+
+        By default what :meth:`from_pretrained` reads, settings included; a model whose settings are partly the user's
+        choice after training (the steps of a sampler) keeps its own of those.
+
+        Args:
+            directory: of a saved model.
+        """
+        return type(self).from_pretrained(directory)
+
     def _sites(
         self,
         batch_size: int | None,

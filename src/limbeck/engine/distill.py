@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
@@ -16,9 +18,14 @@ from limbeck.engine.environment import is_main_process
 from limbeck.engine.fit import fit
 from limbeck.engine.history import History
 from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.pair_options import Pairs
 from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import Progress, SilentProgress, TerminalProgress
+from limbeck.engine.recorded import RecordedTeacher
+from limbeck.engine.recording import record
+from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, weights_fingerprint
+from limbeck.errors import RecipeError
 from limbeck.metrics import parameter_count
 
 __all__ = ["Distilled", "distill"]
@@ -45,6 +52,7 @@ def distill(
     objective: Objective | None = None,
     *,
     data: Batch | None = None,
+    asked: Tensor | None = None,
     validation: Batch | None = None,
     steps: int = 1000,
     batch_size: int = 64,
@@ -53,6 +61,8 @@ def distill(
     trainer: TrainerOptions | None = None,
     seed: int = 0,
     directory: str | Path | None = None,
+    pairs: Pairs | None = None,
+    cache: str | Path | None = None,
     progress: bool | Progress = True,
 ) -> Distilled:
     """Train a student on a teacher.
@@ -60,12 +70,15 @@ def distill(
     The teacher is left as it is; a copy of it, prepared for inference, does the work.
 
     Args:
-        teacher: the trained model.
+        teacher: the trained model, or what :func:`limbeck.engine.record` made of one.
         student: the model to train, in place.
         objective: what to minimise; by default :func:`limbeck.methods.surrogate`.
         data: rows of real data, where the models are conditioned or the objective has a loss on data. Without, nothing
             but the teacher's samples is used.
-        validation: rows to choose the best weights by, where ``training`` says ``validate_every``.
+        asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row;
+            by default those of ``data``.
+        validation: rows to choose the best weights by, where ``training`` says ``validate_every``. Without, a student
+            that sees no data is validated on draws of the teacher that it does not learn from.
         steps: optimiser steps.
         batch_size: rows a step.
         learning_rate: of Adam.
@@ -74,10 +87,16 @@ def distill(
         seed: fixes noise and order of data; initialise the student yourself.
         directory: where to keep checkpoints and the finished student. Called again with the same models and settings,
             an interrupted distillation continues there.
+        pairs: what the teacher makes once, to learn from it over and over, rather than that it runs in each step.
+        cache: where these pairs are kept; by default below ``directory``.
         progress: whether to show a bar, or what to tell instead.
 
     Returns:
         The student with its history.
+
+    Raises:
+        RecipeError: there is no place for the pairs, or the student cannot be validated.
+        LimbeckError: see :func:`limbeck.engine.fit.fit` and :func:`limbeck.engine.record`.
 
     Example:
         ::
@@ -89,7 +108,12 @@ def distill(
     objective = surrogate() if objective is None else objective
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
-    example = None if data is None else Batches(data, 2, seed)(0).x
+    place = Path(cache) if cache is not None else None if folder is None else folder / "pairs"
+    if pairs is not None and place is None:
+        raise RecipeError("pairs are kept on disk: give a directory, or cache=, the place for the pairs alone")
+    example = asked
+    if asked is None and data is not None:
+        example = Batches(data, 2, seed)(0).x
     with contextlib.ExitStack() as stack:
         teller: Progress = SilentProgress()
         if progress is True:
@@ -101,7 +125,7 @@ def distill(
             key = fingerprint(
                 teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
                 initial=weights_fingerprint(student), objective=describe_objective(objective), trainer=repr(trainer),
-                training=training.essential(),
+                training=training.essential(), **_replayed(teacher, pairs, asked),
             )  # fmt: skip
             stage = Stage(folder, "training", key)
             if stage.result is not None:
@@ -113,9 +137,21 @@ def distill(
                     remove_checkpoints(folder)  # if the process was killed just before it did
                 return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
             stage.begin(teller)
+        taught = None
+        if objective.needs_teacher:
+            taught = teacher if isinstance(teacher, RecordedTeacher) else prepare(teacher, example)
+        rows = data
+        if taught is not None and pairs is not None and place is not None:
+            identity = fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
+            inputs = data.x if asked is None and data is not None else asked
+            taught = record(
+                taught, pairs, place, seed=derive_seed(seed, "pairs"), inputs=inputs, identity=identity,
+                trainer=trainer, progress=teller,
+            )  # fmt: skip
+            rows = data if objective.needs_data else None  # else its conditioning inputs alone were wanted
         fitted = fit(
-            student, objective, training, data=data, validation=validation, seed=seed, directory=folder,
-            teacher=prepare(teacher, example) if objective.needs_teacher else None,
+            student, objective, training, data=rows, asked=asked, validation=validation, seed=seed, directory=folder,
+            teacher=taught,
             trainer=trainer, progress=teller, label="distilling",
         )  # fmt: skip
         last = fitted.history.rows[-1]
@@ -128,3 +164,13 @@ def distill(
             stage.finish(metrics)
             remove_checkpoints(folder)
     return Distilled(student, fitted.history, metrics)
+
+
+def _replayed(teacher: DGM, pairs: Pairs | None, asked: Tensor | None) -> dict[str, object]:
+    """What a student depends on besides its teacher's weights: what that is asked for, and whether it is recorded."""
+    found: dict[str, object] = {} if asked is None else {"asked": asked.tolist()}
+    if isinstance(teacher, RecordedTeacher):
+        found["pairs"] = [teacher.recorded.store.layout.key, teacher.first, teacher.pages, teacher.held_out_pages]
+    elif pairs is not None:
+        found["pairs"] = pairs.essential()
+    return found

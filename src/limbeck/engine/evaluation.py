@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,12 +25,14 @@ class Subject:
         directory: where its pictures go.
         infers: whether its inference program was trained, so that likelihoods mean something.
         history: where tasks are learned in turn, the models after each of them, the last of them ``model``.
+        variant: whether it is one of :meth:`Judge.variants`.
     """
 
     model: DGM
     directory: Path
     infers: bool
     history: tuple[DGM, ...] = ()
+    variant: bool = False
 
 
 class Judge(ABC):
@@ -51,6 +54,14 @@ class Judge(ABC):
         Returns:
             Measure key to value, for keys in :attr:`Evaluation.measures`.
         """
+
+    def variants(self) -> Mapping[str, DGM]:
+        """Models that nobody trains and that are measured all the same, such as the teacher with fewer steps.
+
+        Returns:
+            Name of the row to model; by default none.
+        """
+        return {}
 
 
 class Evaluation(ABC):

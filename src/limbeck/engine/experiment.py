@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from limbeck.core.graph import DGM
@@ -30,7 +31,7 @@ class Experiment:
         resolved: the recipe with every default filled in, as YAML.
         name: recipe's name.
         directory: the run directory.
-        cache: where extractors are kept between runs.
+        cache: where extractors and recorded pairs are kept between runs.
         command: the command that reproduces the run.
         progress: told what happens.
         dry_run: whether stages were cut short.
@@ -103,6 +104,9 @@ class Experiment:
         model, teacher_result = learners.teacher()
         judge = self._judge(dataset, model)
         results = [self._measured(judge, dataset, teacher_result, (model,), infers=True)]
+        for name, variant in (judge.variants() if judge else {}).items():
+            result = ModelResult(name, None, "variants/" + re.sub(r"\W+", "-", name), {})
+            results.append(self._measured(judge, dataset, result, (variant,), infers=False, variant=True))
         teacher = learners.taught(model, learners.tasks[0])
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
@@ -118,7 +122,8 @@ class Experiment:
         """The data, and who learns from them."""
         dataset = None if self.recipe.data is None else self.recipe.data.load()
         tasks = tasks_of(self.recipe, dataset)
-        return dataset, Learners(self.recipe, tasks, self.directory, self.progress, self.shared)
+        learners = Learners(self.recipe, tasks, self.directory, self.progress, self.shared, self.cache, dataset)
+        return dataset, learners
 
     def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
@@ -135,6 +140,7 @@ class Experiment:
         history: tuple[DGM, ...],
         *,
         infers: bool,
+        variant: bool = False,
     ) -> ModelResult:
         if judge is None:
             return result
@@ -143,12 +149,12 @@ class Experiment:
         key = fingerprint(
             weights=[weights_fingerprint(model) for model in history], settings=settings,
             data=dataset.fingerprint if dataset else None, kind=type(self.recipe.evaluation).__qualname__,
-            seed=judge.seed, reference=judge.reference_key,
+            seed=judge.seed, reference=judge.reference_key, **({"variant": result.method} if variant else {}),
         )  # fmt: skip
         stage = Stage(folder, "evaluation", key)
 
         def measure(place: Path) -> dict[str, float]:
-            return judge.measure(Subject(history[-1], place, infers, history))
+            return judge.measure(Subject(history[-1], place, infers, history, variant))
 
         values = stage.result
         if values is None:
@@ -176,6 +182,7 @@ class Experiment:
             notes=[*(judge.notes if judge else []), *self._budget_notes()],
             environment=describe_environment(),
             dry_run=self.dry_run,
+            variants=[*judge.variants()] if judge else [],
             without_teacher=[m for m, baseline in recipe.methods.items() if not baseline.objective.needs_teacher],
         )
 
@@ -189,7 +196,15 @@ class Experiment:
             inherit = [method for method in recipe.methods if recipe.start_of(method) == "teacher"]
             who = "all students" if len(inherit) == len(recipe.methods) else " and ".join(inherit)
             same += f" ({who} starting from the teacher's weights)"
+        pairs = [method for method in recipe.methods if recipe.pairs_of(method)]
+        recorded = []
+        if recipe.pairs is not None and pairs:
+            recorded = [
+                f"The teacher made {recipe.pairs.training_rows:,} pairs of noise and result once, stored as "
+                f"{recipe.pairs.dtype}; {', '.join(pairs)} learned from these."
+            ]
         return [
+            *recorded,
             f"{alike} {same}; all have {training.steps:,} steps{' a task' if recipe.tasks else ''} and batches of "
-            f"{training.batch_size}; learning rates: {rates}."
+            f"{training.batch_size}; learning rates: {rates}.",
         ]

@@ -25,7 +25,7 @@ from limbeck.metrics import ClassifierFeatures
 __all__ = ["EXTRACTOR_TRAINING", "accuracy", "trained_extractor"]
 
 EXTRACTOR_TRAINING = Training(steps=800, batch_size=128, learning_rate=2e-3, schedule="cosine", warm_up=0.1)
-_SEED = 0  # fixed: the same data always gives the same ruler
+_SEED = 0  # fixed: the same data always gives the same ruler, and the same further ones
 
 
 class _Labels(DGM):
@@ -43,7 +43,11 @@ class _Labels(DGM):
 
 
 def trained_extractor(
-    dataset: ImageDataset, cache: Path, progress: Progress, training: Training = EXTRACTOR_TRAINING
+    dataset: ImageDataset,
+    cache: Path,
+    progress: Progress,
+    training: Training = EXTRACTOR_TRAINING,
+    number: int = 1,
 ) -> ClassifierFeatures:
     """Load the data set's own classifier from the cache, or train it on the training split and keep it there.
 
@@ -52,9 +56,10 @@ def trained_extractor(
         cache: directory of cached extractors; each has a folder named by a fingerprint of data, network and training.
         progress: told the steps.
         training: its optimisation.
+        number: which one: each starts from weights of its own and sees the rows in another order.
 
     Returns:
-        The network, in eval mode; its name is the data set's name with ``-cnn``.
+        The network, in eval mode; its name is the data set's name with ``-cnn``, and from the second on its number.
 
     Raises:
         DataError: the data has no labels to train on.
@@ -65,8 +70,10 @@ def trained_extractor(
             f"{dataset.name} has a single class, so no classifier can be trained to measure FID; give "
             "--evaluation.extractor=FILE with a TorchScript network"
         )
-    with seeded(_SEED):
-        network = ClassifierFeatures(channels, size, len(dataset.classes), f"{dataset.name}-cnn")
+    name = f"{dataset.name}-cnn" + (f"-{number}" if number > 1 else "")
+    seed = _SEED if number == 1 else derive_seed(_SEED, f"extractor {number}")
+    with seeded(seed):
+        network = ClassifierFeatures(channels, size, len(dataset.classes), name)
     key = fingerprint(data=dataset.fingerprint, network=network.config, training=training, layout=str(network))
     folder = cache / f"{network.name}-{key}"
     path = folder / "extractor.safetensors"
@@ -83,7 +90,7 @@ def trained_extractor(
             except ModelError as error:
                 progress.message(f"Warning: {error} Training it again.")
         rows = Batch(dataset.train.labels, dataset.train.images)
-        fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(_SEED, "extractor"), progress=progress,
+        fit(_Labels(network), scratch(), training, data=rows, seed=derive_seed(seed, "extractor"), progress=progress,
             label=label)  # fmt: skip
         network.save(path)
     return network.eval()

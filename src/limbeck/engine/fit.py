@@ -25,9 +25,11 @@ from limbeck.engine.loop import SameOnAllProcesses, interruptible, make_loop, qu
 from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import Progress, SilentProgress
+from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stopping import check_stopping
+from limbeck.engine.stopping import check_stopping, validated_on
 from limbeck.engine.validation import Validation
+from limbeck.engine.watched import UnseenPairs, ValidationRows
 from limbeck.errors import RecipeError
 
 __all__ = ["Fitted", "adapt", "fit"]
@@ -47,7 +49,7 @@ class Fitted:
         resumed_at: step of the checkpoint it continued from; 0 for a fresh start.
         steps_taken: all steps, or fewer if validation stopped the training.
         best_step: step whose weights the student has.
-        validation: their loss on validation rows; ``None`` without validation.
+        validation: their loss on validation rows or unseen pairs; ``None`` without validation.
     """
 
     history: History
@@ -80,11 +82,12 @@ def fit(
         student: the model to train.
         objective: what to minimise.
         options: optimiser, steps, batch size.
-        teacher: the frozen model, if the objective compares with one.
+        teacher: the frozen model, if the objective compares with one; it may be recorded
+            (:class:`~limbeck.engine.recorded.RecordedTeacher`).
         data: all rows of the training data, or ``None`` for training on the teacher's samples alone.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row of
             each step; by default those of the batch.
-        validation: rows on which the student's own loss is measured, where the options say ``validate_every``.
+        validation: rows on which the student's own loss is measured, where the options say so.
         seed: fixes order of data and noise.
         directory: where to keep checkpoints; with one that holds checkpoints, the training continues from them.
         trainer: devices, strategy, precision.
@@ -103,13 +106,15 @@ def fit(
     """
     trainer = trainer or TrainerOptions()
     progress = progress or SilentProgress()
-    check_stopping(options, student, objective, label, validation=validation is not None)
+    held_out = teacher.held_out_rows if isinstance(teacher, RecordedTeacher) else None
+    check_stopping(options, student, objective, label, validation=validation is not None, held_out=held_out)
     checkpoint = None if directory is None else find_checkpoint(directory, progress)
     batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
     with seeded(derive_seed(seed, "prepare")):
-        objective.prepare(teacher, student, _example(asked, batches))
+        source = teacher.source if isinstance(teacher, RecordedTeacher) else teacher
+        objective.prepare(source, student, _example(asked, batches, teacher))
         if checkpoint is None:
-            adapt(student, teacher, _example(asked, batches), data)
+            adapt(student, teacher, _example(asked, batches, teacher), data)
     # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
     for trained in (student, objective):
         trained.to(_TRUE_PRECISION.get(trainer.precision))
@@ -118,8 +123,11 @@ def fit(
     history = History()
     average = None if options.ema is None else EMAWeightAveraging(decay=options.ema)
     watched = None
-    if options.validate_every is not None and validation is not None:
-        watched = Validation(validation, options, progress, average)
+    validated = validated_on(options, objective, validation=validation is not None, held_out=held_out)
+    if validated == "pairs" and teacher is not None:
+        watched = Validation(UnseenPairs(teacher, options.batch_size), options, progress, average)
+    elif validated == "rows" and validation is not None:
+        watched = Validation(ValidationRows(validation, options.batch_size), options, progress, average)
     # Each sees what the one before has done: averaged weights are validated, the validation is recorded, all is kept.
     callbacks: list[Callback] = [callback for callback in (average, watched) if callback is not None]
     callbacks.append(SameOnAllProcesses())
@@ -156,7 +164,7 @@ def _tell(watched: Validation, taken: int, progress: Progress, label: str) -> No
     if stopped:
         progress.stop(taken)
     progress.message(
-        f"{label}: {'stopped' if stopped else 'done'} after {taken} steps; best on validation rows at step "
+        f"{label}: {'stopped' if stopped else 'done'} after {taken} steps; best on {watched.watched.name} at step "
         f"{watched.best_step}: {watched.best:.6g}"
     )
 
@@ -181,8 +189,10 @@ def adapt(student: DGM, teacher: DGM | None, x: Tensor | None, data: Batch | Non
         student.adapt(Batch(teacher.join_targets(targets), x))
 
 
-def _example(asked: Tensor | None, batches: Batches | None) -> Tensor | None:
+def _example(asked: Tensor | None, batches: Batches | None, teacher: DGM | None) -> Tensor | None:
     """Conditioning inputs as they are seen in training, shape (rows, ...)."""
+    if isinstance(teacher, RecordedTeacher):
+        return teacher.choose(_SAMPLES)
     if asked is not None:
         return asked
     return None if batches is None else batches(0).x

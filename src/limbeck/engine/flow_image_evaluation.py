@@ -118,6 +118,7 @@ class FlowImageJudge(ImageJudge):
         self, settings: FlowImageEvaluation, dataset: ImageDataset, teacher: DGM, extractor: FeatureExtractor, seed: int
     ) -> None:
         super().__init__(settings, dataset, teacher, extractor, seed)
+        invertible(teacher)
         self.test = dataset.test.images
         self.alphas = torch.rand(settings.interpolated, generator=self._generator("alphas"))
         cool = f"{settings.temperature:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -117,12 +118,11 @@ class ImageJudge(Judge):
         self.settings = settings
         self.seed = seed
         self.extractor = extractor
+        self.teacher = teacher
         self.reference_key = fingerprint(teacher=weights_fingerprint(teacher), extractor=weights_fingerprint(extractor))
         test, train = dataset.test.images, dataset.train.images
         self.test_images = as_float(test[: settings.bound_images])
         self.test_features = extract(extractor, test)
-        self.teacher_features = self._features(teacher, derive_seed(seed, "teacher samples"))
-        self.grid_noise = latent_noise(teacher, settings.grid, derive_seed(seed, "grid"))
         rows = min(len(train), settings.samples)
         self.references = {
             f"real vs real: FID of {rows:,} training images to the test data": frechet_distance(
@@ -138,6 +138,16 @@ class ImageJudge(Judge):
         if isinstance(extractor, ClassifierFeatures):
             right = accuracy(extractor, test, dataset.test.labels)
             self.notes.append(f"{extractor.name} labels {100 * right:.1f} % of the test images rightly.")
+
+    @cached_property
+    def teacher_features(self) -> Tensor:
+        """Of the teacher's images, shape (samples, features); drawn when first needed: a finished run needs none."""
+        return self._features(self.teacher, derive_seed(self.seed, "teacher samples"))
+
+    @cached_property
+    def grid_noise(self) -> dict[str, Tensor]:
+        """Noise of the images that are shown of every model."""
+        return latent_noise(self.teacher, self.settings.grid, derive_seed(self.seed, "grid"))
 
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`."""

@@ -50,7 +50,7 @@ def extractor_name(path: str | None, dataset: Dataset | None) -> str:
 
 
 def feature_extractor(
-    path: str | None, steps: int, dataset: ImageDataset, cache: Path, progress: Progress
+    path: str | None, steps: int, dataset: ImageDataset, cache: Path, progress: Progress, number: int = 1
 ) -> FeatureExtractor:
     """The ruler: a network from a file, or the data's own classifier, trained once.
 
@@ -60,6 +60,7 @@ def feature_extractor(
         dataset: labelled images.
         cache: where trained classifiers are kept.
         progress: told the steps.
+        number: which of the classifiers that differ in their seed.
 
     Raises:
         DataError: the data has no labels to train on.
@@ -68,7 +69,7 @@ def feature_extractor(
     if path is not None:
         return TorchScriptFeatures(path)
     training = dataclasses.replace(EXTRACTOR_TRAINING, steps=steps)
-    return trained_extractor(dataset, cache / "extractors", progress, training)
+    return trained_extractor(dataset, cache / "extractors", progress, training, number)
 
 
 def image_targets(targets: dict[str, Tensor]) -> Tensor:

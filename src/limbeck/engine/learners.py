@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.core.graph import DGM
 from limbeck.core.methods import scratch
+from limbeck.data import Dataset
 from limbeck.engine.batches import Batches
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.feature_networks import equip
+from limbeck.engine.pair_options import Pairs
 from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import Progress, SilentProgress
 from limbeck.engine.recipe import Recipe
+from limbeck.engine.recorded import RecordedTeacher
+from limbeck.engine.recording import record
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.shared_stages import SharedStages
 from limbeck.engine.stages import describe_model, fingerprint, weights_fingerprint
@@ -48,16 +54,28 @@ class Learners:
         directory: the run directory.
         progress: told what happens.
         shared: stages that this run has in common with others.
+        cache: where recorded pairs and networks of feature distances are kept between runs.
+        dataset: the data, for these networks.
     """
 
     def __init__(
-        self, recipe: Recipe, tasks: list[Task], directory: Path, progress: Progress, shared: SharedStages | None
+        self,
+        recipe: Recipe,
+        tasks: list[Task],
+        directory: Path,
+        progress: Progress,
+        shared: SharedStages | None,
+        cache: Path,
+        dataset: Dataset | None = None,
     ) -> None:
         self.recipe = recipe
         self.tasks = tasks
         self.directory = directory
         self.progress = progress
         self.shared = shared
+        self.cache = cache
+        self.dataset = dataset
+        self._recordings: dict[str, RecordedTeacher] = {}
 
     @property
     def turns(self) -> list[Task]:
@@ -84,6 +102,19 @@ class Learners:
         example = None if task.rows is None else Batches(task.rows, 2, 0)(0).x
         key = fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
         return Teacher(model, prepare(model, example), key)
+
+    def recorded(self, teacher: Teacher, pairs: Pairs) -> RecordedTeacher:
+        """A teacher that replays its pairs; those that are not there yet are made now."""
+        found = self._recordings.get(teacher.key)
+        if found is None:
+            rows = self.tasks[0].rows
+            found = record(
+                teacher.prepared, pairs, self.cache / "pairs", seed=derive_seed(self.recipe.seed, "pairs"),
+                inputs=None if rows is None else rows.x, identity=teacher.key, trainer=self.recipe.trainer,
+                progress=self.progress,
+            )  # fmt: skip
+            self._recordings[teacher.key] = found
+        return found
 
     def student(self, method: str, seed: int, teacher: Teacher) -> tuple[ModelResult, tuple[DGM, ...]]:
         """One student, after all tasks.
@@ -143,23 +174,26 @@ class Learners:
         recipe, baseline = self.recipe, self.recipe.methods[method]
         needs_teacher, starts_there = baseline.objective.needs_teacher, recipe.start_of(method) == "teacher"
         own = baseline.rows == "task"
+        pairs = recipe.pairs_of(method)
+        recorded = None if teacher is None or pairs is None else functools.partial(self.recorded, teacher, pairs)
         rows, validation = (task.rows, task.validation) if own else (task.all_rows, task.all_validation)
+        objective = equip(copy.deepcopy(baseline.objective), self.dataset, self.cache, SilentProgress())
         return TrainingStage(
-            recipe.student_of(method), copy.deepcopy(baseline.objective), recipe.training_of(method), recipe.trainer,
+            recipe.student_of(method), objective, recipe.training_of(method), recipe.trainer,
             # One initialisation a seed for all methods: they differ in the method alone.
             derive_seed(seed, "student"), f"{method}, seed {seed}{told}",
             student_key(recipe, method, seed, teacher.key if teacher else "", task.key),
             teacher=teacher.prepared if teacher and needs_teacher else None,
             rows=rows if uses_rows(recipe, method) else None,
             initial=teacher.model if teacher and starts_there else None,
-            asked=task.earlier if needs_teacher else None, validation=validation,
+            asked=task.earlier if needs_teacher else None, validation=validation, recorded=recorded,
         )  # fmt: skip
 
     def _given_teacher(self) -> DGM:
         """A teacher that needs no training: loaded, or complete as constructed, random weights (if any) included."""
         template = self.recipe.teacher
         if self.recipe.teacher_from is not None:
-            return type(template).from_pretrained(self.recipe.teacher_from)
+            return template.reloaded(self.recipe.teacher_from)
         with seeded(derive_seed(derive_seed(self.recipe.seed, "teacher"), "initialisation")):
             return type(template)(**template.config).eval()
 

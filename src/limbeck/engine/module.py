@@ -19,6 +19,7 @@ from limbeck.core.objective import Objective
 from limbeck.core.trace import KEEP_DISTRIBUTION
 from limbeck.engine.batches import Batches
 from limbeck.engine.options import Training
+from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.seeding import derive_seed
 from limbeck.errors import NonFiniteLossError
 
@@ -74,9 +75,7 @@ class StudentModule(lightning.LightningModule):
         if rows is not None:
             rows = self.placed(rows)
         size = self.options.batch_size // world
-        asked = None
-        if companions.asked is not None:
-            asked = self._placed(companions.asked[torch.randint(len(companions.asked), (size,))])
+        asked = self.asked(size)
         with self.explained(step):
             loss: Loss = self.objective(
                 companions.teacher,
@@ -90,6 +89,13 @@ class StudentModule(lightning.LightningModule):
         if self.check_every_step:
             self.check_finite(float(loss.total.detach()), loss.terms, step)
         return loss.total
+
+    def asked(self, size: int) -> Tensor | None:
+        """Conditioning inputs that the teacher is asked for, shape (size, ...); ``None`` for those of the batch."""
+        teacher, asked = self.companions.teacher, self.companions.asked
+        if isinstance(teacher, RecordedTeacher):
+            return teacher.choose(size)
+        return None if asked is None else self._placed(asked[torch.randint(len(asked), (size,))])
 
     def reseed(self, *labels: str | int) -> None:
         """Seed all noise from here on for one purpose; see :func:`limbeck.engine.seeding.derive_seed`."""
@@ -166,7 +172,10 @@ class StudentModule(lightning.LightningModule):
         batch = None if self.companions.batches is None else self.companions.batches(self.global_step)
         x = None if batch is None or batch.x is None else self._placed(batch.x)
         size = self.options.batch_size if x is None else None
-        for who, model in (("teacher", self.companions.teacher), ("student", self.student)):
+        teacher = self.companions.teacher
+        if isinstance(teacher, RecordedTeacher):
+            teacher = teacher.source
+        for who, model in (("teacher", teacher), ("student", self.student)):
             if model is None:
                 continue
             try:
@@ -195,6 +204,7 @@ class StudentModule(lightning.LightningModule):
         else:
             kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
             # One fused update of all weights: a small student's step is otherwise mostly the optimiser's bookkeeping.
-            optimizer = kind(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+            optimizer = kind(parameters, lr=options.learning_rate, betas=options.betas,
+                             weight_decay=options.weight_decay, fused=True)  # fmt: skip
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -11,6 +11,13 @@ from limbeck.errors import RecipeError
 
 __all__ = ["TrainerOptions", "Training"]
 
+BETAS = (0.9, 0.999)
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("constant", "linear", "cosine"),
+    "validate_on": ("rows", "pairs", None),
+}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -22,15 +29,20 @@ class Training:
         learning_rate: peak learning rate.
         weight_decay: L2 penalty inside Adam or SGD; decoupled in AdamW.
         optimizer: update rule.
+        betas: of Adam and AdamW: decay of the running means of gradient and squared gradient.
         schedule: learning rate after warm-up: constant, or falling to 0 along a line or a half cosine.
         warm_up: fraction of the steps over which the learning rate rises from 0.
         gradient_clip: largest gradient norm; ``None`` leaves gradients alone.
         ema: decay of an exponential moving average of the weights, which then are the result; ``None`` for none.
         checkpoint_every: steps between checkpoints.
         log_every: steps that one row of the history averages.
-        validate_every: steps between measurements of the model's own loss on validation rows, after each of which, and
-            after the last step, the best weights so far are kept: they are the result. This chooses by validation rows
-            also where the method itself sees no data; without data leave it out. ``None``: the last weights.
+        validate_every: steps between validations, after each of which, and after the last step, the best weights so far
+            are kept: they are the result. ``None``: the last weights.
+        validate_on: what a validation measures. ``"rows"``: the model's own loss on validation rows. ``"pairs"``: what
+            the training minimises, on draws of the teacher that the training never sees, the same each time ([D] App.
+            B): pairs that were held out, or new ones; for methods that see no data. By default ``"rows"`` if there are
+            any, also where the method itself sees no data, and ``"pairs"`` where a method without data learns from
+            recorded ones or there are no rows.
         patience: so many validations in a row without a new best end the training; ``None`` for all steps. Schedules
             are still those of all ``steps``.
     """
@@ -40,6 +52,7 @@ class Training:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    betas: tuple[float, float] = BETAS
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warm_up: float = 0.0
     gradient_clip: float | None = None
@@ -47,6 +60,7 @@ class Training:
     checkpoint_every: int = 500
     log_every: int = 50
     validate_every: int | None = None
+    validate_on: Literal["rows", "pairs"] | None = None
     patience: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +73,10 @@ class Training:
                 raise RecipeError(f"{name} must be at least 1, not {value}; leave it out for none")
         if self.patience is not None and self.validate_every is None:
             raise RecipeError("patience counts validations; give validate_every too, or leave patience out")
+        if self.validate_on is not None and self.validate_every is None:
+            raise RecipeError("validate_on says what is measured; say how often with validate_every, or leave it out")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise RecipeError(f"betas are two decays in [0, 1), not {self.betas}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise RecipeError(f"learning_rate must be positive, not {self.learning_rate}")
         if not 0 <= self.warm_up < 1:
@@ -69,9 +87,9 @@ class Training:
             raise RecipeError(f"gradient_clip must be positive, not {self.gradient_clip}; leave it out for no clipping")
         if not self.weight_decay >= 0:
             raise RecipeError(f"weight_decay must not be negative, but is {self.weight_decay}")
-        for name, known in (("optimizer", ("adam", "adamw", "sgd")), ("schedule", ("constant", "linear", "cosine"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
-                raise RecipeError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+                raise RecipeError(f"{name} must be one of {', '.join(map(str, known))}, not {getattr(self, name)!r}")
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step, in [0, 1].
@@ -91,18 +109,20 @@ class Training:
             return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         return 1.0
 
-    def shortened(self, steps: int) -> Training:
-        """The same settings for a dry run of at most ``steps`` steps."""
+    def shortened(self, steps: int, batch_size: int) -> Training:
+        """The same settings for a dry run of at most ``steps`` steps of at most ``batch_size`` rows."""
         every = None if self.validate_every is None else min(self.validate_every, 2)
         return dataclasses.replace(
-            self, steps=min(self.steps, steps), checkpoint_every=2, log_every=1, validate_every=every
-        )
+            self, steps=min(self.steps, steps), batch_size=min(self.batch_size, batch_size), checkpoint_every=2,
+            log_every=1, validate_every=every,
+        )  # fmt: skip
 
     def essential(self) -> dict[str, object]:
         """What the weights depend on: how often one looks at them is not part of it, unless that chooses among them."""
         looks = {"checkpoint_every", "log_every"}
-        chosen = {name for name in ("validate_every", "patience") if getattr(self, name) is None}
-        return {name: value for name, value in vars(self).items() if name not in looks | chosen}
+        unset = {name for name in ("validate_every", "validate_on", "patience") if getattr(self, name) is None}
+        unset |= {"betas"} if tuple(self.betas) == BETAS else set()
+        return {name: value for name, value in vars(self).items() if name not in looks | unset}
 
 
 @dataclass(frozen=True)

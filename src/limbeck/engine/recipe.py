@@ -14,12 +14,14 @@ from limbeck.data import DataSource, Split
 from limbeck.engine.axes import Axis, check_axes
 from limbeck.engine.evaluation import Evaluation
 from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.pair_options import Pairs
 from limbeck.engine.stopping import check_stopping
 from limbeck.errors import RecipeError
 
 __all__ = ["About", "Axis", "Baseline", "Recipe", "Start", "rows_of"]
 
 DRY_STEPS = 4
+DRY_BATCH = 16
 
 Start = Literal["random", "teacher"]
 """A student's initial weights: fresh ones, or what of the teacher's it takes over (:meth:`limbeck.DGM.start_from`)."""
@@ -49,6 +51,8 @@ class Baseline:
         learning_rate: its own tuned learning rate; by default the recipe's.
         student: an architecture of its own; by default the recipe's.
         start: its own initial weights; by default the recipe's ``start``.
+        pairs: whether it learns from the recipe's recorded pairs, if there are any; else the teacher runs anew in each
+            step.
         rows: with tasks, which rows its loss on data sees: the new ``"task"``'s, or ``"all"`` so far, the upper bound
             that nothing which learns in sequence can have.
     """
@@ -58,6 +62,7 @@ class Baseline:
     student: DGM | None = None
     start: Start | None = None
     rows: Literal["task", "all"] = "task"
+    pairs: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,10 @@ class Recipe:
         tasks: the part of the data whose one-hot rows tell to which task each row belongs, e.g. ``"domains"``. The
             teacher learns the first task; each method then learns the others in turn, starting from its own last
             model, which is also its frozen teacher for all that came before.
+        pairs: what the teacher makes once and all methods that compare with it learn from, rather than that it runs
+            anew in each step: for teachers whose runs are long, such as the samplers of diffusion models.
         start: initial weights of the students; with tasks always those of the model before.
-        teacher_from: directory of a trained teacher; then no teacher is trained.
+        teacher_from: directory of a trained teacher, or what else its class can read; then no teacher is trained.
         teacher_training: the teacher's optimisation; ``None`` if it is complete as constructed, such as a formula.
         training: every student's optimisation.
         trainer: devices, strategy, precision.
@@ -102,6 +109,7 @@ class Recipe:
     target: str = "images"
     condition: str = "none"
     tasks: str | None = None
+    pairs: Pairs | None = None
     start: Start = "random"
     teacher_from: str | None = None
     teacher_training: Training | None = field(default_factory=Training)
@@ -122,6 +130,8 @@ class Recipe:
             self._check_without_data()
         elif self.tasks is not None and self.condition not in ("none", self.tasks):
             raise RecipeError(f"models that learn tasks are told {self.tasks!r} or nothing, not {self.condition!r}")
+        if self.pairs is not None and self.tasks is not None:
+            raise RecipeError("pairs are of one teacher, but with tasks each method has its own; leave out one of them")
         self._check_stopping()
         check_axes(self.sweep)
 
@@ -143,7 +153,10 @@ class Recipe:
             check_stopping(self.teacher_training, self.teacher, scratch(), "the teacher", validation=validation)
         for method, baseline in self.methods.items():
             training, student = self.training_of(method), self.student_of(method)
-            check_stopping(training, student, baseline.objective, f"{method!r}", validation=validation)
+            pairs = self.pairs_of(method)
+            held_out = None if pairs is None else pairs.held_out
+            who = f"{method!r}"
+            check_stopping(training, student, baseline.objective, who, validation=validation, held_out=held_out)
 
     @property
     def methods(self) -> dict[str, Baseline]:
@@ -163,29 +176,37 @@ class Recipe:
         """Where the method's weights come from."""
         return "teacher" if self.tasks is not None else self.methods[method].start or self.start
 
+    def pairs_of(self, method: str) -> Pairs | None:
+        """The recorded pairs that the method learns from; ``None`` if the teacher runs in each step, or not at all."""
+        baseline = self.methods[method]
+        return self.pairs if baseline.pairs and baseline.objective.needs_teacher else None
+
     def training_of(self, method: str) -> Training:
         """The method's optimisation: the common budget with its own learning rate."""
         rate = self.methods[method].learning_rate
         return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
 
     def dry(self) -> Recipe:
-        """The same experiment with a few steps in each stage, one seed and few samples."""
+        """The same experiment with a few steps of a few rows in each stage, one seed and few samples."""
         return dataclasses.replace(
             self,
-            teacher_training=self.teacher_training and self.teacher_training.shortened(DRY_STEPS),
-            training=self.training.shortened(DRY_STEPS),
+            teacher_training=self.teacher_training and self.teacher_training.shortened(DRY_STEPS, DRY_BATCH),
+            training=self.training.shortened(DRY_STEPS, DRY_BATCH),
+            pairs=self.pairs and self.pairs.shortened(DRY_BATCH),
             evaluation=self.evaluation.dry(),
             seeds=1,
         )
 
     def total_steps(self, turns: int) -> int:
-        """Optimiser steps of all stages together.
+        """Optimiser steps of all stages together, and runs of the teacher that makes pairs.
 
         Args:
             turns: how many tasks each student learns.
         """
         teacher = self.teacher_training.steps if self.teacher_training and self.fits_teacher else 0
-        return teacher + self.evaluation.steps + self.seeds * len(self.methods) * turns * self.training.steps
+        recorded = any(self.pairs_of(method) for method in self.methods)
+        pairs = self.pairs.batches if self.pairs is not None and recorded else 0
+        return teacher + pairs + self.evaluation.steps + self.seeds * len(self.methods) * turns * self.training.steps
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:

@@ -95,13 +95,18 @@ def describe_objective(objective: Objective) -> Any:
     if isinstance(objective, Combined):
         parts = {name: describe_objective(part) for name, part in objective.objectives.items()}
         return {"parts": parts, "weights": _describe(objective.weights)}
-    return {
+    found = {
         "coupling": _describe(objective.coupling),
         "matches": [_describe(match) for match in objective.matches],
         "weight": objective.weight,
         "train_weight": objective.train_weight,
         "replay": [objective.replay_weight, objective.replay],
     }
+    if type(objective) is not Objective:  # one with a loss and settings of its own
+        own = {name: value for name, value in vars(objective).items() if isinstance(value, bool | int | float | str)}
+        plain = {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
+        found |= {"class": f"{type(objective).__module__}.{type(objective).__qualname__}", "settings": plain}
+    return found
 
 
 def _describe(value: Any) -> Any:

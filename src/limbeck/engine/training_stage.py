@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.feature_networks import wants_network
 from limbeck.engine.fit import fit
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint
+from limbeck.engine.stopping import validated_on
 from limbeck.errors import ModelError, RecipeError
 
 __all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows", "uses_teacher"]
@@ -52,20 +55,29 @@ def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: 
         rows_key: fingerprint of the rows of data as the models see them.
     """
     baseline, training = recipe.methods[method], recipe.training_of(method)
-    # Of the rows the key covers all splits. What was trained before there was validation keeps its fingerprint.
-    validated = {} if training.validate_every is None else {"validation": rows_key}
+    # Of the rows the key covers all splits. What was trained before there were these settings keeps its fingerprint.
+    pairs = recipe.pairs_of(method)
+    held_out = None if pairs is None else pairs.held_out
+    validation = recipe.data is not None
+    on = validated_on(training, baseline.objective, validation=validation, held_out=held_out)
+    later: dict[str, object] = {"validation": rows_key} if on == "rows" else {}
+    if pairs is not None:
+        later |= {"pairs": pairs.essential(), "pairs_seed": derive_seed(recipe.seed, "pairs")}
+    if wants_network(baseline.objective):
+        later["features"] = rows_key
     return fingerprint(
         model=describe_model(recipe.student_of(method)), objective=describe_objective(baseline.objective), seed=seed,
         training=training.essential(), precision=recipe.trainer.precision,
         start=recipe.start_of(method), tasks=recipe.tasks, which=baseline.rows,
         teacher=teacher if uses_teacher(recipe, method) else None,
-        rows=rows_key if uses_rows(recipe, method) else None, **validated,
+        rows=rows_key if uses_rows(recipe, method) else None, **later,
     )  # fmt: skip
 
 
 def uses_rows(recipe: Recipe, method: str) -> bool:
-    """Whether the training of a method sees rows of the data."""
-    return recipe.methods[method].objective.needs_data or recipe.condition != "none"
+    """Whether the training of a method sees rows of the data; recorded pairs have conditioning inputs of their own."""
+    needed = recipe.methods[method].objective.needs_data
+    return needed or (recipe.condition != "none" and recipe.pairs_of(method) is None)
 
 
 def uses_teacher(recipe: Recipe, method: str) -> bool:
@@ -90,6 +102,8 @@ class TrainingStage:
         initial: the model whose weights it starts from; by default fresh ones.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...); by default those of the rows.
         validation: rows to validate on, if the training says ``validate_every``.
+        recorded: gives the teacher that replays recorded pairs, in the place of ``teacher``; it is asked only if
+            something is left to do, since it makes those pairs that are missing.
     """
 
     template: DGM
@@ -104,6 +118,7 @@ class TrainingStage:
     initial: DGM | None = None
     asked: Tensor | None = None
     validation: Batch | None = None
+    recorded: Callable[[], DGM] | None = None
 
     def record(self, folder: Path) -> Stage:
         """The stage's record in a directory."""
@@ -136,8 +151,9 @@ class TrainingStage:
             model = type(self.template)(**self.template.config)
         if self.initial is not None:
             _start(model, self.initial, self.label)
+        teacher = self.teacher if self.recorded is None else self.recorded()
         fitted = fit(
-            model, self.objective, self.training, teacher=self.teacher, data=self.rows, asked=self.asked,
+            model, self.objective, self.training, teacher=teacher, data=self.rows, asked=self.asked,
             validation=self.validation, seed=self.seed, directory=folder, trainer=self.trainer, progress=progress,
             label=self.label,
         )  # fmt: skip
@@ -149,7 +165,7 @@ class TrainingStage:
         if is_main_process():
             model.save_pretrained(folder)
             fitted.history.write(folder / "history.csv")
-            if any(True for _ in self.objective.parameters()):
+            if any(parameter.requires_grad for parameter in self.objective.parameters()):
                 _save_objective(self.objective, folder)
             record.finish(values)
             remove_checkpoints(folder)
@@ -170,4 +186,5 @@ def _save_objective(objective: Objective, folder: Path) -> None:
 
     from limbeck.files import atomic_write_bytes
 
-    atomic_write_bytes(folder / "objective.safetensors", save(dict(objective.state_dict())))
+    tensors = {name: tensor.detach().contiguous() for name, tensor in objective.state_dict().items()}
+    atomic_write_bytes(folder / "objective.safetensors", save(tensors))

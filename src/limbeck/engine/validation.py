@@ -1,4 +1,4 @@
-"""Validation during a training: the weights with the smallest loss on rows that were not learned are kept."""
+"""Validation during a training: the weights with the smallest loss on what was not learned are kept."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from limbeck.core.coupling import frozen
-from limbeck.core.loss import Batch
-from limbeck.engine.batches import chunks
 from limbeck.engine.module import StudentModule
 from limbeck.engine.options import Training
 from limbeck.engine.progress import Progress
-from limbeck.errors import DataError, NonFiniteLossError
+from limbeck.engine.watched import Watched
+from limbeck.errors import NonFiniteLossError
 
 __all__ = ["Validation"]
 
-# Rows at once, in batches of the training: no gradients are kept, so this takes less memory than a step.
-_BATCHES = 4
-
 
 class Validation(Callback):
-    """Measures a student's own loss on validation rows, keeps its best weights, and stops when they get no better.
+    """Measures a student on what it does not learn, keeps its best weights, and stops when they get no better.
 
     The noise of a row is the same each time, so that two validations differ by the weights alone.
 
@@ -33,7 +29,7 @@ class Validation(Callback):
     it leaves that one out; and neither the best weights nor the decision to stop would be in the checkpoint.
 
     Args:
-        rows: the validation rows.
+        watched: what is measured.
         options: how often, and how many without improvement; it has ``validate_every``.
         progress: told the loss.
         average: holds the weights to be measured, if those are a moving average.
@@ -43,21 +39,15 @@ class Validation(Callback):
         best: smallest loss so far; infinite before the first finite one.
         best_step: its step.
         stopped_at: step at which the training was stopped early; ``None`` if it was not.
-
-    Raises:
-        DataError: there are no rows.
     """
 
     def __init__(
-        self, rows: Batch, options: Training, progress: Progress, average: WeightAveraging | None = None
+        self, watched: Watched, options: Training, progress: Progress, average: WeightAveraging | None = None
     ) -> None:
-        if len(rows) == 0:
-            raise DataError("validate_every: the validation split is empty; give it rows, or leave validate_every out")
         assert options.validate_every is not None
-        self.rows = rows
+        self.watched = watched
         self.every = options.validate_every
         self.patience = options.patience
-        self.chunk = _BATCHES * options.batch_size
         self.progress = progress
         self.average = average
         self.latest: tuple[int, float] | None = None
@@ -95,13 +85,15 @@ class Validation(Callback):
     def _measure(self, trainer: lightning.Trainer, module: StudentModule) -> float:
         """The student's loss, a mean over all rows, shared by the processes; infinite where it is NaN."""
         total = 0.0
+        training = module.objective.training
+        module.objective.eval()
         with frozen(module.student), trainer.precision_plugin.val_step_context():
-            for number, rows in enumerate(chunks(self.rows, self.chunk)):
+            for number, size in self.watched.parts():
                 if number % trainer.world_size == trainer.global_rank:
-                    module.reseed("validation", number)
-                    with module.explained(trainer.global_step, "on validation rows"):
-                        loss = module.student.loss(module.placed(rows)).total
-                    total += float(loss) * len(rows) / len(self.rows)
+                    with module.explained(trainer.global_step, f"on {self.watched.name}"):
+                        loss = self.watched.loss(module, number, size).total
+                    total += float(loss) * size / self.watched.count
+        module.objective.train(training)
         if trainer.world_size > 1:
             total = float(trainer.strategy.reduce(torch.tensor(total, device=module.device), reduce_op="sum"))
         return math.inf if math.isnan(total) else total
@@ -114,8 +106,8 @@ class Validation(Callback):
         """
         if not self._weights:
             raise NonFiniteLossError(
-                f"the loss on the {len(self.rows)} validation rows was NaN or infinite each time, also at step "
-                f"{trainer.global_step}: check these rows for extreme values, or lower the learning rate."
+                f"the loss on the {self.watched.count} {self.watched.name} was NaN or infinite each time, also at step "
+                f"{trainer.global_step}: check these for extreme values, or lower the learning rate."
             )
         module.load_state_dict(self._weights)
 

@@ -22,17 +22,21 @@ if TYPE_CHECKING:
     )
     from limbeck.metrics.features import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures, extract
     from limbeck.metrics.histogram import histogram_kl
+    from limbeck.metrics.inception import inception_score
     from limbeck.metrics.interpolation import interpolate_latents
     from limbeck.metrics.likelihood import RowSummary, bits_per_dimension, summarize_rows
+    from limbeck.metrics.neighbours import Closeness, closeness, nearest
     from limbeck.metrics.quadrature import Grid, kl_on_grid
+    from limbeck.metrics.similarity import similarity_window, structural_similarity
     from limbeck.metrics.speed import parameter_count, throughput
     from limbeck.metrics.two_sample import energy_distance, maximum_mean_discrepancy, median_distance
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "DRAWING_FEATURES": "limbeck.metrics.drawing_shape",
         "ClassifierFeatures": "limbeck.metrics.features",
+        "Closeness": "limbeck.metrics.neighbours",
+        "DRAWING_FEATURES": "limbeck.metrics.drawing_shape",
         "FeatureExtractor": "limbeck.metrics.features",
         "Grid": "limbeck.metrics.quadrature",
         "KLEstimate": "limbeck.metrics.density_ratio",
@@ -44,6 +48,7 @@ __getattr__ = lazy_names(
         "bits_per_dimension": "limbeck.metrics.likelihood",
         "calibration_error": "limbeck.metrics.calibration",
         "chain_marginal": "limbeck.metrics.chain_marginals",
+        "closeness": "limbeck.metrics.neighbours",
         "density_kl": "limbeck.metrics.chain_marginals",
         "drawing_features": "limbeck.metrics.drawing_shape",
         "drawing_lengths": "limbeck.metrics.drawing_shape",
@@ -51,6 +56,7 @@ __getattr__ = lazy_names(
         "extract": "limbeck.metrics.features",
         "frechet_distance": "limbeck.metrics.distances",
         "histogram_kl": "limbeck.metrics.histogram",
+        "inception_score": "limbeck.metrics.inception",
         "integer_grid": "limbeck.metrics.chain_marginals",
         "interpolate_latents": "limbeck.metrics.interpolation",
         "interval_grid": "limbeck.metrics.chain_marginals",
@@ -60,9 +66,12 @@ __getattr__ = lazy_names(
         "maximum_mean_discrepancy": "limbeck.metrics.two_sample",
         "mean_nll": "limbeck.metrics.calibration",
         "median_distance": "limbeck.metrics.two_sample",
+        "nearest": "limbeck.metrics.neighbours",
         "parameter_count": "limbeck.metrics.speed",
         "reliability": "limbeck.metrics.calibration",
+        "similarity_window": "limbeck.metrics.similarity",
         "standardised": "limbeck.metrics.drawing_shape",
+        "structural_similarity": "limbeck.metrics.similarity",
         "summarize_rows": "limbeck.metrics.likelihood",
         "throughput": "limbeck.metrics.speed",
     },
@@ -71,6 +80,7 @@ __getattr__ = lazy_names(
 __all__ = [
     "DRAWING_FEATURES",
     "ClassifierFeatures",
+    "Closeness",
     "FeatureExtractor",
     "Grid",
     "KLEstimate",
@@ -86,6 +96,7 @@ __all__ = [
     "bits_per_dimension",
     "calibration_error",
     "chain_marginal",
+    "closeness",
     "density_kl",
     "drawing_features",
     "drawing_lengths",
@@ -94,6 +105,7 @@ __all__ = [
     "frechet_distance",
     "gap_closed",
     "histogram_kl",
+    "inception_score",
     "integer_grid",
     "interpolate_latents",
     "interval_grid",
@@ -103,9 +115,12 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mean_nll",
     "median_distance",
+    "nearest",
     "parameter_count",
     "reliability",
+    "similarity_window",
     "standardised",
+    "structural_similarity",
     "summarize",
     "summarize_rows",
     "throughput",

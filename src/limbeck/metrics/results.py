@@ -75,6 +75,7 @@ class RunResults:
         environment: software and hardware, label to text.
         dry_run: whether stages were cut to a few steps, so that the numbers mean nothing.
         without_teacher: methods that never see the teacher: the baselines of distillation.
+        variants: rows that nobody trained, such as the teacher with fewer steps; they compete with no student.
     """
 
     recipe: str
@@ -89,11 +90,22 @@ class RunResults:
     environment: dict[str, str] = field(default_factory=dict)
     dry_run: bool = False
     without_teacher: list[str] = field(default_factory=lambda: ["scratch"])
+    variants: list[str] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
         """Method names in the order in which they first occur, the teacher included."""
         return list(dict.fromkeys(result.method for result in self.results))
+
+    @property
+    def trained(self) -> list[str]:
+        """The methods without :attr:`variants`."""
+        return [method for method in self.methods if method not in self.variants]
+
+    @property
+    def students(self) -> list[str]:
+        """The methods without the teacher and its variants."""
+        return [method for method in self.trained if method != "teacher"]
 
     def values(self, method: str, key: str) -> list[float]:
         """The finite values of one measure over the seeds of one method."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
-import inspect
-from collections.abc import Sequence
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -16,8 +13,11 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.diffusion_files import Pipelined
 from limbeck.models.diffusion_schedule import NoiseSchedule, Spacing, check_times, sampling_times
 from limbeck.models.sizes import check_positive
+from limbeck.models.unet_inheritance import Inherited, inherit
+from limbeck.models.unet_network import build_unet
 
 __all__ = ["DDIM", "First"]
 
@@ -25,7 +25,7 @@ First = Literal["network", "residual"]
 """How the image is read off the network at the first time: as at the others, or :math:`x_T - F(x_T)` ([D] 3.2)."""
 
 
-class DDIM(DGM):
+class DDIM(Pipelined):
     r"""A denoising diffusion implicit model: a network that is asked at falling times, from noise to an image.
 
     The latent ``x_T`` is standard normal; the state before each later evaluation is a deterministic site ``x[t]``; the
@@ -81,7 +81,7 @@ class DDIM(DGM):
             if timesteps is None
             else check_times(timesteps, self.schedule.times)
         )
-        self.unet = _network(unet)
+        self.unet = build_unet(unet)
         self.first = first
         self.tolerance = tolerance
         size = self.unet.config.sample_size
@@ -116,11 +116,16 @@ class DDIM(DGM):
             Image in the diffusion's units, and noise; shapes as ``state``.
         """
         told = self.network(state, t, x)
-        if self.first == "residual" and isinstance(t, int) and t == self.timesteps[0]:
-            signal, scale = self.schedule.at(t, state)
-            image = state - told
-            return image, (state - signal * image) / scale
-        return self.schedule.image_and_noise(told, state, t)
+        image, noise = self.schedule.image_and_noise(told, state, t)
+        if self.first != "residual":
+            return image, noise
+        signal, scale = self.schedule.at(t, state)
+        first, told_image = self.timesteps[0], state - told
+        told_noise = (state - signal * told_image) / scale
+        if isinstance(t, int):
+            return (told_image, told_noise) if t == first else (image, noise)
+        at_first = (t == first).view(-1, *([1] * (state.ndim - 1)))
+        return torch.where(at_first, told_image, image), torch.where(at_first, told_noise, noise)
 
     def network(self, state: Tensor, t: int | Tensor, x: Tensor | None = None) -> Tensor:
         """The network's output as it is; arguments as for :meth:`denoise`."""
@@ -133,7 +138,15 @@ class DDIM(DGM):
         Args:
             batch: images y in [0, 1], shape (batch, channels, height, width); one-hot classes x, if the model has any.
             progress: not used.
+
+        Raises:
+            ModelError: the images have another shape.
         """
+        if batch.y.shape[1:] != self.image_shape:
+            raise ModelError(
+                f"the network draws images of shape {self.image_shape}, but those of the data have "
+                f"{tuple(batch.y.shape[1:])}; set sample_size, in_channels and out_channels of unet to the data's"
+            )
         image = 2 * batch.y - 1
         t = torch.randint(self.schedule.times, (len(image),), device=image.device)
         noise = torch.randn_like(image)
@@ -141,16 +154,27 @@ class DDIM(DGM):
         return Loss.of({"denoising": (told - self.schedule.aim(image, noise, t)).square().mean()})
 
     def start_from(self, source: DGM) -> None:
-        """Take over the network of another diffusion model; see :meth:`limbeck.DGM.start_from`."""
+        """Take over the network of another diffusion model, or what of it fits; see :meth:`inherit`."""
+        self.inherit(source)
+
+    def inherit(self, source: DGM) -> Inherited:
+        """Take over another model's network, or of a larger one a part; the rest stays as it is.
+
+        Args:
+            source: a diffusion model, usually the teacher.
+
+        Returns:
+            How much was taken; its text is a message.
+
+        Raises:
+            ModelError: it has no network of this kind, or one in which nothing fits.
+        """
         unet = getattr(source, "unet", None)
-        try:
-            if unet is None:
-                raise RuntimeError
-            self.unet.load_state_dict(unet.state_dict())
-        except RuntimeError:
+        if not isinstance(unet, type(self.unet)):
             raise ModelError(
-                f"{type(self).__name__} cannot start from the weights of {type(source).__name__}: their networks differ"
-            ) from None
+                f"{type(self).__name__} cannot start from the weights of {type(source).__name__}: it has no U-Net"
+            )
+        return inherit(self.unet, unet)
 
     def resampled(self, **changes: Any) -> Self:
         """The same network, asked at other times or for images of another size.
@@ -173,9 +197,10 @@ class DDIM(DGM):
         if size is not None:
             config["unet"]["sample_size"] = size
         other = type(self)(**{**config, **changes})
-        other.load_state_dict(self.state_dict())
         parameter = next(self.parameters())
-        return other.to(parameter.device, parameter.dtype).train(self.training)
+        other.to(parameter.device, parameter.dtype)  # before the weights come, which it would round
+        other.load_state_dict(self.state_dict())
+        return other.train(self.training)
 
     def _labels(self, x: Tensor | None) -> Tensor | None:
         if not self.classes:
@@ -185,32 +210,3 @@ class DDIM(DGM):
         if x.ndim != 2 or x.shape[1] != self.classes:
             raise ModelError(f"x must be one-hot rows (batch, {self.classes}), not of shape {tuple(x.shape)}")
         return x.argmax(1)
-
-
-def _network(settings: dict[str, Any]) -> Any:
-    try:
-        from diffusers import UNet2DModel
-    except ImportError:
-        raise ModelError("diffusion models need diffusers; install limbeck[diffusion]") from None
-    known: Sequence[str] = [*inspect.signature(UNet2DModel.__init__).parameters][1:]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            told = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
-            raise ModelError(f"unet: {name!r} is no argument of diffusers.UNet2DModel{told}")
-    missing = [name for name in ("sample_size", "in_channels", "out_channels") if settings.get(name) is None]
-    if missing:
-        raise ModelError(f"unet: {missing[0]} is needed: the size of the images in pixels, or their channels")
-    if settings["in_channels"] != settings["out_channels"]:
-        raise ModelError("unet: in_channels and out_channels are both the channels of the images; make them equal")
-    try:
-        network = UNet2DModel(**{name: _tuples(value) for name, value in settings.items()})
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"unet: {error}") from None
-    if network.config.num_class_embeds is None and network.config.class_embed_type is not None:
-        raise ModelError("unet: of conditions only classes are supported: give num_class_embeds")
-    return network
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -108,7 +108,7 @@ def shares(seeds: Sequence[Curves]) -> dict[str, float]:
 
 def measure_figure(results: RunResults, measure: Measure, colors: dict[str, str]) -> str | None:
     """One line a model: a dot for each seed, a bar at the mean, a line for its 95 % interval; references dashed."""
-    methods = [m for m in results.methods if results.values(m, measure.key)]
+    methods = [m for m in results.trained if results.values(m, measure.key)]
     if not methods:
         return None
     figure, axes = new_axes(5.2, 0.85 + 0.34 * len(methods))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from limbeck.errors import DataError
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.report.html import render
-from limbeck.report.runs import Model, Picture, Run, read_run
+from limbeck.report.picture_groups import PictureGroup, picture_groups
+from limbeck.report.runs import Model, Run, read_run
 from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
 from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
 
@@ -35,16 +36,6 @@ class LossPanel:
 
 
 @dataclass(frozen=True)
-class PictureGroup:
-    """Pictures of another kind than samples, one a method: heading, sentence, and what the pictures are of."""
-
-    title: str
-    sentence: str
-    what: str
-    pictures: list[tuple[str, Model, Picture | None]]
-
-
-@dataclass(frozen=True)
 class Section:
     """What the page shows of one run."""
 
@@ -56,6 +47,7 @@ class Section:
     other_grids: list[tuple[str, Model]]
     groups: list[PictureGroup]
     chart: Markup | None
+    steps: list[Markup]
     measure: Measure | None
     losses: list[LossPanel]
     seeds: Any
@@ -139,10 +131,11 @@ def _distinct(runs: Sequence[Run]) -> list[RunResults]:
     return [dataclasses.replace(run.results, name=name) for run, name in zip(runs, names)]
 
 
-def _colors(results: Iterable[RunResults]) -> dict[str, str]:
+def _colors(results: Sequence[RunResults]) -> dict[str, str]:
     from limbeck.report.svg import method_colors
 
-    return method_colors([method for run in results for method in run.methods])
+    variants = {method: "muted" for run in results for method in run.variants}
+    return method_colors([method for run in results for method in run.trained]) | variants
 
 
 def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
@@ -163,8 +156,9 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         highlights=[] if results.dry_run else highlights(results, measure, lead, gaps(results)),
         grids=firsts if pictures else [],
         other_grids=[pair for pair in others if pair[1].picture] if pictures else [],
-        groups=_groups(firsts),
+        groups=picture_groups(firsts),
         chart=Markup(chart) if chart else None,
+        steps=_steps(results, measure, colors),
         measure=measure,
         losses=_losses(run, results),
         seeds=seeds_table(results),
@@ -173,29 +167,17 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
     )
 
 
-def _groups(models: Sequence[tuple[str, Model]]) -> list[PictureGroup]:
-    """The other kinds of pictures, those that any model has."""
-    found = [
-        PictureGroup(
-            "Samples at a lower temperature",
-            "The same noise as above, scaled down: more typical and less varied.",
-            "samples at a lower temperature of",
-            [(method, model, model.cool) for method, model in models if model.cool],
-        ),
-        PictureGroup(
-            "Interpolations between test images",
-            "Both ends of a row are test images; between them are latents of the same norm, decoded.",
-            "interpolations between test images by",
-            [(method, model, model.interpolations) for method, model in models if model.interpolations],
-        ),
-        PictureGroup(
-            "Reconstructions of test images",
-            "In each pair the image is on the left, and on the right what the model makes of its own code of it.",
-            "test images, each beside its reconstruction by",
-            [(method, model, model.reconstructions) for method, model in models if model.reconstructions],
-        ),
-    ]
-    return [group for group in found if group.pictures]
+def _steps(results: RunResults, measure: Measure | None, colors: dict[str, str]) -> list[Markup]:
+    """Quality and speed against the number of steps, where models of several numbers of steps were measured."""
+    from markupsafe import Markup
+
+    from limbeck.report.steps_figure import STEPS, steps_figure
+
+    shown = {m.key: m for m in results.measures}
+    if STEPS not in shown:
+        return []
+    drawn = [steps_figure(results, m, colors) for m in (measure, shown.get("samples_per_second")) if m is not None]
+    return [Markup(svg) for svg in drawn if svg]
 
 
 def _losses(run: Run, results: RunResults) -> list[LossPanel]:
@@ -205,11 +187,11 @@ def _losses(run: Run, results: RunResults) -> list[LossPanel]:
     from limbeck.report.figures import fold_terms, loss_figure, share_figure, shares
     from limbeck.report.svg import term_colors
 
-    histories = {m: [model.curves for model in run.of(m) if model.curves is not None] for m in results.methods}
+    histories = {m: [model.curves for model in run.of(m) if model.curves is not None] for m in results.trained}
     histories = {method: fold_terms(seeds) for method, seeds in histories.items()}
     colors = term_colors([curves for seeds in histories.values() for curves in seeds])
     panels = []
-    for method in sorted(results.methods, key=lambda m: m == "teacher"):
+    for method in sorted(results.trained, key=lambda m: m == "teacher"):
         seeds, models = histories[method], run.of(method)
         missing = f"{len(models) - len(seeds)} of {len(models)} histories are not available."
         figures: list[str | None] = []

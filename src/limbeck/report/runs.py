@@ -21,6 +21,7 @@ __all__ = ["Curves", "Model", "Picture", "Run", "read_curves", "read_picture", "
 Series = npt.NDArray[np.float64]
 
 _NOT_TERMS = frozenset({"step", "total", "validation", "learning_rate", "seconds"})
+_OTHERS = ("beside_teacher", "between_noises", "larger", "neighbours")  # pictures of diffusion samplers
 _POINTS = 300  # a curve is thinned to so many points: more cannot be seen and would swell the page
 _LARGEST = 20_000_000  # bytes: a picture or history beyond this is not put into a page
 
@@ -65,6 +66,7 @@ class Model:
         reconstructions: ``reconstructions.png``: data and what the model makes of its own code of them.
         cool: ``samples_cool.png``: samples at a lower temperature.
         interpolations: ``interpolations.png``: what the model makes of codes between those of data.
+        others: name of the file without its ending to picture: those of diffusion samplers.
         curves: ``history.csv``.
     """
 
@@ -74,6 +76,7 @@ class Model:
     curves: Curves | None
     cool: Picture | None = None
     interpolations: Picture | None = None
+    others: dict[str, Picture] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ def read_run(directory: str | Path) -> Run:
             continue
         names = ("samples", "reconstructions", "samples_cool", "interpolations")
         samples, rebuilt, cool, between = (read_picture(folder / f"{name}.png") for name in names)
-        models.append(Model(result, samples, rebuilt, read_curves(folder / "history.csv"), cool, between))
+        pictures = {name: read_picture(folder / f"{name}.png") for name in _OTHERS}
+        others = {name: picture for name, picture in pictures.items() if picture is not None}
+        models.append(Model(result, samples, rebuilt, read_curves(folder / "history.csv"), cool, between, others))
     recipe = _bytes(directory / "recipe.yaml")
     return Run(
         directory=directory,

@@ -42,7 +42,7 @@ def leader(results: RunResults, measure: Measure, methods: Sequence[str] | None 
     """
     if measure.better == "neither":
         return None
-    methods = [m for m in results.methods if m != "teacher"] if methods is None else list(methods)
+    methods = results.students if methods is None else list(methods)
     found = {m: results.values(m, measure.key) for m in methods}
     summaries = sorted(
         ((summarize(values), m) for m, values in found.items() if values),
@@ -73,7 +73,7 @@ def gaps(results: RunResults) -> tuple[Measure, dict[str, list[float]]] | None:
     top, floor = summarize(teacher).mean, summarize(scratch).mean
     if top == floor or (top < floor) != (measure.better == "lower"):
         return None
-    students = [m for m in results.methods if m not in ("teacher", "scratch")]
+    students = [m for m in results.students if m != "scratch"]
     return measure, {m: [gap_closed(v, top, floor) for v in results.values(m, measure.key)] for m in students}
 
 
@@ -104,7 +104,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
     caption = _spread_caption(runs)
     if emphasised:
         caption += " Bold: the best student, where it differs from the next one by more than the larger spread."
-    elif any(len(run.methods) > 2 for run in runs):
+    elif any(len(run.students) > 1 for run in runs):
         caption += " No student is marked as best: none differs from the next one by more than the spread over seeds."
     if gap is not None:
         caption += " Gap closed: 0 % is the mean of the model trained from scratch, 100 % that of the teacher."
@@ -154,14 +154,17 @@ def _column(measure: Measure) -> Column:
 
 
 def _kind(results: RunResults, method: str) -> Kind:
-    return "teacher" if method == "teacher" else "baseline" if method in results.without_teacher else "student"
+    if method == "teacher" or method in results.variants:
+        return "teacher"
+    return "baseline" if method in results.without_teacher else "student"
 
 
 def _cell(results: RunResults, method: str, measure: Measure, best: bool) -> Cell:
     values = results.values(method, measure.key)
     models = sum(result.method == method for result in results.results)
     note = f"{len(values)} of {models} seeds" if 0 < len(values) < models else ""
-    return _summary_cell(values, lambda value: format_number(value, measure.digits), best, note, is_size(measure))
+    constant = is_size(measure) or measure.better == "neither"
+    return _summary_cell(values, lambda value: format_number(value, measure.digits), best, note, constant)
 
 
 def _gap_cell(method: str, found: dict[str, list[float]], known: bool) -> Cell:
@@ -216,9 +219,7 @@ def _joined(references: Sequence[list[Row]]) -> list[Row]:
 
 
 def _spread_caption(runs: Sequence[RunResults]) -> str:
-    counts = {
-        sum(r.method == method for r in run.results) for run in runs for method in run.methods if method != "teacher"
-    }
+    counts = {sum(r.method == method for r in run.results) for run in runs for method in run.students}
     if not counts or max(counts) < 2:
         return "One seed each: how much the numbers vary between seeds is not known."
     seeds = f"{max(counts)} seeds" if len(counts) == 1 else f"{min(counts)} to {max(counts)} seeds"

@@ -34,7 +34,7 @@ def plain_list(words: Iterable[str]) -> str:
 def what_was_run(results: RunResults) -> list[str]:
     """What was trained, in plain sentences, after the recipe's own description."""
     sentences = [results.description] if results.description.strip() else []
-    students = [method for method in results.methods if method != "teacher"]
+    students = results.students
     distilled = [method for method in students if method not in results.without_teacher]
     alone = [method for method in students if method in results.without_teacher]
     counts = {sum(r.method == method for r in results.results) for method in students}
@@ -68,7 +68,7 @@ def highlights(
         lead: the student that leads by more than the spread; without one no student is singled out.
         found: what :func:`limbeck.report.tables.gaps` found.
     """
-    students = [m for m in results.methods if m not in ("teacher", *results.without_teacher)]
+    students = [m for m in results.students if m not in results.without_teacher]
     shown = lead if lead is not None else students[0] if len(students) == 1 else None
     if measure is None or shown is None or not results.values(shown, measure.key):
         return []

@@ -48,6 +48,10 @@ class FeatureDistance(nn.Module):
         if network is not None:
             self.use(network if isinstance(network, nn.Module) else _script(Path(network)))
 
+    def extra_repr(self) -> str:
+        """Which layers are compared: part of what tells one distance from another."""
+        return f"layers={list(self.layers)}"
+
     def use(self, network: nn.Module) -> None:
         """Look through this network.
 

@@ -1,0 +1,160 @@
+"""A diffusion teacher on the command line: a pipeline of diffusers or a saved model, at so many steps."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.cli.parsing import option
+from limbeck.cli.zuko_teacher import teacher_settings
+from limbeck.errors import RecipeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limbeck.core.graph import DGM
+    from limbeck.models import DDIM
+
+__all__ = [
+    "PIPELINE",
+    "asked_classes",
+    "default_objective",
+    "diffusion_teacher",
+    "is_hub_name",
+    "resampled_teacher",
+    "steps_of",
+    "student_settings",
+]
+
+PIPELINE = "pipeline"
+"""Where a student is written as diffusers reads it, beside the model of this library."""
+
+_STEPS = 50  # of the teacher: diffusers' own default, and nearly as good as more ([D] used 50 and 100)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether ``--teacher`` can only be the name of a pipeline on the hub: one slash, and nothing of that name here."""
+    owner, slash, rest = name.partition("/")
+    return bool(slash and owner.strip(".~") and rest and "/" not in rest) and not Path(name).exists()
+
+
+def diffusion_teacher(given: str, words: Sequence[str]) -> tuple[DDIM, list[str]]:
+    """A teacher from a pipeline.
+
+    Args:
+        given: directory of the pipeline, or its name on the hub.
+        words: a command line, which may have ``--teacher.steps=100``, ``--teacher.spacing=leading`` and other arguments
+            of :meth:`limbeck.models.DDIM.from_pipeline`.
+
+    Returns:
+        The model in eval mode, and the words that are not about it.
+    """
+    from limbeck.models import DDIM
+
+    settings, others = teacher_settings(words)
+    _check(settings)
+    if not settings.keys() & {"steps", "timesteps", "start"} and not _has_own_times(given):
+        settings["steps"] = _STEPS
+    if "timesteps" not in settings and "steps" in settings:
+        # Its times then are noise at first, and contain those of students whose number of steps divides theirs.
+        settings.setdefault("spacing", "trailing")
+    return DDIM.from_pipeline(given, **settings), others
+
+
+def resampled_teacher(teacher: DGM, words: Sequence[str]) -> tuple[DGM, list[str]]:
+    """A teacher that this library saved, at the times that ``--teacher.steps=100`` and its like ask for.
+
+    Args:
+        teacher: any model; only diffusion models have such settings.
+        words: the command line.
+
+    Returns:
+        The model in eval mode, and the words that are not about it.
+    """
+    from limbeck.models import DDIM
+
+    settings, others = teacher_settings(words)
+    if not settings:
+        return teacher, others
+    if not isinstance(teacher, DDIM):
+        raise RecipeError(
+            f"--teacher.{next(iter(settings))}: a saved {type(teacher).__name__} is taken as it is; only diffusion "
+            "models and files of weights have settings as teachers"
+        )
+    _check(settings)
+    if "steps" in settings:
+        settings.setdefault("spacing", "trailing")
+    return teacher.resampled(**settings).eval(), others
+
+
+def student_settings(teacher: DDIM, steps: int) -> dict[str, Any]:
+    """The arguments of a student of ``--steps`` evaluations: the teacher's own network, asked at evenly spaced times.
+
+    The first of them is the last of the diffusion. There a network that predicts the noise sees next to nothing of the
+    image, so that the student reads the image as the noise less the network's output ([D] Sec. 3.2).
+
+    Args:
+        teacher: the diffusion model.
+        steps: ``--steps``.
+
+    Returns:
+        Arguments of :class:`limbeck.models.DDIM`.
+    """
+    config = copy.deepcopy(teacher.config)
+    config |= {"steps": steps, "spacing": "trailing", "start": None, "timesteps": None}
+    config["first"] = "residual" if teacher.schedule.prediction == "epsilon" else "network"
+    return config
+
+
+def steps_of(words: Sequence[str]) -> int:
+    """``--steps``: evaluations of the student's network; 1 if not given.
+
+    Raises:
+        RecipeError: it is not a positive whole number.
+    """
+    given = option(words, "--steps")
+    try:
+        steps = 1 if given is None else int(given)
+    except ValueError:
+        steps = 0
+    if steps < 1:
+        raise RecipeError(f"--steps={given}: the student's number of steps must be a whole number of at least 1")
+    return steps
+
+
+def default_objective(steps: int) -> dict[str, Any]:
+    """Of one step the Denoising Student; of several also the states in between, where both models have them."""
+    return {"class_path": f"limbeck.methods.{'denoising_student' if steps == 1 else 'few_step'}"}
+
+
+def asked_classes(teacher: DGM) -> Tensor | None:
+    """What a class-conditional teacher is asked for in turn: every class, one-hot, shape (classes, classes)."""
+    import torch
+
+    from limbeck.models import DDIM
+
+    if not isinstance(teacher, DDIM) or not teacher.classes:
+        return None
+    return torch.eye(teacher.classes)
+
+
+def _has_own_times(given: str) -> bool:
+    """Whether a pipeline was written by this library, with its times."""
+    from limbeck.models.diffusion_pipeline import read_pipeline
+
+    return bool(read_pipeline(given).own) if Path(given).is_dir() else False
+
+
+def _check(settings: dict[str, Any]) -> None:
+    from limbeck.models import DDIM
+
+    known = [*inspect.signature(DDIM).parameters]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            told = f"; did you mean --teacher.{near[0]}?" if near else f"; there are {', '.join(known)}"
+            raise RecipeError(f"--teacher.{name}: a diffusion teacher has no such setting{told}")
