@@ -6,6 +6,7 @@ from limbeck.core.diffusion_methods import (
     denoising_student,
     distribution_matching,
     few_step,
+    progressive,
     sharpened,
 )
 from limbeck.core.flow_methods import combined, density, guided, ilkd, lkd, reverse_density, skd
@@ -32,6 +33,7 @@ __all__ = [
     "mapped",
     "marginalized",
     "own_bound",
+    "progressive",
     "replay",
     "replay_consistent",
     "reverse_density",

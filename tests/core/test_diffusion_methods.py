@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from limbeck import methods
-from limbeck.core.consistency import path_times
 from limbeck.core.coupling import SharedValues
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
@@ -117,7 +116,7 @@ def test_a_deep_student_of_itself_has_no_loss():
 def test_consistency_by_hand():
     learner = student([999, 499])
     torch.manual_seed(3)
-    loss = methods.consistency(coarse=None)(TEACHER, learner, batch_size=6).total
+    loss = methods.consistency()(TEACHER, learner, batch_size=6).total
     torch.manual_seed(3)
     with torch.no_grad():
         image = path(TEACHER, torch.randn(6, 1, 4, 4, dtype=torch.float64))["x_0"]
@@ -138,20 +137,68 @@ def test_consistency_by_hand():
     assert loss.item() == pytest.approx(total.item() / 6, rel=1e-9)
 
 
-def test_consistency_goes_from_few_steps_to_all():
-    times = [*TEACHER.timesteps, 1000]
-    counts = [len(path_times(times, 2, progress)) - 1 for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert counts == [2, 3, 4, 7, 10]
-    assert path_times(times, 2, 1.0).tolist() == times
-    assert path_times(times, 2, 0.0).tolist() == [999, 499, 1000]
-    assert path_times(times, 0, 0.0).tolist() == path_times(times, 99, 0.0).tolist() == times
-
-
 def test_consistency_passes_no_gradient_through_its_aim():
     learner = student([999])
     methods.consistency()(TEACHER, learner, batch_size=4).total.backward()
     assert all(p.grad is None for p in TEACHER.parameters())
     assert any(p.grad.abs().sum() > 0 for p in learner.parameters() if p.grad is not None)
+
+
+def step(model, state, t: int, after: int):
+    """One step of a sampler, and the image it saw, by hand."""
+    told = model.unet(state[None], t).sample[0]
+    (a, s), (b, r) = model.schedule.at(t, state), model.schedule.at(after, state)
+    return b * (a * state - s * told) + r * (a * told + s * state), a * state - s * told
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.7])
+def test_progressive_by_hand(progress):
+    learner, objective = student([999]).train(), methods.progressive(most=2)
+    objective.prepare(TEACHER, learner)
+    before = copy.deepcopy(learner)
+    torch.manual_seed(3)
+    loss = objective(TEACHER, learner, batch_size=6, progress=progress).total
+    guide, steps = (TEACHER, 2) if progress < 0.5 else (before, 1)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        image = path(TEACHER, torch.randn(6, 1, 4, 4, dtype=torch.float64))["x_0"]
+    torch.randn(6, 1, 4, 4, dtype=torch.float64)  # of the target, whose mean is what counts
+    place, noise = torch.randint(steps, (6,)), torch.randn(6, 1, 4, 4, dtype=torch.float64)
+    times = [999, 749, 499, 249, 1000] if steps == 2 else [999, 499, 1000]
+    total = 0.0
+    for row in range(6):
+        t, middle, end = times[2 * place[row] : 2 * place[row] + 3]
+        (a, s), (b, r) = TEACHER.schedule.at(t, noise), TEACHER.schedule.at(end, noise)
+        state = a * image[row] + s * noise[row]
+        there = step(guide, step(guide, state, t, middle)[0], middle, end)[0]
+        # What one step needs: b x + r (state - a x) / s = there, solved for the image x.
+        aim = (there - r / s * state) / (b - r / s * a)
+        total += 0.5 * max(a * a / s / s, 1) * (aim - step(learner, state, t, end)[1]).square().sum()
+    assert loss.item() == pytest.approx(total.item() / 6, rel=1e-9)
+
+
+def test_progressive_takes_the_student_as_guide_at_the_right_times():
+    learner, objective = student([999]).train(), methods.progressive(most=4)
+    objective.prepare(TEACHER, learner)
+    first = copy.deepcopy(objective.guide.state_dict())
+
+    def changed() -> bool:
+        return any(not torch.equal(value, first[name]) for name, value in objective.guide.state_dict().items())
+
+    for progress, part in ((0.0, 0), (0.3, 0), (0.34, 1), (0.6, 1), (0.7, 2), (0.99, 2)):
+        with torch.no_grad():
+            next(iter(learner.parameters())).add_(0.1)
+        objective(TEACHER, learner, batch_size=2, progress=progress)
+        assert int(objective.stage) == part
+        assert changed() == (part > 0)
+    kept = copy.deepcopy(objective.guide.state_dict())
+    objective(TEACHER, learner.eval(), batch_size=2, progress=1.0)
+    assert all(torch.equal(value, kept[name]) for name, value in objective.guide.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in objective.parameters())
+    resumed = methods.progressive(most=4)
+    resumed.prepare(TEACHER, learner)
+    resumed.load_state_dict(objective.state_dict())
+    assert int(resumed.stage) == 2
 
 
 def test_distribution_matching_by_hand():
@@ -211,7 +258,11 @@ def test_errors_name_the_mend():
             methods.few_step(**settings)
     with pytest.raises(MatchError, match="order"):
         methods.denoising_student(order=1.5)
-    with pytest.raises(MatchError, match="coarse"):
-        methods.consistency(coarse=0)
+    with pytest.raises(MatchError, match="prepare"):
+        methods.progressive()(TEACHER, learner, batch_size=2)
+    with pytest.raises(MatchError, match="power of 2"):
+        methods.progressive(most=6).prepare(TEACHER, student([999, 749, 499, 249]))
+    with pytest.raises(MatchError, match="most"):
+        methods.progressive(most=0)
     with pytest.raises(MatchError, match="low"):
         methods.distribution_matching(low=0.9, high=0.1)

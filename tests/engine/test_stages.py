@@ -130,6 +130,8 @@ OBJECTIVES = {
     "few step with features": methods.few_step(feature_weight=1.0),
     "with features of a layer": methods.few_step(feature_weight=1.0, features=FeatureDistance(layers=["blocks.0"])),
     "consistency": methods.consistency(),
+    "progressive": methods.progressive(),
+    "progressive from fewer steps": methods.progressive(most=8),
     "matching": methods.distribution_matching(),
     "matching other levels": methods.distribution_matching(low=0.1),
     "sharpened": methods.sharpened(),

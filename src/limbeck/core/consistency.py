@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,25 +31,15 @@ class Consistency(Objective):
     image itself. A step costs one evaluation of the teacher, not all of its sampler. d is the pseudo-Huber distance of
     Song & Dhariwal (2023), :math:`\sqrt{\|a - b\|^2 + c^2} - c` with :math:`c = 0.00054 \sqrt{n}` for n pixels.
 
-    What is known of the image at the end of the path has to travel back to its start, a step of t to :math:`t'` at a
-    time. So the path begins with few steps, each a long one of the sampler, and ends with all of the teacher's times:
-    their number grows by one factor in each equal part of the training (a curriculum as in Song & Dhariwal 2023).
-
-    Args:
-        coarse: steps of the path at the start of the training; ``None`` for all of the teacher's from the start.
-
     Raises:
-        MatchError: ``coarse`` is not positive; or, when called, the models are no diffusion models.
+        MatchError: when called with models that are no diffusion models.
 
     References:
         Song, Dhariwal, Chen & Sutskever, Consistency Models, ICML 2023 (Alg. 2).
     """
 
-    def __init__(self, coarse: int | None = 4) -> None:
+    def __init__(self) -> None:
         super().__init__([], replay_weight=1.0, replay="mean")
-        if coarse is not None and coarse < 1:
-            raise MatchError(f"coarse must be at least 1, not {coarse}")
-        self.coarse = 0 if coarse is None else coarse
 
     def forward(
         self,
@@ -70,8 +59,7 @@ class Consistency(Objective):
             x = batch.x
         image = drawn(teacher, batch_size if batch is None else None, x, generator)
         guide, learner = denoiser_of(teacher, "teacher"), denoiser_of(student, "student")
-        schedule = guide.schedule
-        times = path_times((*guide.timesteps, schedule.times), self.coarse, progress)
+        schedule, times = guide.schedule, torch.tensor([*guide.timesteps, guide.schedule.times])
         place = torch.randint(len(times) - 1, (len(image),), generator=generator)
         t, later = times[place].to(image.device), times[place + 1].to(image.device)
         noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
@@ -85,26 +73,6 @@ class Consistency(Objective):
             own, _ = learner.denoise(after, later.clamp(max=schedule.times - 1), x)
             aim = torch.where(ended, after, own)
         return Loss.of({"consistency": _huber(told, aim).mean()})
-
-
-def path_times(times: Sequence[int], coarse: int, progress: float) -> Tensor:
-    """Times of the path at a point of the training: some of the teacher's, evenly spread, the first and the last too.
-
-    Args:
-        times: all of them, from noise to image.
-        coarse: how many steps between them at the start; 0 for all.
-        progress: fraction of training that is done, in [0, 1].
-
-    Returns:
-        Shape (steps + 1,).
-
-    >>> path_times(range(9), coarse=2, progress=0.0), path_times(range(9), coarse=2, progress=0.5)
-    (tensor([0, 4, 8]), tensor([0, 2, 4, 6, 8]))
-    """
-    most = len(times) - 1
-    steps = most if not 0 < coarse < most else round(coarse * (most / coarse) ** progress)
-    places = torch.linspace(0, most, steps + 1).round().long()
-    return torch.tensor(list(times))[places]
 
 
 def _huber(a: Tensor, b: Tensor) -> Tensor:

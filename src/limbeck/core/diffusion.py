@@ -17,6 +17,10 @@ class Diffusion(Protocol):
 
     times: int
 
+    def at(self, t: int | Tensor, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """What is left of the image at a time, and how much noise there is: factors of shape (batch, 1, ...)."""
+        ...
+
     def noised(self, image: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
         """An image, in the diffusion's units, at a time; all shapes (batch, ...), ``t`` one time or shape (batch,)."""
         ...

@@ -12,13 +12,15 @@ from limbeck.core.distribution_matching import DistributionMatching
 from limbeck.core.divergence import FeatureDistance, kl, lp, mean_lp
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
+from limbeck.core.progressive import Progressive
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 
-__all__ = ["consistency", "denoising_student", "distribution_matching", "few_step", "sharpened"]
+__all__ = ["consistency", "denoising_student", "distribution_matching", "few_step", "progressive", "sharpened"]
 
 consistency = Consistency
 distribution_matching = DistributionMatching
+progressive = Progressive
 
 
 def denoising_student(order: float = 2.0) -> Objective:

@@ -74,14 +74,16 @@ class DiffusionJudge(ImageJudge):
         rulers: list[FeatureExtractor],
         seed: int,
     ) -> None:
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
+        )
+        for ruler in rulers:
+            ruler.to(self.device)
         super().__init__(settings, dataset, teacher, rulers[0], seed)
         self.dataset = dataset
         self.rulers = rulers
         # Of two samplers with the same weights each is a teacher of its own.
         self.reference_key = fingerprint(reference=self.reference_key, teacher=teacher.config)
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
-        )
         self.second_test_features = [extract(ruler, dataset.test.images) for ruler in rulers[1:]]
         self.pictures = Pictures(settings, dataset, teacher, seed, self.device)
         score = self._score(self.test_features)
@@ -176,7 +178,7 @@ class DiffusionJudge(ImageJudge):
         if not isinstance(self.extractor, ClassifierFeatures):
             return {}
         with torch.no_grad():
-            logits = self.extractor.head(features)
+            logits = self.extractor.head(features.to(self.device)).cpu()
         score, spread = inception_score(logits, splits=min(SPLITS, len(logits) // 2), seed=self.seed % 2**32)
         return {"inception_score": score, "inception_score_spread": spread}
 

@@ -100,8 +100,9 @@ def trained_extractor(
 def accuracy(network: ClassifierFeatures, images: Tensor, labels: Tensor) -> float:
     """Fraction of images that the classifier labels rightly."""
     network.eval()
+    device = next(network.parameters()).device
     right = [
-        (network.logits(as_float(rows)).argmax(1) == truth).sum().item()
+        (network.logits(as_float(rows.to(device))).argmax(1).cpu() == truth).sum().item()
         for rows, truth in zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
     ]
     return float(sum(right)) / max(1, len(images))
