@@ -25,6 +25,14 @@ class Diffusion(Protocol):
         """An image, in the diffusion's units, at a time; all shapes (batch, ...), ``t`` one time or shape (batch,)."""
         ...
 
+    def image_and_noise(self, told: Tensor, state: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+        """The image and the noise that a network's output stands for; all shapes (batch, ...)."""
+        ...
+
+    def aim(self, image: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What a network should tell of a noised image; all shapes (batch, ...)."""
+        ...
+
 
 @runtime_checkable
 class Denoiser(Protocol):
@@ -35,6 +43,10 @@ class Denoiser(Protocol):
 
     def denoise(self, state: Tensor, t: int | Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The image and the noise that the network sees in a state; shapes as ``state``, (batch, ...)."""
+        ...
+
+    def network(self, state: Tensor, t: int | Tensor, x: Tensor | None = None) -> Tensor:
+        """The network's output as it is, of the same shape."""
         ...
 
 

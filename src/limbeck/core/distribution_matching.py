@@ -18,6 +18,8 @@ from limbeck.errors import MatchError
 
 __all__ = ["DistributionMatching"]
 
+_CLOSEST = 1e-3  # of the teacher's opinion to the image, in the diffusion's units: the pull stays finite
+
 
 class DistributionMatching(Objective):
     r"""Follows the gradient of KL(student || teacher) between noised images, at all levels of noise.
@@ -29,10 +31,10 @@ class DistributionMatching(Objective):
               w_t = n / \|x - \mu_\phi(x_t, t)\|_1
 
     :math:`\mu_\phi` is the teacher's network and :math:`\mu_\psi` a second one, which starts as a copy of it and learns
-    to denoise the student's images as they change. Both losses are minimised in the same step: neither network's
-    gradient reaches the other's weights. No data, and not even images of the teacher: for every image there is only the
-    teacher's opinion, so it sharpens what a regression on pairs has blurred; alone it may drop modes (KL in this
-    direction), which is why it is best used beside the pairs:
+    to denoise the student's images as they change, in the measure of [D] Eq. 9. Both losses are minimised in the same
+    step: neither network's gradient reaches the other's weights. No data, and not even images of the teacher: for every
+    image there is only the teacher's opinion, so it sharpens what a regression on pairs has blurred; alone it may drop
+    modes (KL in this direction), which is why it is best used beside the pairs:
     :func:`~limbeck.core.diffusion_methods.sharpened`.
 
     Args:
@@ -81,24 +83,28 @@ class DistributionMatching(Objective):
         critic: DenoisingModel = self.critic  # type: ignore[assignment]
         trace = student.trace(batch_size if x is None else None, x, keep=_means, generator=generator)
         image = 2 * student.join_targets(generated(trace, "mean")) - 1
-        state, t = self._noised(guide, image.detach(), generator)
+        state, noise, t = self._noised(guide, image.detach(), generator)
         with frozen(guide):
             real, _ = guide.denoise(state, t, x)
-        with frozen(critic):
-            fake, _ = critic.denoise(state, t, x)
-        pull = (fake - real) / (image.detach() - real).abs().flatten(1).mean(1).clamp_min(1e-3).view(-1, 1, 1, 1)
+        # One evaluation of the critic serves both: its opinion for the student, and its own loss.
+        told = critic.network(state, t, x)
+        fake, _ = guide.schedule.image_and_noise(told.detach(), state, t)
+        apart = (image.detach() - real).abs().flatten(1).mean(1).clamp_min(_CLOSEST)
+        pull = (fake - real) / apart.view(-1, *([1] * (image.ndim - 1)))
         # The gradient of half the squared distance to a fixed point is the difference itself.
         aim = (image - pull).detach()
         student_loss = 0.5 * (image - aim).square().flatten(1).sum(1).mean()
-        critic_loss = critic.loss(Batch(((image.detach() + 1) / 2), x)).total
+        critic_loss = (told - guide.schedule.aim(image.detach(), noise, t)).square().mean()
         return Loss.of({"distribution": student_loss, "critic": critic_loss})
 
-    def _noised(self, guide: DenoisingModel, image: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _noised(
+        self, guide: DenoisingModel, image: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         times = guide.schedule.times
         first, last = round(self.low * times), max(round(self.high * times), round(self.low * times) + 1)
         t = torch.randint(first, last, (len(image),), generator=generator).to(image.device)
         noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
-        return guide.schedule.noised(image, noise, t), t
+        return guide.schedule.noised(image, noise, t), noise, t
 
 
 def _means(name: str, kind: Kind) -> int:
