@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from limbeck.core.coupling import frozen
 from limbeck.core.diffusion import DenoisingModel, denoiser_of
+from limbeck.core.diffusion_objective import Asked, DiffusionObjective
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch, Loss
-from limbeck.core.objective import Objective
-from limbeck.core.replay import KEEP, generated
-from limbeck.core.trace import KEEP_NOTHING, Kind
 from limbeck.errors import MatchError
 
 __all__ = ["DistributionMatching"]
@@ -21,7 +18,7 @@ __all__ = ["DistributionMatching"]
 _CLOSEST = 1e-3  # of the teacher's opinion to the image, in the diffusion's units: the pull stays finite
 
 
-class DistributionMatching(Objective):
+class DistributionMatching(DiffusionObjective):
     r"""Follows the gradient of KL(student || teacher) between noised images, at all levels of noise.
 
     With :math:`x = F_\theta(x_T)` and :math:`x_t = \sqrt{\alpha_t} x + \sqrt{1 - \alpha_t} \epsilon`, the gradient of
@@ -49,7 +46,7 @@ class DistributionMatching(Objective):
     """
 
     def __init__(self, low: float = 0.02, high: float = 0.98) -> None:
-        super().__init__([], replay_weight=1.0, replay="mean")
+        super().__init__()
         if not 0 <= low < high <= 1:
             raise MatchError(f"distribution matching needs 0 <= low < high <= 1, not {low} and {high}")
         self.low = low
@@ -61,51 +58,24 @@ class DistributionMatching(Objective):
         if teacher is not None and self.critic is None:
             self.critic = copy.deepcopy(denoiser_of(teacher, "teacher")).requires_grad_(True)
 
-    def forward(
-        self,
-        teacher: DGM | None,
-        student: DGM,
-        *,
-        batch_size: int | None = None,
-        x: Tensor | None = None,
-        batch: Batch | None = None,
-        progress: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Loss:
+    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
         """Two terms: ``"distribution"``, the student's; and ``"critic"``, the second network's."""
-        if teacher is None or self.critic is None:
-            raise MatchError(
-                "distribution matching needs a teacher and, before the first step, objective.prepare(teacher, student)"
-            )
-        if batch is not None and x is None:
-            x = batch.x
-        guide = denoiser_of(teacher, "teacher")
-        critic: DenoisingModel = self.critic  # type: ignore[assignment]
-        trace = student.trace(batch_size if x is None else None, x, keep=_means, generator=generator)
-        image = 2 * student.join_targets(generated(trace, "mean")) - 1
-        state, noise, t = self._noised(guide, image.detach(), generator)
+        if self.critic is None:
+            raise MatchError("distribution matching needs, before the first step, objective.prepare(teacher, student)")
+        guide, critic, x = denoiser_of(teacher, "teacher"), cast(DenoisingModel, self.critic), asked.x
+        schedule = guide.schedule
+        image = asked.drawn(student)
+        found = image.detach()
+        first, last = (round(level * schedule.times) for level in (self.low, self.high))
+        t = asked.chosen(first, max(last, first + 1), image).to(image.device)
+        state, noise = asked.noised(schedule, found, t)
         with frozen(guide):
             real, _ = guide.denoise(state, t, x)
         # One evaluation of the critic serves both: its opinion for the student, and its own loss.
         told = critic.network(state, t, x)
-        fake, _ = guide.schedule.image_and_noise(told.detach(), state, t)
-        apart = (image.detach() - real).abs().flatten(1).mean(1).clamp_min(_CLOSEST)
+        fake, _ = schedule.image_and_noise(told.detach(), state, t)
+        apart = (found - real).abs().flatten(1).mean(1).clamp_min(_CLOSEST)
         pull = (fake - real) / apart.view(-1, *([1] * (image.ndim - 1)))
-        # The gradient of half the squared distance to a fixed point is the difference itself.
-        aim = (image - pull).detach()
-        student_loss = 0.5 * (image - aim).square().flatten(1).sum(1).mean()
-        critic_loss = (told - guide.schedule.aim(image.detach(), noise, t)).square().mean()
-        return Loss.of({"distribution": student_loss, "critic": critic_loss})
-
-    def _noised(
-        self, guide: DenoisingModel, image: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        times = guide.schedule.times
-        first, last = round(self.low * times), max(round(self.high * times), round(self.low * times) + 1)
-        t = torch.randint(first, last, (len(image),), generator=generator).to(image.device)
-        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
-        return guide.schedule.noised(image, noise, t), noise, t
-
-
-def _means(name: str, kind: Kind) -> int:
-    return KEEP["mean"] if kind is Kind.TARGET else KEEP_NOTHING
+        # The gradient of half the squared distance to a fixed point is the difference to it.
+        distribution = 0.5 * (image - (found - pull)).square().flatten(1).sum(1).mean()
+        return {"distribution": distribution, "critic": (told - schedule.aim(found, noise, t)).square().mean()}

@@ -8,18 +8,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.consistency import drawn
 from limbeck.core.coupling import frozen
 from limbeck.core.diffusion import DenoisingModel, Diffusion, denoiser_of
+from limbeck.core.diffusion_objective import Asked, DiffusionObjective
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch, Loss
-from limbeck.core.objective import Objective
 from limbeck.errors import MatchError
 
 __all__ = ["Progressive"]
 
 
-class Progressive(Objective):
+class Progressive(DiffusionObjective):
     r"""One step of the student does what two of its guide do; then it is its own guide, and the steps are halved.
 
     From a noised image :math:`x_t` the guide takes two steps, to :math:`t'` and :math:`t''`. The image that one step of
@@ -48,7 +46,7 @@ class Progressive(Objective):
     stage: Tensor
 
     def __init__(self, most: int = 16) -> None:
-        super().__init__([], replay_weight=1.0, replay="mean")
+        super().__init__()
         if most < 1:
             raise MatchError(f"most must be at least 1, not {most}")
         self.most = most
@@ -61,46 +59,32 @@ class Progressive(Objective):
         if self.guide is None:
             self.guide = copy.deepcopy(denoiser_of(student, "student")).requires_grad_(False)
 
-    def forward(
-        self,
-        teacher: DGM | None,
-        student: DGM,
-        *,
-        batch_size: int | None = None,
-        x: Tensor | None = None,
-        batch: Batch | None = None,
-        progress: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Loss:
-        """One term, ``"progressive"``; arguments as for :class:`Objective`."""
-        if teacher is None or self.guide is None:
+    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+        """One term, ``"progressive"``."""
+        if self.guide is None:
             raise MatchError(
-                "progressive distillation needs a teacher and, before the first step, objective.prepare(teacher, "
-                "student)"
+                "progressive distillation needs, before the first step, objective.prepare(teacher, student)"
             )
-        if batch is not None and x is None:
-            x = batch.x
-        parts = self._parts(student)
-        part = min(int(progress * len(parts)), len(parts) - 1)
+        parts, x = self._parts(student), asked.x
+        part = min(int(asked.progress * len(parts)), len(parts) - 1)
         if student.training and int(self.stage) < part:
             self.guide.load_state_dict(student.state_dict())
             self.stage.fill_(part)
         guide = cast(DenoisingModel, self.guide) if part else denoiser_of(teacher, "teacher")
         learner = denoiser_of(student, "student")
         schedule, steps = guide.schedule, parts[part]
-        image = drawn(teacher, batch_size if batch is None else None, x, generator)
+        image = asked.taught(teacher)
         path = torch.tensor([*even_times(schedule.times, 2 * steps), schedule.times])
-        place = 2 * torch.randint(steps, (len(image),), generator=generator)
+        place = 2 * asked.chosen(0, steps, image)
         t, middle, end = (path[place + ahead].to(image.device) for ahead in range(3))
-        noise = torch.randn(image.shape, generator=generator, dtype=image.dtype).to(image.device)
-        state = schedule.noised(image, noise, t)
+        state, _ = asked.noised(schedule, image, t)
         with frozen(guide):
             between = schedule.noised(*guide.denoise(state, t, x), middle)
             there = schedule.noised(*guide.denoise(between, middle, x), end)
         aim, weight = needed_image(schedule, state, t, there, end)
         told, _ = learner.denoise(state, t, x)
         rows = (weight * (told - aim).square()).flatten(1).sum(1)
-        return Loss.of({"progressive": 0.5 * rows.mean()})
+        return {"progressive": 0.5 * rows.mean()}
 
     def _parts(self, student: DGM) -> list[int]:
         """Numbers of steps of the student in each part of the training."""
