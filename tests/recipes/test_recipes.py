@@ -32,7 +32,8 @@ PAPER = {  # [U] App. F.1: iterations, batch size, pixels, channels
 OTHERS = (
     "continual-celeba", "continual-digits", "continual-faces", "continual-fashion", "ddim-celeba64", "ddim-cifar10",
     "ddim-digits", "ddim-fashion-mnist", "ddim-lsun-bedroom", "ddim-lsun-church", "error-accumulation",
-    "error-accumulation-discrete", "feature-kd-digits", "few-step-digits", "flow-bsds300", "flow-bsds300-maf", "flow-gas",
+    "error-accumulation-discrete", "feature-kd-digits", "few-step-digits", "flow-bsds300", "flow-bsds300-maf",
+    "flow-gas",
     "flow-gas-maf", "flow-hepmass", "flow-hepmass-maf", "flow-miniboone", "flow-miniboone-maf", "flow-power",
     "flow-power-maf", "flow-table", "flow-table-maf", "flow-tabular", "flow-tabular-maf", "gan-digits",
     "glow-celeba", "glow-cifar10", "glow-digits", "glow-fashion-mnist", "helmholtz-faithful", "inference-digits",

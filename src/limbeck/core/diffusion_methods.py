@@ -91,7 +91,7 @@ def sharpened(
     *,
     order: float = 2.0,
     low: float = 0.02,
-    high: float = 0.5,
+    high: float = 0.3,
 ) -> Objective:
     """Pairs and distribution matching together: what we recommend for students of one or two steps.
 
