@@ -463,7 +463,7 @@ def test_gradients_of_discrete_kl(family, temperature):
     )
 
 
-MAKERS = {"Regressor", "tempered_kl"}  # called with settings, they return a divergence
+MAKERS = {"FeatureDistance", "Regressor", "tempered_kl"}  # called with settings, they return a divergence
 
 
 @pytest.mark.parametrize("name", sorted(set(divergence.__all__) - MAKERS))

@@ -44,6 +44,14 @@ class Claims:
         """Let others have it."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, shard)
 
+    def take_all(self) -> None:
+        """Wait until nobody else holds anything, and then hold everything until the file is closed.
+
+        Raises:
+            StorageError: the file system has no locks.
+        """
+        self._lock(0, 0, wait=True)
+
     def clean(self) -> None:
         """Delete what writers that were killed have left, unless someone is writing."""
         if self._lock(0, 0, wait=False):

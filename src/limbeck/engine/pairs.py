@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limbeck.core.graph import DGM
+from limbeck.data.pair_claims import claims
 from limbeck.data.pair_layout import PairLayout
-from limbeck.data.pair_store import PairStore
+from limbeck.data.pair_store import CLAIMS, PairStore
 from limbeck.engine.pair_options import Pairs
 from limbeck.engine.pair_sites import PairNoise, PairSite, noise_probe, sites_of
 from limbeck.engine.stages import describe_model, fingerprint, weights_fingerprint
@@ -84,17 +86,27 @@ def recording(
     folder = directory.resolve() / key
     store = PairStore.find(folder)
     if store is None:
-        found = sites_of(teacher, pairs, inputs)
-        fields = tuple(field for site in found if (field := site.field) is not None)
-        if inputs is not None:
-            atomic_write_bytes(folder / _INPUTS, save({"inputs": inputs.contiguous()}))
-        details = {
-            "sites": [dataclasses.asdict(site) for site in found],
-            "seed": seed,
-            "inputs": 0 if inputs is None else len(inputs),
-        }
-        store = PairStore.create(folder, PairLayout(key, pairs.page_rows, pairs.shard_rows, fields, details))
+        sites = sites_of(teacher, pairs, inputs)
+        # Alone: another process that begins the same would take what is being written here for a dead one's leavings.
+        with claims(folder / CLAIMS) as held:
+            held.take_all()
+            store = PairStore.find(folder) or _begun(folder, key, sites, pairs, seed, inputs)
     return opened(store)
+
+
+def _begun(
+    folder: Path, key: str, sites: Sequence[PairSite], pairs: Pairs, seed: int, inputs: Tensor | None
+) -> PairStore:
+    """A new store, without pairs."""
+    fields = tuple(field for site in sites if (field := site.field) is not None)
+    if inputs is not None:
+        atomic_write_bytes(folder / _INPUTS, save({"inputs": inputs.contiguous()}))
+    details = {
+        "sites": [dataclasses.asdict(site) for site in sites],
+        "seed": seed,
+        "inputs": 0 if inputs is None else len(inputs),
+    }
+    return PairStore.create(folder, PairLayout(key, pairs.page_rows, pairs.shard_rows, fields, details))
 
 
 def opened(store: PairStore) -> Recording:
