@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timing import Row, Step, add_options, measure, take_turns, training_step
+from timing import Row, Step, add_options, finished, measure, take_turns, training_step
 from torch import Tensor, nn
 
 from limbeck.core import flow_methods
@@ -55,18 +55,6 @@ QUICK = Size(8, {"levels": 2, "depth": 1, "hidden": 8}, 2, 2, 6, 16, 16, 3, 3)
 def adam(model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of both sides."""
     return torch.optim.Adam((p for p in model.parameters() if p.requires_grad), LEARNING_RATE)
-
-
-def finished(step: Step, device: str) -> Step:
-    """The step, and waiting for what it started on a GPU."""
-    if device == "cpu":
-        return step
-
-    def whole() -> None:
-        step()
-        torch.cuda.synchronize()
-
-    return whole
 
 
 def pair(name: str, ours: Step, theirs: Step, limit: float, turns: int, device: str) -> Iterator[Row]:

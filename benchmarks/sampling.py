@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from timing import Row, Step, add_options, measure, take_turns
+from timing import Row, Step, add_options, finished, measure, take_turns
 
 from limbeck.models import DDIM
 
@@ -94,18 +94,6 @@ def sampler(size: Size, steps: int, device: str) -> Iterator[Row]:
 def draw(model: DDIM, size: Size, device: str) -> Step:
     """A batch of images, as it is used."""
     return finished(lambda: model.sample(size.batch, output="mean"), device)
-
-
-def finished(step: Step, device: str) -> Step:
-    """The step, and waiting for what it started on a GPU."""
-    if device == "cpu":
-        return step
-
-    def whole() -> None:
-        step()
-        torch.cuda.synchronize()
-
-    return whole
 
 
 def main() -> None:

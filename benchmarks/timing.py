@@ -49,6 +49,18 @@ def training_step(loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optim
     return step
 
 
+def finished(step: Step, device: str) -> Step:
+    """The step, and waiting for what it started on a GPU."""
+    if device == "cpu":
+        return step
+
+    def whole() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return whole
+
+
 def take_turns(sides: dict[str, tuple[Step, float]], yardstick: Step, turns: int, *, per: int = 1) -> list[Row]:
     """Time every side and the yardstick once a turn.
 
