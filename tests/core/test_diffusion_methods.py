@@ -7,6 +7,7 @@ import torch
 
 from limbeck import methods
 from limbeck.core.coupling import SharedValues
+from limbeck.core.loss import Batch
 from limbeck.core.match import Match
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
@@ -242,6 +243,27 @@ def test_with_its_own_teacher_as_critic_distribution_matching_pulls_nowhere():
     learner, objective = student([999]), methods.distribution_matching()
     objective.prepare(TEACHER, learner)  # the critic starts as a copy of the teacher
     assert objective(TEACHER, learner, batch_size=4).terms["distribution"].item() == 0
+
+
+def test_joint_adds_the_students_own_loss_to_one_that_its_matches_do_not_tell():
+    learner, batch = student([999]), Batch(torch.rand(4, 1, 4, 4, dtype=torch.float64))
+
+    def run(objective):
+        torch.manual_seed(3)
+        return objective(TEACHER, learner, batch=batch)
+
+    found = run(methods.joint(0.25, methods.consistency()))
+    assert found.terms["distillation/consistency"].item() == pytest.approx(
+        0.25 * run(methods.consistency()).total.item(), rel=1e-12
+    )
+    assert set(found.terms) == {"distillation/consistency", "data/denoising"}
+
+
+def test_what_they_need():
+    for objective in (methods.consistency(), methods.progressive(), methods.distribution_matching()):
+        assert objective.needs_teacher
+        assert not objective.needs_data
+        assert not objective.trains_inference
 
 
 def test_errors_name_the_mend():

@@ -58,10 +58,15 @@ class Asked:
 
 
 class DiffusionObjective(Objective):
-    """An objective over two diffusion models with a loss of its own; what it needs of images the teacher draws."""
+    """An objective over two diffusion models with a loss of its own, for which nothing of two runs is matched."""
 
     def __init__(self) -> None:
-        super().__init__([], replay_weight=1.0, replay="mean")
+        super().__init__([])
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Always: its network is asked."""
+        return True
 
     @abstractmethod
     def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:

@@ -124,9 +124,10 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     distillation = surrogate() if distillation is None else distillation
     if distillation.train_weight != 0.0:
         raise MatchError("joint() adds the loss on data itself; give it an objective without one")
-    if isinstance(distillation, Combined):
-        if any(part.train_weight != 0.0 for part in distillation.objectives.values()):
-            raise MatchError("joint() adds the loss on data itself; give it a sum of objectives without one")
+    parts = distillation.objectives.values() if isinstance(distillation, Combined) else ()
+    if any(part.train_weight != 0.0 for part in parts):
+        raise MatchError("joint() adds the loss on data itself; give it a sum of objectives without one")
+    if type(distillation) is not Objective:  # one with a loss of its own, which its matches do not tell
         return Combined({"distillation": distillation, "data": scratch()}, {"distillation": alpha, "data": 1.0 - alpha})
     weight = alpha * distillation.weight
     return Objective(
