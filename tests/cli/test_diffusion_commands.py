@@ -94,6 +94,14 @@ def test_several_steps_learn_the_states_in_between_from_recorded_pairs() -> None
     assert any(path.suffix == ".safetensors" or "shard" in path.name for path in Path("student/pairs").rglob("*"))
 
 
+def test_recorded_pairs_keep_only_the_states_that_both_models_have() -> None:
+    save()
+    recorded = ["--pairs.count=8", "--pairs.page_rows=8", "--pairs.shard_rows=8"]
+    assert call(*DISTILL, "--teacher.steps=6", "--steps=4", *recorded) == 0  # 999, 749, ... beside 999, 832, ...
+    assert "x[499]" in History.read("student/history.csv").columns
+    assert "x[749]" not in History.read("student/history.csv").columns
+
+
 def test_a_model_of_this_library_as_the_teacher(capsys: pytest.CaptureFixture[str]) -> None:
     DDIM(TINY_UNET, steps=3, scheduler={"prediction_type": "v_prediction"}).save_pretrained("mine")
     assert call("distill", "--teacher=mine", "--teacher.steps=4", "--steps=4", *STEPS) == 0

@@ -125,7 +125,7 @@ def run(words: Sequence[str]) -> None:
     result = distill(
         teacher, student, built.objective, data=data, validation=validation, training=built.training,
         trainer=built.trainer, seed=found.seed, directory=found.out, progress=is_main_process(),
-        asked=asked_classes(teacher) if data is None else None, pairs=_with_states(built.pairs, student),
+        asked=asked_classes(teacher) if data is None else None, pairs=_with_states(built.pairs, student, teacher),
     )  # fmt: skip
     if is_main_process():
         _tell(result.metrics, Path(found.out))
@@ -162,13 +162,14 @@ def _start(student: DGM, teacher: DGM) -> None:
         Console().print(f"Start: {inherited}.", soft_wrap=True, highlight=False)
 
 
-def _with_states(pairs: Pairs | None, student: DGM) -> Pairs | None:
-    """Pairs that keep the states which a student of several steps will be compared in."""
+def _with_states(pairs: Pairs | None, student: DGM, teacher: DGM) -> Pairs | None:
+    """Pairs that keep the states in which a student of several steps will be compared: those that both models have."""
     from limbeck.models import DDIM
 
-    if pairs is None or pairs.states or not isinstance(student, DDIM):
+    if pairs is None or pairs.states or not (isinstance(student, DDIM) and isinstance(teacher, DDIM)):
         return pairs
-    return dataclasses.replace(pairs, states=[f"x[{t}]" for t in student.timesteps[1:]])
+    shared = [t for t in student.timesteps[1:] if t in teacher.timesteps]
+    return dataclasses.replace(pairs, states=[f"x[{t}]" for t in shared])
 
 
 def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None:
