@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from torch import nn
 
 from limbeck.cli.main import main
@@ -94,19 +93,6 @@ def test_fashion_mnist() -> None:
         assert set(model.timesteps) <= {999, *recipe.teacher.timesteps}
         assert recipe.start_of(method) == "teacher"
     assert {1, 2} <= set(recipe.evaluation.steps_shown)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for split, rows in (("train", 20), ("test", 10)):
-        for label in ("dark", "light"):
-            folder = root / split / label
-            folder.mkdir(parents=True)
-            for row in range(rows):
-                pixels = random.integers(0, 128, (8, 8, 3), dtype=np.uint8) + 128 * (label == "light")
-                Image.fromarray(pixels.astype(np.uint8)).resize((150, 150)).save(folder / f"{row}.png")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
@@ -170,19 +169,6 @@ def test_a_table_of_another_width_is_refused(tmp_path: Path, capsys: pytest.Capt
     told = capsys.readouterr().err
     assert "rows of 6 numbers, but these have 3" in told
     assert "features" in told
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for split, rows in (("train", 20), ("test", 10)):
-        for label in ("dark", "light"):
-            folder = root / split / label
-            folder.mkdir(parents=True)
-            for row in range(rows):
-                pixels = random.integers(0, 128, (8, 8, 3), dtype=np.uint8) + 128 * (label == "light")
-                Image.fromarray(pixels.astype(np.uint8)).resize((144, 150)).save(folder / f"{row}.png")
-    return root
 
 
 @pytest.mark.parametrize("name", ["glow-digits", "glow-cifar10"])
