@@ -12,6 +12,7 @@ from limbeck.core.diffusion_methods import (
 from limbeck.core.flow_methods import combined, density, guided, ilkd, lkd, reverse_density, skd
 from limbeck.core.methods import joint, local, marginalized, scratch, surrogate
 from limbeck.core.reductions import feature, gan, sequence_level, sequence_mode, vanilla, word_level
+from limbeck.core.transfer import transfer
 from limbeck.core.unequal import mapped, own_bound
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "sharpened",
     "skd",
     "surrogate",
+    "transfer",
     "vanilla",
     "word_level",
 ]

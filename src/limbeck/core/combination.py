@@ -78,6 +78,7 @@ class Combined(Objective):
     ) -> Loss:
         """Run and compare for each part; see :class:`Objective`."""
         terms: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
         for name, part in self.objectives.items():
             weight = self.weights[name]
             factor = weight(progress) if callable(weight) else weight
@@ -87,6 +88,7 @@ class Combined(Objective):
                 teacher, student, batch_size=batch_size, x=x, batch=batch, progress=progress, generator=generator
             )
             terms.update({f"{name}/{site}": factor * term for site, term in loss.terms.items()})
+            observed.update({f"{name}/{key}": value for key, value in loss.observed.items()})
         if not terms:
             raise MatchError("every part of this objective has weight 0 at this point of the training")
-        return Loss.of(terms)
+        return Loss.of(terms, observed)

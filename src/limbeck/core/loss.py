@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,13 +33,16 @@ class Loss:
     Attributes:
         total: sum of the terms, shape ().
         terms: name to weighted contribution, each of shape ().
+        observed: name to what was seen on the way and is not minimised, each of shape (), such as an estimate of the
+            information that a feature has of another.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
+    observed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, terms: dict[str, Tensor]) -> Loss:
+    def of(cls, terms: dict[str, Tensor], observed: dict[str, Tensor] | None = None) -> Loss:
         """Sum the terms.
 
         Example:
@@ -50,7 +53,7 @@ class Loss:
         total = None
         for term in terms.values():
             total = term if total is None else total + term
-        return cls(torch.zeros(()) if total is None else total, terms)
+        return cls(torch.zeros(()) if total is None else total, terms, observed or {})
 
     def shares(self) -> dict[str, float]:
         """Each term's share of the sum of absolute contributions: a latent term of 0.02 % says nothing."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.comparison import Pair, compare
+from limbeck.core.comparison import Divergence, Pair, compare
 from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
+from limbeck.core.divergence.learned import Learned
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
+from limbeck.core.pairing import Pairing, pairings
 from limbeck.core.replay import KEEP, Replay, check_replay, generated
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
-from limbeck.errors import MatchError
+from limbeck.errors import LimbeckError, MatchError
 
 __all__ = ["Objective"]
 
@@ -61,6 +62,7 @@ class Objective(nn.Module):
         self.replay_weight = replay_weight
         self.replay = replay
         self.divergences = nn.ModuleList(m.divergence for m in self.matches if isinstance(m.divergence, nn.Module))
+        self.learned = nn.ModuleDict()  # of each pair of sites that a learned divergence compares, its own
         # What a name maps to never changes between steps, so it is worked out once a name.
         self._matches_of: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
         self._renaming = tuple(match for match in self.matches if match.renames)
@@ -115,6 +117,7 @@ class Objective(nn.Module):
             MatchError: a matched site is missing, or nothing can be compared.
         """
         terms: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
         if self.needs_teacher:
             if teacher is None:
                 raise MatchError("this objective compares with a teacher, but none was given")
@@ -123,13 +126,16 @@ class Objective(nn.Module):
             if batch is not None and batch_size is None:
                 batch_size = len(batch) if x is None else len(x)
             y = None if batch is None else batch.y
+            if y is None and getattr(self.coupling, "needs_data", False):
+                raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
             if self._partial:
                 self._look_at(student, x)
             request = Request(
                 batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
             )
             taught, learned = self.coupling(teacher, student, request)
-            terms.update(self._compare(taught, learned, progress))
+            terms.update(compare(self._pairs(taught, learned, progress)))
+            observed = self._observed()
             if self.replay_weight:
                 replayed = Batch(teacher.join_targets(generated(taught, self.replay)), x)
                 terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
@@ -140,7 +146,7 @@ class Objective(nn.Module):
             terms.update(_scaled(student.loss(batch, progress=progress), self.train_weight, prefix))
         if not terms:
             raise MatchError("this objective has no terms: give it matches or a train_weight")
-        return Loss.of(terms)
+        return Loss.of(terms, observed)
 
     def _matched(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
         """The matches that a teacher's site belongs to, each with its position."""
@@ -174,9 +180,9 @@ class Objective(nn.Module):
         return kept
 
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
-        """Let a coupling with parameters of its own size them; to be called before an optimiser is made of them.
+        """Size the parameters of couplings and divergences; to be called before an optimiser is made of them.
 
-        The engine does it by itself. Without effect for a coupling that has none.
+        The engine does it by itself. Without effect where there are none, or where it was done before.
 
         Args:
             teacher: the frozen model, if there is one.
@@ -185,11 +191,45 @@ class Objective(nn.Module):
         """
         if teacher is not None and isinstance(self.coupling, Preparable):
             self.coupling.prepare(teacher, student, x)
+        if teacher is not None and any(isinstance(match.divergence, Learned) for match in self.matches):
+            self._size(teacher, student, x)
+
+    @torch.no_grad()
+    def _size(self, teacher: DGM, student: DGM, x: Tensor | None) -> None:
+        rows = 2 if x is None else None
+        request = Request(rows, x, self._keep_teacher, self._keep_student, self._rename)
+        with frozen(student):
+            taught, learned = self.coupling(teacher, student, request)
+        for found in pairings(self.matches, self._matched, taught, learned, complete=False):
+            template = found.match.divergence
+            if isinstance(template, Learned) and found.key not in self.learned:
+                try:
+                    made = template.fitted(found.teacher, found.student)
+                except LimbeckError as error:
+                    raise type(error)(f"site {found.name!r}: {error}") from None
+                like = next(student.parameters(), torch.empty(0))
+                self.learned[found.key] = made.to(like.device, like.dtype)
+
+    def undecayed(self) -> Iterator[nn.Parameter]:
+        """Parameters of divergences that a penalty on weights must leave alone."""
+        for module in self.modules():
+            if isinstance(module, Learned):
+                yield from module.undecayed()
+
+    def _observed(self) -> dict[str, Tensor]:
+        """What learned divergences saw in the last comparison, by name and site."""
+        return {
+            f"{name}/{key.partition(':')[2]}": value
+            for key, module in self.learned.items()
+            if isinstance(module, Learned)
+            for name, value in module.observed.items()
+        }
 
     def _keep_student(self, taught: Trace) -> Keep:
-        wanted = {
-            match.student_name(name) for name, site in taught.items() for _, match in self._matched(name, site.kind)
-        }
+        wanted: set[str] = set()
+        for name, site in taught.items():
+            for _, match in self._matched(name, site.kind):
+                wanted.update(match.student_parts if match.joint else (match.student_name(name),))
         return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
 
     def _rename(self, name: str, kind: Kind) -> str:
@@ -198,37 +238,32 @@ class Objective(nn.Module):
                 return match.student_name(name)
         return name
 
-    def _compare(self, taught: Trace, learned: Trace, progress: float) -> dict[str, Tensor]:
-        pairs: list[Pair] = []
-        used: set[int] = set()
+    def _pairs(self, taught: Trace, learned: Trace, progress: float) -> list[Pair]:
         weights = [self.weight * (m.weight(progress) if callable(m.weight) else m.weight) for m in self.matches]
-        for name, site in taught.items():
-            for position, match in self._matched(name, site.kind):
-                student_name = match.student_name(name)
-                if student_name not in learned:
-                    raise MatchError(_missing(name, student_name, learned))
-                teacher_law, student_law = site.distribution, learned[student_name].distribution
-                assert teacher_law is not None
-                assert student_law is not None
-                used.add(position)
-                pairs.append(Pair(name, match.divergence, weights[position], teacher_law, student_law, site.mask))
-        for position, match in enumerate(self.matches):
-            if match.required and position not in used:
-                kind = "site" if match.kind is None else match.kind.value
-                names = ", ".join(taught.declared) or "none"
-                raise MatchError(f"no teacher {kind} fits the match {match.teacher!r}; the teacher's sites: {names}")
-        return compare(pairs)
+        return [
+            Pair(
+                found.name if found.match.name is None else f"{found.match.name}/{found.name}",
+                self._divergence(found),
+                weights[found.position],
+                found.teacher,
+                found.student,
+                found.mask,
+            )
+            for found in pairings(self.matches, self._matched, taught, learned)
+        ]
+
+    def _divergence(self, found: Pairing) -> Divergence:
+        """What compares a pair of sites; of a learned divergence the copy that belongs to it."""
+        divergence = found.match.divergence
+        if not isinstance(divergence, Learned):
+            return divergence
+        if found.key not in self.learned:
+            divergence.check_sized()
+            return divergence
+        sized: Divergence = self.learned[found.key]
+        return sized
 
 
 def _scaled(loss: Loss, weight: float, prefix: str) -> dict[str, Tensor]:
     """The terms of a model's own loss, weighted, under names of their own."""
     return {prefix + name: term if weight == 1.0 else weight * term for name, term in loss.terms.items()}
-
-
-def _missing(teacher_name: str, student_name: str, learned: Trace) -> str:
-    near = difflib.get_close_matches(student_name, list(learned.declared), n=3)
-    hint = f"near: {', '.join(near)}" if near else f"it has: {', '.join(learned.declared) or 'none'}"
-    return (
-        f"the student has no site {student_name!r} to compare with the teacher's {teacher_name!r} ({hint}); give the "
-        "match an explicit teacher-to-student mapping, or match fewer sites"
-    )

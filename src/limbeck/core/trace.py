@@ -44,7 +44,7 @@ class Kind(Enum):
     """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8).
 
     Where a coupling lays the sites of both programs in one trace, a posterior is a latent of the inference program, and
-    a reconstruction a target as it is decoded from a code.
+    a reconstruction a target as it is decoded from a code; what the data say of a target is a site too.
     """
 
     LATENT = "latent"
@@ -52,6 +52,7 @@ class Kind(Enum):
     TARGET = "target"
     POSTERIOR = "posterior"
     RECONSTRUCTION = "reconstruction"
+    DATA = "data"
 
     # Kinds are dictionary keys at every site of every step, and Enum's own hash is a call of Python code.
     __hash__ = object.__hash__
@@ -165,6 +166,15 @@ class Trace:
     def targets(self) -> dict[str, Tensor]:
         """Name to value of every target whose value was kept."""
         return {s.name: s.value for s in self.of_kind(Kind.TARGET) if s.value is not None}
+
+    def add(self, site: Site) -> None:
+        """Put a site that is not of the program after those that are.
+
+        Args:
+            site: its name is not in use.
+        """
+        self._sites[site.name] = site
+        self.declared = [*self.declared, site.name]
 
     def beside(self, other: Trace, suffix: str, kind: Kind) -> Trace:
         """This trace with the sites of another run after its own, as sites of one kind.

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -195,7 +195,7 @@ class StudentModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser and its schedule, a step at a time."""
         options = self.options
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        parameters = self._groups()
         optimizer: torch.optim.Optimizer
         if options.optimizer == "sgd":
             optimizer = torch.optim.SGD(
@@ -208,3 +208,13 @@ class StudentModule(lightning.LightningModule):
                              weight_decay=options.weight_decay, fused=True)  # fmt: skip
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """What is trained; apart, where there are any, parameters that a penalty on weights must leave alone."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        apart = {id(parameter) for parameter in self.objective.undecayed()}
+        free = [parameter for parameter in trained if id(parameter) in apart]
+        if not free:
+            return trained
+        decayed = [parameter for parameter in trained if id(parameter) not in apart]
+        return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
