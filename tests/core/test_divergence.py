@@ -463,7 +463,8 @@ def test_gradients_of_discrete_kl(family, temperature):
     )
 
 
-MAKERS = {"FeatureDistance", "Regressor", "tempered_kl"}  # called with settings, they return a divergence
+MODULES = {"CRD", "FeatureDistance", "Learned", "LwF", "Regressor", "VID"}
+MAKERS = MODULES | {"decoupled_kl", "standardized_kl", "tempered_kl"}  # called with settings, they return a divergence
 
 
 @pytest.mark.parametrize("name", sorted(set(divergence.__all__) - MAKERS))

@@ -8,6 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Normal
 
 from limbeck.cli.parsing import instantiate, new_parser, parse
 from limbeck.core.comparison import Divergence
+from limbeck.core.delta import Delta
 from limbeck.divergence import kl, tempered_kl
 from limbeck.errors import DivergenceError
 
@@ -22,6 +23,16 @@ def test_against_the_formula(temperature: float) -> None:
     p, q = (torch.sigmoid(side[:, 0] / temperature) for side in (a, b))
     expected = temperature**2 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())
     torch.testing.assert_close(tempered_kl(temperature)(Bernoulli(logits=a[:, 0]), Bernoulli(logits=b[:, 0])), expected)
+
+
+def test_deterministic_sites_are_logits() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 5, 3, dtype=torch.float64)
+    expected = tempered_kl(4.0)(Categorical(logits=a), Categorical(logits=b))
+    torch.testing.assert_close(tempered_kl(4.0)(Delta(a), Delta(b)), expected)
+    torch.testing.assert_close(tempered_kl(4.0)(Categorical(logits=a), Delta(b)), expected)
+    with pytest.raises(DivergenceError, match=r"3 classes.*2.*lwf"):
+        tempered_kl(4.0)(Delta(a), Delta(b[:, :2]))
 
 
 def test_a_recipe_can_name_it(tmp_path) -> None:

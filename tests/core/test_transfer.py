@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from limbeck import DGM, Match, Objective
 from limbeck.core.coupling_labels import WithData
 from limbeck.core.delta import Delta
-from limbeck.core.divergence import kl, lp, nll
+from limbeck.core.divergence import kl, lp, nll, tempered_kl
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.joint import Joint
 from limbeck.core.loss import Batch
@@ -45,7 +45,7 @@ class Affine(Learned):
         self.spread = nn.Parameter(torch.ones(()))
 
     def undecayed(self):
-        return [self.spread] if self._sized else []
+        return [self.spread] if self.sized else []
 
     def forward(self, p, q):
         self.check_sized()
@@ -181,3 +181,29 @@ def test_a_joint_law() -> None:
     joint = Joint([Delta(torch.zeros(4, 2)), Delta(torch.zeros(4, 5))])
     assert joint.batch_shape == (4,)
     assert "Delta" in repr(joint)
+
+
+class TestSettingsInTexts:
+    def test_they_are_those_of_the_divergence(self) -> None:
+        match = matched("h[*]->g[*]:vid(layers=2, hidden=0.5, law='student-t')@10")
+        assert (match.teacher, match.student, match.weight) == ("h[*]", "g[*]", 10.0)
+        assert (match.divergence.layers, match.divergence.hidden, match.divergence.law) == (2, 0.5, "student-t")
+        assert matched("h[0]:vid(law=mixture)").divergence.law == "mixture"
+        logits = [Categorical(logits=torch.randn(3, 4, generator=torch.Generator().manual_seed(i))) for i in (0, 1)]
+        torch.testing.assert_close(matched("y:kd(temperature=2)").divergence(*logits), tempered_kl(2.0)(*logits))
+        assert not torch.allclose(matched("y:kd").divergence(*logits), tempered_kl(2.0)(*logits))
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("h[0]:vid(depth=2)", "vid does not take these settings"),
+            ("h[0]:vid(layers=0)", "vid does not take these settings: VID: layers"),
+            ("h[0]:at(power=2)", "at does not take these settings"),
+            ("h[0]:vid(2)", "settings are written as in"),
+            ("h[0]:vid(layers=)", "settings are written as in"),
+            ("h[0]:vid(layers=2", "is no match"),
+        ],
+    )
+    def test_wrong_ones(self, text: str, told: str) -> None:
+        with pytest.raises(MatchError, match=told):
+            matched(text)

@@ -202,7 +202,7 @@ class Objective(nn.Module):
             taught, learned = self.coupling(teacher, student, request)
         for found in pairings(self.matches, self._matched, taught, learned, complete=False):
             template = found.match.divergence
-            if isinstance(template, Learned) and found.key not in self.learned:
+            if isinstance(template, Learned) and not template.sized and found.key not in self.learned:
                 try:
                     made = template.fitted(found.teacher, found.student)
                 except LimbeckError as error:
@@ -213,7 +213,7 @@ class Objective(nn.Module):
     def undecayed(self) -> Iterator[nn.Parameter]:
         """Parameters of divergences that a penalty on weights must leave alone."""
         for module in self.modules():
-            if isinstance(module, Learned):
+            if isinstance(module, Learned) and module.sized:
                 yield from module.undecayed()
 
     def _observed(self) -> dict[str, Tensor]:

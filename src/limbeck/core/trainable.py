@@ -81,6 +81,15 @@ class Trainable(nn.Module):
         """
         return y
 
+    @property
+    def taps(self) -> frozenset[str]:
+        """Paths of submodules whose own outputs the programs declare as sites; by default none.
+
+        :func:`limbeck.prepare` may compute a layer and the norm after it at once, but not where the value between them
+        is looked at.
+        """
+        return frozenset()
+
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters used only by :meth:`infer`; distillation of ``generate`` neither compresses nor trains them."""
         return ()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
+from limbeck.core.divergence.features import OTHER_CLASSES
 from limbeck.core.divergence.rows import comparable, describe, reduce
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import DivergenceError, ReparameterizationError
@@ -217,7 +218,7 @@ def _categorical_terms(probs: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
     if log_p.shape != log_q.shape:
         raise DivergenceError(
             f"the teacher has {log_p.shape[-1]} categories (logits of shape {tuple(log_p.shape)}), "
-            f"the student {log_q.shape[-1]} (logits of shape {tuple(log_q.shape)})"
+            f"the student {log_q.shape[-1]} (logits of shape {tuple(log_q.shape)}); {OTHER_CLASSES}"
         )
     # 0 log 0 = 0; masked before the product, so that no NaN reaches the gradient either.
     return (probs * (log_p - log_q).masked_fill(probs == 0, 0.0)).sum(-1)

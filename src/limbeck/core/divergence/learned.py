@@ -30,7 +30,8 @@ class Learned(nn.Module, ABC):
         super().__init__()
         self.observed: dict[str, Tensor] = {}
         """Name to scalar of the last call, shape (), detached: logged beside the loss, never optimised."""
-        self._sized = False
+        self.sized = False
+        """Whether there are parameters; a template has none."""
 
     @abstractmethod
     def size(self, p: Distribution, q: Distribution) -> None:
@@ -49,7 +50,10 @@ class Learned(nn.Module, ABC):
         """The divergence a row, shape (batch,)."""
 
     def undecayed(self) -> Iterable[nn.Parameter]:
-        """Parameters that a penalty on weights would pull somewhere without meaning, such as those of variances."""
+        """Parameters that a penalty on weights would pull somewhere without meaning, such as those of variances.
+
+        Asked only of what is sized.
+        """
         return ()
 
     def fitted(self, p: Distribution, q: Distribution) -> Self:
@@ -64,7 +68,7 @@ class Learned(nn.Module, ABC):
         """
         made = copy.deepcopy(self)
         made.size(p, q)
-        made._sized = True
+        made.sized = True
         return made
 
     def check_sized(self) -> None:
@@ -73,7 +77,7 @@ class Learned(nn.Module, ABC):
         Raises:
             DivergenceError: this is still a template.
         """
-        if not self._sized:
+        if not self.sized:
             raise DivergenceError(
                 f"{type(self).__name__} has no parameters yet; call objective.prepare(teacher, student, x) before the "
                 "optimiser is made, or .fitted(p, q)"

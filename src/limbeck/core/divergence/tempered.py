@@ -8,6 +8,8 @@ from functools import partial
 from torch import Tensor
 from torch import distributions as D
 
+from limbeck.core.delta import Delta
+from limbeck.core.divergence.features import two_logits
 from limbeck.core.divergence.information import kl
 from limbeck.errors import DivergenceError
 
@@ -20,6 +22,7 @@ def tempered_kl(temperature: float = 2.0) -> Callable[[D.Distribution, D.Distrib
     .. math:: d(p, q) = T^2 \, KL(p^{1/T} / Z_p \,\|\, q^{1/T} / Z_q)
 
     For recipes, which name functions and their arguments; in Python ``functools.partial(kl, temperature=T)`` is it.
+    Deterministic sites of shape (batch, classes) are taken to be logits: a temperature has no other meaning there.
 
     Args:
         temperature: T.
@@ -35,7 +38,15 @@ def tempered_kl(temperature: float = 2.0) -> Callable[[D.Distribution, D.Distrib
         >>> p, q = (D.Categorical(logits=torch.tensor([[logit, 0.0]])) for logit in (2.0, -2.0))
         >>> bool(tempered_kl(2.0)(p, q) == kl(p, q, temperature=2.0))
         True
+        >>> bool(tempered_kl(2.0)(Delta(p.logits), Delta(q.logits)) == kl(p, q, temperature=2.0))
+        True
     """
     if not temperature > 0.0:
         raise DivergenceError(f"a temperature must be positive, not {temperature}")
-    return partial(kl, temperature=temperature)
+    return partial(_tempered_kl, temperature=temperature)
+
+
+def _tempered_kl(p: D.Distribution, q: D.Distribution, *, temperature: float) -> Tensor:
+    if isinstance(p, Delta) or isinstance(q, Delta):
+        p, q = (D.Categorical(logits=logits, validate_args=False) for logits in two_logits("tempered_kl", p, q))
+    return kl(p, q, temperature=temperature)

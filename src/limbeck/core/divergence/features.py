@@ -1,0 +1,122 @@
+"""What the divergences between hidden features share: which laws and shapes they take, and what they say of others."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch import distributions as D
+
+from limbeck.core.delta import Delta
+from limbeck.core.divergence.rows import describe
+from limbeck.errors import DivergenceError
+
+__all__ = ["OTHER_CLASSES", "check_batch", "feature_values", "logits_of", "map_values", "shown", "two_logits"]
+
+OTHER_CLASSES = (
+    "outputs over other classes cannot be compared: match hidden features instead (vid, fitnet, at), or learn a head "
+    "for the teacher's classes with 'logits->penultimate:vid-lp' or 'logits->penultimate:lwf'"
+)
+"""The mend where a teacher was trained for another task."""
+
+
+def feature_values(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor, Tensor]:
+    """The features of two deterministic sites.
+
+    Args:
+        name: of the divergence, for errors.
+        p: the teacher's ``Delta``, value of shape (batch, channels, ...).
+        q: the student's, value of shape (batch, channels, ...); only the batch must agree.
+
+    Returns:
+        The two values.
+
+    Raises:
+        DivergenceError: a site is random, has no channels, or the batches differ.
+    """
+    check_batch(p, q)
+    if not (isinstance(p, Delta) and isinstance(q, Delta)):
+        raise DivergenceError(
+            f"{name} compares two deterministic sites, not {shown(p)} and {shown(q)}: name hidden features, the "
+            "penultimate layer or the logits of the two models"
+        )
+    if p.value.ndim < 2 or q.value.ndim < 2 or len(p.value) != len(q.value):
+        raise DivergenceError(
+            f"{name} needs values of shape (batch, channels, ...) with one batch, not {shown(p)} and {shown(q)}"
+        )
+    return p.value, q.value
+
+
+def map_values(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor, Tensor]:
+    """As :func:`feature_values`, of sites that have positions.
+
+    Returns:
+        Two values of shape (batch, channels, positions...), with as many dimensions.
+
+    Raises:
+        DivergenceError: as there, or a value has no positions, or another number of spatial dimensions.
+    """
+    theirs, own = feature_values(name, p, q)
+    if theirs.ndim < 3 or theirs.ndim != own.ndim:
+        raise DivergenceError(
+            f"{name} compares maps, values of shape (batch, channels, height, width), not {shown(p)} and {shown(q)}: "
+            "where a side has no positions, use vid or fitnet, which learn how to get from one to the other"
+        )
+    return theirs, own
+
+
+def logits_of(law: D.Distribution) -> Tensor | None:
+    """The logits of a categorical site, or of a deterministic one that holds them.
+
+    Args:
+        law: ``Categorical`` or ``OneHotCategorical``; or a ``Delta``, value of shape (batch, classes).
+
+    Returns:
+        Shape (batch, classes); ``None`` if the law has none.
+    """
+    logits = law.value if isinstance(law, Delta) else getattr(law, "logits", None)
+    if isinstance(law, D.Bernoulli) or not isinstance(logits, Tensor):
+        return None
+    return logits if logits.ndim == 2 and logits.is_floating_point() else None
+
+
+def two_logits(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor, Tensor]:
+    """The logits of teacher and student over the same classes.
+
+    Args:
+        name: of the divergence, for errors.
+        p: the teacher's law, as for :func:`logits_of`.
+        q: the student's.
+
+    Returns:
+        Two tensors of shape (batch, classes).
+
+    Raises:
+        DivergenceError: a site has no logits, or the classes differ.
+    """
+    check_batch(p, q)
+    theirs, own = logits_of(p), logits_of(q)
+    if theirs is None or own is None:
+        raise DivergenceError(
+            f"{name} compares logits of shape (batch, classes), not {shown(p)} and {shown(q)}: match 'logits' or 'y'"
+        )
+    if theirs.shape != own.shape:
+        raise DivergenceError(
+            f"{name}: the teacher has {theirs.shape[-1]} classes (logits of shape {tuple(theirs.shape)}), the student "
+            f"{own.shape[-1]} (logits of shape {tuple(own.shape)}); {OTHER_CLASSES}"
+        )
+    return theirs, own
+
+
+def shown(law: D.Distribution) -> str:
+    """A law with the shape of its values, for errors."""
+    return f"{describe(law)} of shape {tuple(law.batch_shape + law.event_shape)}"
+
+
+def check_batch(*laws: D.Distribution) -> None:
+    """Refuse laws without a batch.
+
+    Raises:
+        DivergenceError: a law has no dimension at all.
+    """
+    for law in laws:
+        if not law.batch_shape + law.event_shape:
+            raise DivergenceError(f"{describe(law)} has no batch dimension: a divergence is one number per batch row")

@@ -1,0 +1,106 @@
+"""Learning without forgetting (Li & Hoiem, 2017): a head on the student that answers as the teacher does."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch import distributions as D
+from torch.nn import functional as F
+
+from limbeck.core.divergence.features import feature_values, logits_of, shown
+from limbeck.core.divergence.learned import Learned
+from limbeck.errors import DivergenceError
+
+__all__ = ["LwF"]
+
+HeadLoss = Literal["cross-entropy", "squared"]
+
+
+class LwF(Learned):
+    r"""The teacher's logits from a learned linear layer on the student's penultimate feature.
+
+    With ``loss="cross-entropy"`` it is that of Li & Hoiem (Eq. 2, 3), at temperature T:
+
+    .. math:: d(t, s) = -\sum_n p_n \log q_n, \qquad p = \text{softmax}(t / T), \quad q = \text{softmax}((W s + b) / T)
+
+    and with ``loss="squared"`` what [V] Eq. 7 makes of it, a Gaussian of unit variance, over the N logits as in Eq. 8:
+
+    .. math:: d(t, s) = \frac{1}{2N} \sum_n (t_n - (W s + b)_n)^2
+
+    So a teacher of other classes can be learned from, where its outputs and the student's cannot be compared.
+
+    Args:
+        loss: which of the two.
+        temperature: T of the cross-entropy.
+        normalize: divide the squared error by N.
+
+    Raises:
+        DivergenceError: the loss is neither, or the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.core.delta import Delta
+        >>> logits, penultimate = Delta(torch.randn(4, 10)), Delta(torch.randn(4, 64))
+        >>> LwF().fitted(logits, penultimate)(logits, penultimate).shape
+        torch.Size([4])
+
+    References:
+        Li & Hoiem, Learning without Forgetting, IEEE TPAMI 2017.
+    """
+
+    head: nn.Linear
+
+    def __init__(self, loss: HeadLoss = "cross-entropy", temperature: float = 2.0, normalize: bool = True) -> None:
+        super().__init__()
+        if loss not in get_args(HeadLoss):
+            raise DivergenceError(f"LwF: loss must be one of {', '.join(get_args(HeadLoss))}, not {loss!r}")
+        if not temperature > 0.0:
+            raise DivergenceError(f"a temperature must be positive, not {temperature}")
+        self.loss = loss
+        self.temperature = temperature
+        self.normalize = normalize
+
+    def extra_repr(self) -> str:
+        """All settings."""
+        return f"loss={self.loss!r}, temperature={self.temperature}, normalize={self.normalize}"
+
+    def size(self, p: D.Distribution, q: D.Distribution) -> None:
+        """See the base class."""
+        theirs, own = self._values(p, q)
+        self.head = nn.Linear(own.shape[1], theirs.shape[1], device=own.device, dtype=own.dtype)
+
+    def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
+        """The divergence a row.
+
+        Args:
+            p: the teacher's logits: a ``Delta`` of shape (batch, classes), or a categorical.
+            q: the student's ``Delta``, value of shape (batch, features).
+
+        Returns:
+            Shape (batch,).
+
+        Raises:
+            DivergenceError: a site is of another kind.
+        """
+        self.check_sized()
+        theirs, own = self._values(p, q)
+        predicted: Tensor = self.head(own)
+        if self.loss == "squared":
+            errors = 0.5 * (theirs - predicted).square()
+            return errors.mean(1) if self.normalize else errors.sum(1)
+        soft = (theirs / self.temperature).softmax(1)
+        return F.cross_entropy(predicted / self.temperature, soft, reduction="none")
+
+    @staticmethod
+    def _values(p: D.Distribution, q: D.Distribution) -> tuple[Tensor, Tensor]:
+        theirs = logits_of(p)
+        if theirs is None:
+            raise DivergenceError(f"LwF learns from logits of shape (batch, classes), not from {shown(p)}")
+        _, own = feature_values("LwF", q, q)
+        if own.ndim != 2 or len(own) != len(theirs):
+            raise DivergenceError(
+                f"LwF needs the student's feature as vectors, (batch, features), beside {shown(p)}, not {shown(q)}: "
+                "match 'logits->penultimate:lwf'"
+            )
+        return theirs, own

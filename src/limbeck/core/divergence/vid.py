@@ -1,0 +1,191 @@
+"""Variational information distillation: the teacher's feature as a random variable that the student's one predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+
+from limbeck.core.divergence.features import feature_values
+from limbeck.core.divergence.learned import Learned
+from limbeck.core.divergence.mean_network import Grid, MeanNetwork
+from limbeck.core.divergence.moments import Moments
+from limbeck.core.divergence.observation import Law, Observation, observation
+from limbeck.errors import DivergenceError
+
+__all__ = ["VID"]
+
+_LAWS = ("gaussian", "student-t", "mixture")
+
+
+class VID(Learned):
+    r"""Negative log-likelihood of the teacher's feature t under a law that is learned, given the student's s.
+
+    .. math:: d(t, s) = -\frac1N \sum_{c,h,w} \log q(t_{chw} \mid s)
+              = \frac1N \sum_{c,h,w} \frac12 \log 2\pi\sigma_c^2 + \frac{(t_{chw} - \mu_{chw}(s))^2}{2\sigma_c^2}
+
+    [V] Eq. 5 with its constant, over the N elements of a row of t as in Eq. 8. Up to the entropy of t, which no
+    parameter changes, minus the sum is a lower bound of the mutual information I(t; s) (Eq. 3), whatever mu and sigma
+    are; both are learned with the student. For mu see :class:`~limbeck.core.divergence.mean_network.MeanNetwork`.
+    The defaults are those of [V] App. A.2 for distillation; for transfer learning it has ``layers=2, hidden=0.5``. Of
+    logits given penultimate features (VID-LP, Eq. 6) mu is a matrix: ``bias=False``.
+
+    ``observed["information"]`` estimates what a batch's features tell of the teacher's, in nats a row:
+
+    .. math:: E \log q(t \mid s) - E \log q_0(t)
+
+    with q_0 the best Gaussian of one mean and one variance a channel over the training so far. That is [V] Eq. 3 with
+    the entropy of t replaced by its cross-entropy to q_0: not a bound of I(t; s), but the information that a
+    Gaussian predictor can use (predictive V-information, Xu et al. 2020). It adds up over the elements as if they were
+    independent given s, so a map whose neighbours say the same counts it twice; and it is taken on the rows that are
+    being fitted. Where ``law`` is not ``"gaussian"``, the better fit of the tails is part of it.
+
+    Args:
+        layers: of mu between maps.
+        hidden: channels between these, as a multiple of the teacher's.
+        law: of t around mu: ``"gaussian"``; ``"student-t"``, of learned degrees of freedom; ``"mixture"`` of Gaussians
+            with ``components`` means.
+        bias: whether the last layer of mu has one.
+        initial_variance: of each channel, at the start.
+        minimum_variance: of each channel, ever; in the feature's units squared.
+        components: of the mixture.
+        initial_degrees: of freedom, at the start.
+        normalize: divide the sum by N.
+        positions: in training, look at no more than about so many positions of each map, on a regular grid whose place
+            is drawn anew each step: the sum over them times the inverse of their share has the sum over all as its mean
+            (but for the statistics of batch normalisation). What is left out are neighbours that hardly differ, and
+            1x1 convolutions on all of a large map can cost as much as the student. ``None``: all of them; so it is
+            in evaluation.
+
+    Raises:
+        DivergenceError: an argument is out of its range.
+
+    Example:
+        >>> from limbeck.core.delta import Delta
+        >>> teacher, student = Delta(torch.randn(4, 8, 6, 6)), Delta(torch.randn(4, 3, 12, 12))
+        >>> vid = VID().fitted(teacher, student)
+        >>> vid(teacher, student).shape, vid.variances.shape, vid.log_likelihood(teacher, student).shape
+        (torch.Size([4]), torch.Size([8]), torch.Size([4, 6, 6]))
+
+    References:
+        Ahn et al., Variational Information Distillation for Knowledge Transfer, CVPR 2019.
+        Xu et al., A Theory of Usable Information under Computational Constraints, ICLR 2020.
+    """
+
+    network: MeanNetwork
+    observation: Observation
+    moments: Moments
+
+    def __init__(
+        self,
+        layers: int = 3,
+        hidden: float = 2.0,
+        law: Law = "gaussian",
+        bias: bool = True,
+        initial_variance: float = 5.0,
+        minimum_variance: float = 1e-5,
+        components: int = 3,
+        initial_degrees: float = 10.0,
+        normalize: bool = True,
+        positions: int | None = 64,
+    ) -> None:
+        super().__init__()
+        if law not in _LAWS:
+            raise DivergenceError(f"VID: law must be one of {', '.join(_LAWS)}, not {law!r}")
+        if layers < 1 or components < 1 or not hidden > 0.0 or (positions is not None and positions < 1):
+            raise DivergenceError(
+                f"VID: layers, components, hidden and positions must be positive, not {layers}, {components}, {hidden} "
+                f"and {positions}"
+            )
+        if not initial_variance > minimum_variance > 0.0:
+            raise DivergenceError(
+                f"VID: the initial variance ({initial_variance}) must be above the minimum ({minimum_variance}), and "
+                "that above 0"
+            )
+        if not initial_degrees > 2.0 + minimum_variance:
+            raise DivergenceError(f"VID: a Student-t of finite variance needs degrees above 2, not {initial_degrees}")
+        self.layers, self.hidden, self.law, self.bias = layers, hidden, law, bias
+        self.initial_variance, self.minimum_variance = initial_variance, minimum_variance
+        self.components, self.initial_degrees = components, initial_degrees
+        self.normalize, self.positions = normalize, positions
+
+    def extra_repr(self) -> str:
+        """All settings."""
+        names = ("layers", "hidden", "law", "bias", "initial_variance", "minimum_variance", "components",
+                 "initial_degrees", "normalize", "positions")  # fmt: skip
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+
+    def size(self, p: D.Distribution, q: D.Distribution) -> None:
+        """See the base class."""
+        theirs, own = feature_values("VID", p, q)
+        channels = theirs.shape[1]
+        self.observation = observation(
+            self.law, channels, self.initial_variance, self.minimum_variance, self.components, self.initial_degrees
+        )
+        outputs = self.observation.outputs
+        self.network = MeanNetwork(own.shape[1:], theirs.shape[1:], outputs, self.layers, self.hidden, self.bias)
+        self.moments = Moments(channels, self.minimum_variance)
+        self.to(own.device, own.dtype)
+
+    def undecayed(self) -> Iterable[nn.Parameter]:
+        """The parameters of the observation model: variances, degrees of freedom, weights of a mixture."""
+        return self.observation.parameters() if self.sized else ()
+
+    @property
+    def variances(self) -> Tensor:
+        """The learned variance of each channel of the teacher's feature ([V] Fig. 3), shape (channels,)."""
+        self.check_sized()
+        return self.observation.variances.detach()
+
+    def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
+        """The negative log-likelihood a row.
+
+        Args:
+            p: the teacher's ``Delta``, value of shape (batch, channels, ...).
+            q: the student's.
+
+        Returns:
+            Shape (batch,); in nats, or in nats an element with ``normalize``.
+
+        Raises:
+            DivergenceError: the sites are not such as it was made for.
+        """
+        self.check_sized()
+        theirs, own = feature_values("VID", p, q)
+        grid = Grid.drawn(theirs.shape[2:], self.positions if self.training else None)
+        target = _precise(grid.of(theirs))
+        losses = self.observation.negative_log_density(target, self.network(own, grid).to(target.dtype))
+        rows = losses.sum(1) * grid.share
+        elements = theirs[0].numel()
+        unexplained = self.moments(target) * (elements / theirs.shape[1])
+        self.observed["information"] = unexplained - rows.detach().mean()
+        return rows / elements if self.normalize else rows
+
+    @torch.no_grad()
+    def log_likelihood(self, p: D.Distribution, q: D.Distribution) -> Tensor:
+        """Where in the image the student knows what the teacher sees ([V] Fig. 2, 4): log q(t_hw | s).
+
+        Args:
+            p: the teacher's ``Delta``, value of shape (batch, channels, ...).
+            q: the student's.
+
+        Returns:
+            Summed over channels, in nats, shape (batch, ...): (batch, height, width) for maps, (batch,) for vectors.
+            Nothing is updated, and batch normalisation uses its running statistics.
+        """
+        self.check_sized()
+        theirs, own = feature_values("VID", p, q)
+        training = self.network.training
+        target = _precise(Grid().of(theirs))
+        try:
+            predicted = self.network.eval()(own).to(target.dtype)
+        finally:
+            self.network.train(training)
+        return -self.observation.negative_log_density(target, predicted).reshape(len(theirs), *theirs.shape[2:])
+
+
+def _precise(feature: Tensor) -> Tensor:
+    """At least single precision: the squares of half floats overflow, and their sums round."""
+    return feature.to(torch.promote_types(feature.dtype, torch.float32))
