@@ -37,6 +37,7 @@ from limbeck.models.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
 from limbeck.models.vib import VIB
 from limbeck.models.vrnn import VRNN
+from limbeck.models.wrap import NetworkClassifier
 from tests.flows import ONE
 
 CHAIN = [["z2", "latent", 2, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 3, ["z1"]]]
@@ -319,6 +320,10 @@ def network(width: int) -> MLPClassifier:
     return MLPClassifier(inputs=5, classes=4, widths=[width, 6])
 
 
+def wrapped(width: int) -> NetworkClassifier:
+    return NetworkClassifier("ConvNet", {"widths": [width, 5], "classes": 4, "channels": 1})
+
+
 def adversary(width: int) -> DCGAN:
     return DCGAN(image_size=8, image_channels=1, width=width, latent_size=4, critic_width=2)
 
@@ -410,6 +415,7 @@ ZOO = [
     Entry("bottleneck", lambda: bottleneck(12), lambda: bottleneck(8), True, labelled_pictures, "kl", shape=(1, 3, 3)),
     Entry("features", lambda: Features(10), lambda: Features(6), True, labelled, "kl", fixed=ALL),
     Entry("network", lambda: network(10), lambda: network(4), True, labelled, "kl", fixed=ALL),
+    Entry("wrapped", lambda: wrapped(6), lambda: wrapped(3), True, labelled_pictures, "kl", shape=(1, 3, 3), fixed=ALL),
     Entry("sequence", lambda: writer(8), lambda: writer(4), True, spelled, fixed=("scratch",)),
     Entry("adversary", lambda: adversary(6), lambda: adversary(3), data=pictures, target=lp),
     Entry("loop", Loop, Loop),

@@ -16,7 +16,7 @@ from limbeck.core.transfer import NAMED, transfer
 from limbeck.divergence import CRD, VID, Learned, LwF, Regressor, decoupled_kl, solution_flow, standardized_kl
 from limbeck.errors import DivergenceError
 from limbeck.models import NetworkClassifier
-from tests.features import BATCH, CASES, Case
+from tests.features import BATCH, CASES, Case, categorical
 
 LEARNED = {name: case for name, case in CASES.items() if isinstance(case.make(), Learned)}
 every = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
@@ -57,6 +57,20 @@ def test_one_number_a_row(case: Case) -> None:
         theirs, own = case.values()
         alone = divergence(case.teacher_law([v[:1] for v in theirs]), case.student_law([v[:1] for v in own]))
         torch.testing.assert_close(rows[:1], alone, rtol=1e-10, atol=1e-12)
+
+
+@every
+def test_half_precision(case: Case) -> None:
+    """Features as autocast leaves them: no squares that overflow, no sums that are rounded at every step."""
+    theirs, own = ([(300.0 * v).half() for v in side] for side in case.values())
+    divergence = evaluated(case.sized())
+    if isinstance(divergence, nn.Module):
+        divergence.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = divergence(case.teacher_law(theirs), case.student_law([v.requires_grad_() for v in own]))
+    assert rows.dtype is torch.float32 or case.laws is categorical
+    assert rows.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(1e-6 * rows.sum(), own))
 
 
 @every

@@ -246,6 +246,19 @@ def test_looking_at_some_positions_is_unbiased(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(torch.stack(gradients).mean(0), expected, **CLOSE)
 
 
+def test_the_layout_makes_no_difference() -> None:
+    divergence, theirs, own = made(VID(layers=1, positions=None), (5, 8, 6), (2, 8, 6))
+    grid = Grid((2, 3), (1, 0))
+    for feature in (theirs, own):
+        other = feature.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(grid.of(other), grid.of(feature))
+        other.requires_grad_()
+        (gradient,) = torch.autograd.grad(grid.of(other).square().sum(), other)
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+    last = [Delta(x.contiguous(memory_format=torch.channels_last)) for x in (theirs, own)]
+    torch.testing.assert_close(divergence(*last), divergence(Delta(theirs), Delta(own)), **CLOSE)
+
+
 def test_evaluation_looks_at_all_positions() -> None:
     divergence, theirs, own = made(VID(layers=1, positions=4), (5, 8, 8), (2, 8, 8))
     whole = made(VID(layers=1, positions=None), (5, 8, 8), (2, 8, 8))[0]

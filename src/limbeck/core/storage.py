@@ -19,7 +19,7 @@ from limbeck.files import atomic_write_bytes
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
 
-__all__ = ["CONFIG", "WEIGHTS", "load", "save"]
+__all__ = ["CONFIG", "WEIGHTS", "load", "save", "written_config"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -43,20 +43,33 @@ def save(model: DGM, directory: str | Path) -> None:
         ModelError: the arguments are not JSON values.
         StorageError: the directory cannot be written.
     """
-    kind = type(model)
-    record = {"class": f"{kind.__module__}.{kind.__qualname__}", "config": model.config}
-    try:
-        text = json.dumps(record, indent=2) + "\n"
-    except TypeError as error:
-        raise ModelError(
-            f"{kind.__name__} cannot be saved: its constructor arguments are not plain JSON values ({error}); "
-            "pass numbers, texts, lists and dictionaries, and build modules inside the constructor"
-        ) from None
+    text = written_config(model)
     directory = Path(directory)
     # Cloning unties views; safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     atomic_write_bytes(directory / CONFIG, text.encode())
     atomic_write_bytes(directory / WEIGHTS, dump_tensors(tensors))
+
+
+def written_config(model: DGM) -> str:
+    """The text of a model's ``config.json``.
+
+    Args:
+        model: any model.
+
+    Raises:
+        ModelError: its constructor arguments are not JSON values, so that it cannot be saved.
+    """
+    kind = type(model)
+    record = {"class": f"{kind.__module__}.{kind.__qualname__}", "config": model.config}
+    try:
+        return json.dumps(record, indent=2) + "\n"
+    except TypeError as error:
+        raise ModelError(
+            f"{kind.__name__} cannot be saved: its constructor arguments are not plain JSON values ({error}); "
+            "pass numbers, texts, lists and dictionaries, and build modules inside the constructor (of a wrapped "
+            "network tell how it is built: NetworkClassifier.wrap(..., network=, settings=))"
+        ) from None
 
 
 def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.device = "cpu") -> Model:

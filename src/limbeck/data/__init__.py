@@ -1,7 +1,9 @@
 """Data sources: each turns a set on disk, on the hub or inside a library into one :class:`Dataset`."""
 
+from limbeck.data.augmentation import Augmentation
 from limbeck.data.breast_cancer import BreastCancer
 from limbeck.data.celeba import CelebA
+from limbeck.data.class_rows import take_per_class
 from limbeck.data.dataset import Dataset, DataSource, Split, split_rows
 from limbeck.data.digit_pixels import DigitPixels
 from limbeck.data.digits import Digits
@@ -19,6 +21,7 @@ from limbeck.data.uci_tables import BSDS300, Gas, Hepmass, MiniBooNE, Power
 
 __all__ = [
     "BSDS300",
+    "Augmentation",
     "BreastCancer",
     "CelebA",
     "DataSource",
@@ -48,4 +51,5 @@ __all__ = [
     "Tabular",
     "as_float",
     "split_rows",
+    "take_per_class",
 ]

@@ -13,6 +13,7 @@ from limbeck.models.step_flow import StepFlow
 from limbeck.models.stroke_law import StrokeLaw, stroke_kl
 from limbeck.models.vib import VIB
 from limbeck.models.vrnn import VRNN
+from limbeck.models.wrap import NetworkClassifier
 from limbeck.models.zuko_flow import ZukoFlow
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "HelmholtzMachine",
     "LadderVAE",
     "MLPClassifier",
+    "NetworkClassifier",
     "ResidualBinomialChain",
     "ResidualGaussianChain",
     "StepFlow",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import feature_values, shown
+from limbeck.core.divergence.features import feature_values, precise, shown
 from limbeck.core.divergence.learned import Learned
 from limbeck.errors import DivergenceError
 
@@ -106,7 +106,9 @@ class CRD(Learned):
         """
         self.check_sized()
         theirs, own = self._values(p, q)
-        taught, learned = F.normalize(self.teacher(theirs), dim=1), F.normalize(self.student(own), dim=1)
+        taught, learned = (
+            F.normalize(precise(layer(x)), dim=1) for layer, x in ((self.teacher, theirs), (self.student, own))
+        )
         # Copies: the memories change before the gradient is taken.
         rows = self._told(taught, learned, self.learned.clone(), 0) + self._told(
             learned, taught, self.taught.clone(), 1
@@ -118,7 +120,7 @@ class CRD(Learned):
     def _told(self, anchor: Tensor, partner: Tensor, others: Tensor, side: int) -> Tensor:
         """Cost of telling each anchor's partner, shape (batch, embedding), from others, shape (N, embedding)."""
         positive = (anchor * partner).sum(1) / self.temperature
-        negative = anchor @ others.T / self.temperature
+        negative = precise(anchor @ others.T) / self.temperature
         with torch.no_grad():
             known = self.log_constants[side]
             estimate = negative.logsumexp((0, 1)) - math.log(len(anchor))  # log of N times the mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch import distributions as D
 
@@ -9,7 +10,17 @@ from limbeck.core.delta import Delta
 from limbeck.core.divergence.rows import describe
 from limbeck.errors import DivergenceError
 
-__all__ = ["OTHER_CLASSES", "check_batch", "feature_values", "logits_of", "map_values", "shown", "two_logits"]
+__all__ = [
+    "OTHER_CLASSES",
+    "check_batch",
+    "feature_values",
+    "logits_of",
+    "map_values",
+    "precise",
+    "product",
+    "shown",
+    "two_logits",
+]
 
 OTHER_CLASSES = (
     "outputs over other classes cannot be compared: match hidden features instead (vid, fitnet, at), or learn a head "
@@ -60,7 +71,7 @@ def map_values(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor,
             f"{name} compares maps, values of shape (batch, channels, height, width), not {shown(p)} and {shown(q)}: "
             "where a side has no positions, use vid or fitnet, which learn how to get from one to the other"
         )
-    return theirs, own
+    return precise(theirs), precise(own)
 
 
 def logits_of(law: D.Distribution) -> Tensor | None:
@@ -103,7 +114,26 @@ def two_logits(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor,
             f"{name}: the teacher has {theirs.shape[-1]} classes (logits of shape {tuple(theirs.shape)}), the student "
             f"{own.shape[-1]} (logits of shape {tuple(own.shape)}); {OTHER_CLASSES}"
         )
-    return theirs, own
+    return precise(theirs), precise(own)
+
+
+def precise(feature: Tensor) -> Tensor:
+    """At least single precision: the squares of half floats overflow, and their sums round."""
+    return feature.to(torch.promote_types(feature.dtype, torch.float32))
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product in the precision of its arguments, also under autocast: what differs in small parts only.
+
+    Args:
+        a: shape (..., n, k).
+        b: shape (..., k, m).
+
+    Returns:
+        Shape (..., n, m).
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
 
 
 def shown(law: D.Distribution) -> str:

@@ -9,7 +9,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import check_batch, map_values, shown
+from limbeck.core.divergence.features import check_batch, map_values, product, shown
 from limbeck.core.joint import Joint
 from limbeck.errors import DivergenceError
 
@@ -70,4 +70,4 @@ def _gram(first: Tensor, second: Tensor) -> Tensor:
     size = [min(sides) for sides in zip(first.shape[2:], second.shape[2:], strict=True)]
     pool: Any = F.adaptive_max_pool1d if len(size) == 1 else F.adaptive_max_pool2d
     first, second = (x if list(x.shape[2:]) == size else pool(x, size) for x in (first, second))
-    return first.flatten(2) @ second.flatten(2).mT / first[0, 0].numel()
+    return product(first.flatten(2) / first[0, 0].numel(), second.flatten(2).mT)

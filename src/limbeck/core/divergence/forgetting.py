@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import feature_values, logits_of, shown
+from limbeck.core.divergence.features import feature_values, logits_of, precise, shown
 from limbeck.core.divergence.learned import Learned
 from limbeck.errors import DivergenceError
 
@@ -85,7 +85,7 @@ class LwF(Learned):
         """
         self.check_sized()
         theirs, own = self._values(p, q)
-        predicted: Tensor = self.head(own)
+        theirs, predicted = precise(theirs), precise(self.head(own))
         if self.loss == "squared":
             errors = 0.5 * (theirs - predicted).square()
             return errors.mean(1) if self.normalize else errors.sum(1)

@@ -62,6 +62,9 @@ class Grid:
         """
         if feature.ndim == 2:
             return feature.unsqueeze(1)
+        if feature.ndim == 4 and feature.is_contiguous(memory_format=torch.channels_last):
+            # Cut along the layout, so that the gradient comes back in it too: it is added to that of later layers.
+            return feature.permute(0, 2, 3, 1)[(slice(None), *self.places)].flatten(1, 2).contiguous()
         return feature[(slice(None), slice(None), *self.places)].flatten(2).transpose(1, 2).contiguous()
 
 

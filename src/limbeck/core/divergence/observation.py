@@ -74,7 +74,7 @@ class GaussianObservation(Observation):
         """See the base class."""
         variances = self.variances
         constant = 0.5 * (2.0 * math.pi * variances).log().sum()
-        return (target - predicted).square() @ (0.5 / variances) + constant
+        return ((target - predicted).square() * (0.5 / variances)).sum(-1) + constant
 
 
 class StudentTObservation(Observation):
@@ -110,7 +110,7 @@ class StudentTObservation(Observation):
         degrees, width = self.degrees, self._beyond * self.variances
         half = 0.5 * (degrees + 1.0)
         constant = (torch.lgamma(0.5 * degrees) - torch.lgamma(half) + 0.5 * (math.pi * width).log()).sum()
-        return ((target - predicted).square() / width).log1p() @ half + constant
+        return (((target - predicted).square() / width).log1p() * half).sum(-1) + constant
 
 
 class MixtureObservation(Observation):

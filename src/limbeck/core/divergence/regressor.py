@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import feature_values
+from limbeck.core.divergence.features import feature_values, precise
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.transport import lp
@@ -116,7 +116,13 @@ class Regressor(Learned):
                     f"shape is {tuple(own.shape)}"
                 )
             predicted, target = self.linear(own.movedim(1, -1)).movedim(-1, 1), theirs
-        return lp(Delta(target), Delta(predicted), order=self.order, normalize=self.normalize, root=self.root)
+        return lp(
+            Delta(precise(target)),
+            Delta(precise(predicted)),
+            order=self.order,
+            normalize=self.normalize,
+            root=self.root,
+        )
 
 
 @torch.no_grad()

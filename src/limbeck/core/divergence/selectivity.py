@@ -6,7 +6,7 @@ from torch import Tensor
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import map_values
+from limbeck.core.divergence.features import map_values, product
 from limbeck.core.divergence.mean_network import Resize
 
 __all__ = ["selectivity"]
@@ -52,10 +52,10 @@ def selectivity(p: D.Distribution, q: D.Distribution) -> Tensor:
     taught, learned = F.normalize(theirs.flatten(2), dim=2), F.normalize(own.flatten(2), dim=2)
     (channels, positions), own_channels = taught.shape[1:], learned.shape[1]
     if positions**2 < (channels**2 + channels * own_channels + own_channels**2) // 2:
-        difference = taught.mT @ taught / channels - learned.mT @ learned / own_channels
+        difference = product(taught.mT, taught) / channels - product(learned.mT, learned) / own_channels
         return difference.square().flatten(1).sum(1)
 
     def mean_kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.mT).square().flatten(1).mean(1)
+        return product(a, b.mT).square().flatten(1).mean(1)
 
     return mean_kernel(taught, taught) + mean_kernel(learned, learned) - 2.0 * mean_kernel(taught, learned)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
-from limbeck.core.divergence.features import feature_values
+from limbeck.core.divergence.features import feature_values, precise
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.moments import Moments
@@ -89,7 +89,7 @@ class VID(Learned):
         components: int = 3,
         initial_degrees: float = 10.0,
         normalize: bool = True,
-        positions: int | None = 64,
+        positions: int | None = 32,
     ) -> None:
         super().__init__()
         if law not in _LAWS:
@@ -155,7 +155,7 @@ class VID(Learned):
         self.check_sized()
         theirs, own = feature_values("VID", p, q)
         grid = Grid.drawn(theirs.shape[2:], self.positions if self.training else None)
-        target = _precise(grid.of(theirs))
+        target = precise(grid.of(theirs))
         losses = self.observation.negative_log_density(target, self.network(own, grid).to(target.dtype))
         rows = losses.sum(1) * grid.share
         elements = theirs[0].numel()
@@ -178,14 +178,9 @@ class VID(Learned):
         self.check_sized()
         theirs, own = feature_values("VID", p, q)
         training = self.network.training
-        target = _precise(Grid().of(theirs))
+        target = precise(Grid().of(theirs))
         try:
             predicted = self.network.eval()(own).to(target.dtype)
         finally:
             self.network.train(training)
         return -self.observation.negative_log_density(target, predicted).reshape(len(theirs), *theirs.shape[2:])
-
-
-def _precise(feature: Tensor) -> Tensor:
-    """At least single precision: the squares of half floats overflow, and their sums round."""
-    return feature.to(torch.promote_types(feature.dtype, torch.float32))
