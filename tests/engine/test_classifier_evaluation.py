@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,9 @@ from limbeck.models import VIB
 @pytest.fixture(autouse=True)
 def _short_windows(monkeypatch) -> None:
     """A second of timing for every model would be most of the time of these tests."""
-    monkeypatch.setattr(classifier_evaluation, "throughput", partial(throughput, seconds=0.01))
+    monkeypatch.setattr(
+        classifier_evaluation, "throughput", lambda sample, rows, seconds: throughput(sample, rows, seconds=0.01)
+    )
 
 
 class Coin(DGM):
@@ -199,8 +200,13 @@ def test_certain_teachers_are_compared(tmp_path) -> None:
 
 
 def test_other_classes_than_the_teacher(tmp_path) -> None:
-    with pytest.raises(ModelError, match="4 classes but its teacher 3"):
-        judged(ClassifierEvaluation(), vib(), vib(classes=4), tmp_path)
+    """Nothing is compared with a teacher of other classes; classes that the data have and the model lacks are told."""
+    values = judged(ClassifierEvaluation(), vib(classes=4), vib(), tmp_path)
+    assert {"accuracy", "nll", "ece"} <= set(values)
+    assert not {"kl_teacher", "agreement"} & set(values)
+    assert not {"kl_teacher", "agreement"} & set(judged(ClassifierEvaluation(compare=False), vib(1), vib(), tmp_path))
+    with pytest.raises(ModelError, match="2 classes apart, but the labels of the test rows go up to 2"):
+        judged(ClassifierEvaluation(), vib(), vib(classes=2), tmp_path)
 
 
 def test_rows_and_dry(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -10,13 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limbeck.core import methods
 from limbeck.core.loss import Batch
+from limbeck.data import Augmentation
 from limbeck.engine.batches import Batches
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.history import History
+from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import Training
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.errors import DataError, RecipeError
+from limbeck.models import MLPClassifier
 
 
 @pytest.mark.parametrize(
@@ -37,12 +42,79 @@ from limbeck.errors import DataError, RecipeError
         ("weight_decay", -1.0),
         ("optimizer", "adamm"),
         ("schedule", "cosin"),
+        ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("milestones", ()),
+        ("milestones", (0.0, 0.5)),
+        ("milestones", (0.5, 1.0)),
+        ("milestones", (0.5, 0.5)),
+        ("milestones", (0.6, 0.3)),
+        ("decay", 0.0),
+        ("decay", 1.5),
     ],
 )
 def test_impossible_training(setting: str, value: object) -> None:
     with pytest.raises(RecipeError, match=setting) as caught:
         Training(**{setting: value})
-    assert str(value) in str(caught.value)
+    assert str(list(value) if isinstance(value, tuple) else value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"milestones": (0.5,)}, "are for schedule: steps, but it is constant"),
+        ({"decay": 0.1, "schedule": "cosine"}, "are for schedule: steps, but it is cosine"),
+        ({"momentum": 0.5}, "for optimizer: sgd, but it is adam"),
+        ({"nesterov": True, "optimizer": "adamw"}, "for optimizer: sgd, but it is adamw"),
+        ({"nesterov": True, "optimizer": "sgd", "momentum": 0.0}, "momentum, which is 0"),
+    ],
+)
+def test_settings_that_would_do_nothing(settings: dict, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        Training(**settings)
+
+
+EARLIEST = {
+    "steps", "batch_size", "learning_rate", "weight_decay", "optimizer", "schedule", "warm_up", "gradient_clip", "ema",
+}  # fmt: skip
+
+
+class TestWhatWeightsDependOn:
+    def test_later_settings_are_told_only_where_they_are_used(self) -> None:
+        """So results of earlier versions keep their fingerprints."""
+        assert Training().essential().keys() == EARLIEST
+        assert Training(optimizer="sgd", schedule="cosine").essential().keys() == EARLIEST
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"optimizer": "sgd", "momentum": 0.5},
+            {"optimizer": "sgd", "nesterov": True},
+            {"schedule": "steps", "milestones": (0.5,)},
+            {"schedule": "steps", "decay": 0.5},
+            {"augmentation": Augmentation()},
+            {"augmentation": Augmentation(padding=2)},
+            {"augmentation": Augmentation(views=3)},
+        ],
+    )
+    def test_each_of_them_is_told_apart(self, settings: dict) -> None:
+        base = Training(**{name: settings[name] for name in ("optimizer", "schedule") if name in settings})
+        told, before = Training(**settings).essential(), base.essential()
+        assert json.loads(json.dumps(told)) != json.loads(json.dumps(before))
+        assert Training(**settings).essential() == told
+
+    def test_every_field_of_an_augmentation_counts(self) -> None:
+        changes = ({}, {"padding": 2}, {"flip": False}, {"fill": "reflect"}, {"views": 2})
+        told = [json.dumps(Training(augmentation=Augmentation(**change)).essential()) for change in changes]
+        assert len(set(told)) == len(changes)
+
+
+def test_settings_of_sgd_reach_the_optimiser() -> None:
+    options = Training(optimizer="sgd", momentum=0.5, nesterov=True, weight_decay=5e-4, learning_rate=0.1)
+    module = StudentModule(MLPClassifier(2, 2, []), methods.scratch(), Companions(None, None), options, seed=0)
+    found = module.configure_optimizers()["optimizer"].defaults
+    told = {"momentum": 0.5, "nesterov": True, "weight_decay": 5e-4, "lr": 0.1}
+    assert found.items() >= told.items()
 
 
 class TestRate:
@@ -57,7 +129,18 @@ class TestRate:
         options = Training(steps=10, schedule="cosine")
         assert [options.rate(step) for step in (0, 5, 10, 11)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
 
-    @given(st.integers(1, 300), st.floats(0, 0.99), st.sampled_from(["constant", "linear", "cosine"]))
+    def test_steps_of_the_paper(self) -> None:
+        """[V] App. A.3: 200 epochs, times 0.2 at epochs 60, 120 and 160; here with 7 updates an epoch."""
+        options = Training(steps=200 * 7, schedule="steps")
+        rates = [options.rate(step) for step in range(options.steps)]
+        assert [rates.index(rate) // 7 for rate in sorted(set(rates), reverse=True)] == [0, 60, 120, 160]
+        assert sorted(set(rates)) == pytest.approx([0.008, 0.04, 0.2, 1.0])
+
+    def test_steps_count_from_the_start_of_the_warm_up(self) -> None:
+        options = Training(steps=10, schedule="steps", milestones=(0.5,), decay=0.1, warm_up=0.2)
+        assert [options.rate(step) for step in range(10)] == pytest.approx([0.5, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+    @given(st.integers(1, 300), st.floats(0, 0.99), st.sampled_from(["constant", "linear", "cosine", "steps"]))
     @settings(max_examples=60, deadline=None)
     def test_rises_then_falls_within_bounds(self, steps: int, warm_up: float, schedule: str) -> None:
         options = Training(steps=steps, warm_up=warm_up, schedule=schedule)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.report.curves import Curves, read_curves
 from limbeck.report.figures import fold_terms, shares
 from limbeck.report.page import render_report
-from limbeck.report.runs import Curves, read_curves, read_picture, read_run
+from limbeck.report.runs import read_picture, read_run
 
 from .conftest import results
 

@@ -82,6 +82,25 @@ def test_no_gap_where_there_is_none(fid):
     assert not any("Gap" in c.label for c in results_table([results(fid)]).columns)
 
 
+@pytest.mark.parametrize("key", ["accuracy", "nll"])
+def test_gap_of_classifiers_is_told_in_their_first_measure(key):
+    """(method - scratch) / (teacher - scratch): accuracies 60, 75 and 90 are the middle of the way."""
+    sign, other = (1.0, "nll") if key == "accuracy" else (-1.0, "accuracy")
+    better = {"accuracy": "higher", "nll": "lower"}
+    values = {"teacher": [90.0], "surrogate": [75.0, 81.0], "scratch": [58.0, 62.0]}
+    measured = results({method: [sign * value for value in found] for method, found in values.items()})
+    models = [dataclasses.replace(m, values={key: m.values["fid_data"], other: 1.0}) for m in measured.results]
+    measures = [Measure(key, f"test {key}", better[key], 1), Measure(other, other, better[other], 1)]
+    run = dataclasses.replace(measured, results=models, measures=measures)
+    measure, found = gaps(run)
+    assert measure.key == key
+    assert found == {"surrogate": pytest.approx([0.5, 0.7])}
+    assert cells(results_table([run]), "surrogate")[-1] == "60 ± 14 %"
+    # A teacher that learned something else is not the end of this way.
+    elsewhere = dataclasses.replace(run, teacher_elsewhere=True)
+    assert gaps(elsewhere) is None
+
+
 def test_size_table_leaves_out_spread_of_constants():
     table = size_table([results()])
     assert cells(table, "surrogate") == ["1,000", "501 ± 1"]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.cli.network_teacher import is_network_command
+from limbeck.cli.network_teacher import run as distil_networks
 from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
 from limbeck.cli.pipeline_teacher import (
     PIPELINE,
@@ -39,6 +41,9 @@ def run(words: Sequence[str]) -> None:
     Args:
         words: the command line after ``limbeck distill``.
     """
+    if is_network_command(words):
+        distil_networks(words)
+        return
     from limbeck.core.graph import DGM
     from limbeck.core.objective import Objective
     from limbeck.data import DataSource
@@ -56,7 +61,8 @@ def run(words: Sequence[str]) -> None:
         "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights "
         "of a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
         "class's other arguments; or a diffusion pipeline of diffusers, a directory or a name on the Hugging Face hub: "
-        "--teacher=DIR --teacher.steps=50 (evaluations of its network; the default) and the student's --steps=1.",
+        "--teacher=DIR --teacher.steps=50 (evaluations of its network; the default) and the student's --steps=1; or a "
+        "classifier of your own: --teacher=my.module:build --student=my.module:small (then --help tells more).",
     )
     import_modules(parser, words)
     given = option(words, "--teacher")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, parse
+from limbeck.cli.image_folder import folder_words
+from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
 from limbeck.cli.sample import at_steps
 from limbeck.errors import RecipeError
 
@@ -26,13 +27,14 @@ def run(words: Sequence[str]) -> None:
     from limbeck.engine.evaluation import Evaluation, Subject
     from limbeck.engine.progress import TerminalProgress
 
+    words = folder_words(words)
     recipe = _recipe_of(words)
     parser = new_parser("limbeck evaluate", "Measure a saved model; inside a run, as the run's recipe says.")
     parser.add_argument("directory", type=str, help="directory of the saved model")
     parser.add_argument("--teacher", type=str, default=None, help="directory of its teacher; by default the run's")
     parser.add_argument("--data", type=DataSource | None, default=recipe.get("data"), help="real data")
     import_modules(parser, words)
-    default = recipe.get("evaluation") or {"class_path": _evaluation_of(words)}
+    default = recipe.get("evaluation") or _evaluation_of(words)
     parser.add_argument("--evaluation", type=Evaluation, default=default, help="how to measure")
     parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
     parser.add_argument(
@@ -67,20 +69,26 @@ def _recipe_of(words: Sequence[str]) -> dict[str, Any]:
     return RecipeFile("recipe", folder / "recipe.yaml").read()
 
 
-def _evaluation_of(words: Sequence[str]) -> str:
-    """The evaluation that fits the kind of model: flows have a likelihood, diffusion steps, others a bound."""
+def _evaluation_of(words: Sequence[str]) -> dict[str, Any]:
+    """The evaluation that fits the kind of model: flows have a likelihood, diffusion steps, classes, others a bound."""
     from limbeck.core.graph import DGM
-    from limbeck.models import DDIM
+    from limbeck.models import DDIM, VIB, MLPClassifier, NetworkClassifier
     from limbeck.models.flow import Flow
 
     directory = next((word for word in words if not word.startswith("-")), None)
     model = None if directory is None or help_wanted(words) else DGM.from_pretrained(directory)
+    if isinstance(model, NetworkClassifier | MLPClassifier | VIB):
+        # Without another model there is nothing to compare predictions with.
+        settings = {"primary": "accuracy", "compare": option(words, "--teacher") is not None}
+        if not isinstance(model, VIB):
+            settings["draws"] = 1
+        return {"class_path": "limbeck.engine.ClassifierEvaluation", "init_args": settings}
     if isinstance(model, DDIM):
-        return "limbeck.engine.DiffusionEvaluation"
+        return {"class_path": "limbeck.engine.DiffusionEvaluation"}
     if not isinstance(model, Flow):
-        return "limbeck.engine.ImageEvaluation"
+        return {"class_path": "limbeck.engine.ImageEvaluation"}
     of_tables = len(model.latent_shapes[0]) == 1
-    return "limbeck.engine.FlowTableEvaluation" if of_tables else "limbeck.engine.FlowImageEvaluation"
+    return {"class_path": f"limbeck.engine.{'FlowTableEvaluation' if of_tables else 'FlowImageEvaluation'}"}
 
 
 def _run_directory(model: Path) -> Path | None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
 
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, keep_only
+from limbeck.core.loss import Batch
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.placement import chosen_device, placed
+from limbeck.engine.predictive import has_latents, predict
 from limbeck.engine.progress import Progress
+from limbeck.engine.reliability_figure import reliability_figure
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import (
     Measure,
-    Reliability,
     accuracy,
     calibration_error,
     mean_nll,
@@ -30,10 +31,10 @@ from limbeck.metrics import (
 )
 from limbeck.pictures import save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["ClassifierEvaluation"]
 
-__all__ = ["ClassifierEvaluation", "predict"]
+_TIE = 1e-3  # errors that no likelihood is worth
+_FEW = 10  # classes, up to which the first five of a prediction say nothing
 
 
 class ClassifierEvaluation(Evaluation):
@@ -47,27 +48,64 @@ class ClassifierEvaluation(Evaluation):
         draws: noise draws of the latents that a prediction averages.
         bins: bins of equal width in the calibration error and in the diagram.
         rows: test images to measure on; ``None`` for all.
+        primary: which measure comes first; the share of the gap to the teacher that a student closes is told in it.
+        compare: whether predictions are compared with the teacher's; say no where its classes mean something else.
+            They are not compared in any case where it has another number of classes.
+        timing: seconds for which each model's speed is measured.
+        device: where models without latents predict; ``"auto"`` is a GPU if there is one.
+
+    Raises:
+        RecipeError: a number is below 1, or there is no such measure.
     """
 
-    def __init__(self, draws: int = 12, bins: int = 15, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        draws: int = 12,
+        bins: int = 15,
+        rows: int | None = None,
+        primary: Literal["nll", "accuracy"] = "nll",
+        compare: bool = True,
+        timing: float = 1.0,
+        device: str = "auto",
+    ) -> None:
         if draws < 1 or bins < 1 or (rows is not None and rows < 1):
             raise RecipeError(f"evaluation: draws ({draws}), bins ({bins}) and rows ({rows}) must be at least 1")
+        if primary not in ("nll", "accuracy"):
+            raise RecipeError(f"evaluation: primary must be nll or accuracy, not {primary!r}")
+        if not timing > 0:
+            raise RecipeError(f"evaluation: timing must be a positive number of seconds, not {timing}")
         self.draws = draws
         self.bins = bins
         self.rows = rows
+        self.primary = primary
+        self.compare = compare
+        self.timing = timing
+        self.device = device
+
+    score_label = "error rate, ties told apart by the NLL"
 
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
-        return [
+        first = [
             Measure("nll", "test NLL", "lower", 4, "nats"),
             Measure("accuracy", "test accuracy", "higher", 2, "%"),
+        ]
+        top5 = Measure("top5", "right class among the first 5", "higher", 2, "%", detail=True)
+        return [
+            *(first if self.primary == "nll" else reversed(first)),
+            *([top5] if dataset is not None and len(getattr(dataset, "classes", ())) > _FEW else []),
+            Measure("confidence", "mean probability of the chosen class", "neither", 2, "%", detail=True),
             Measure("ece", f"ECE, {self.bins} bins", "lower", 4),
             Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats"),
             Measure("agreement", "same class as the teacher", "higher", 2, "%"),
             Measure("parameters_generative", "parameters", "lower", 0),
-            Measure("samples_per_second", f"images a second, {self.draws} draws", "higher", 0),
+            Measure("samples_per_second", f"images a second{self._drawing(', {} draws')}", "higher", 0),
             Measure("train_seconds", "training time", "lower", 0, "s"),
         ]
+
+    def _drawing(self, text: str) -> str:
+        """A text about the draws; empty where there is one only, so that there is nothing to say."""
+        return "" if self.draws == 1 else text.format(self.draws)
 
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
@@ -84,9 +122,26 @@ class ClassifierEvaluation(Evaluation):
             )
         return ClassifierJudge(self, dataset, teacher, seed)
 
+    def score(self, model: DGM, rows: Batch) -> float:
+        """Error rate; of models with as many errors the one with the smaller mean NLL is better.
+
+        That adds a thousandth of an error at most.
+        """
+        if rows.x is None:
+            raise RecipeError("ClassifierEvaluation needs something to classify: condition: images")
+        device = torch.device("cpu") if has_latents(model, rows.x[:1]) else chosen_device(self.device)
+        with placed(model, device):
+            found = predict(model, as_float(rows.x), draws=self.draws, generator=torch.Generator().manual_seed(0))
+        errors = round(len(rows) * (1.0 - accuracy(found, rows.y)))
+        nll = max(0.0, mean_nll(found, rows.y))
+        return (errors + _TIE * (nll / (1.0 + nll) if math.isfinite(nll) else 1.0)) / len(rows)
+
     def dry(self) -> ClassifierEvaluation:
         """See :class:`Evaluation`."""
-        return ClassifierEvaluation(min(2, self.draws), self.bins, min(200, self.rows or 200))
+        return ClassifierEvaluation(
+            min(2, self.draws), self.bins, min(200, self.rows or 200), self.primary, self.compare,
+            min(0.01, self.timing), self.device,
+        )  # fmt: skip
 
 
 class ClassifierJudge(Judge):
@@ -96,113 +151,82 @@ class ClassifierJudge(Judge):
         self.settings = settings
         self.seed = seed
         self.reference_key = weights_fingerprint(teacher)
+        self.device = chosen_device(settings.device)
         self.images = as_float(dataset.test.images[: settings.rows])
         self.labels = dataset.test.labels[: settings.rows]
+        self.classes = len(dataset.classes)
         self.taught = self._predict(teacher, "teacher")
         share = float(torch.bincount(self.labels).max()) / len(self.labels)
         self.references = {"most frequent class, accuracy": 100 * share}
         self.notes = [
-            f"Measured on {len(self.labels):,} test images. A prediction is the mean of the class probabilities over "
-            f"{settings.draws} noise draws (one where the model has no latents), the same noise for every model.",
-            f"ECE: expected calibration error of the most probable class in {settings.bins} bins of equal width. KL "
-            "and agreement compare these predictions with the teacher's; for the teacher itself they compare two sets "
-            "of draws, so they are what the finite number of draws leaves.",
+            f"Measured on {len(self.labels):,} test images."
+            + settings._drawing(
+                " A prediction is the mean of the class probabilities over {} noise draws (one where the model has no "
+                "latents), the same noise for every model."
+            ),
+            f"ECE: expected calibration error of the most probable class in {settings.bins} bins of equal width. "
+            f"Speeds are those of 100 images at a time on {self.device.type}.",
         ]
+        if settings.compare:
+            self.notes.append(
+                "KL and agreement compare the predictions with the teacher's"
+                + settings._drawing(
+                    "; for the teacher itself they compare two sets of {} draws, so they are what the finite number of "
+                    "draws leaves"
+                )
+                + "."
+            )
 
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`."""
         model = subject.model
         found = self._predict(model, "predictions")
-        taught = self.taught
-        if found.shape != taught.shape:
-            raise ModelError(f"the model has {found.shape[1]} classes but its teacher {taught.shape[1]}")
-        divergence = (taught.exp() * (taught - found)).masked_fill(taught == -math.inf, 0.0).sum(1)
+        if found.shape[1] != self.classes and weights_fingerprint(model) == self.reference_key:
+            return self._cost(model)  # a teacher of another task: its classes are not those of the labels
+        if found.shape[1] <= int(self.labels.max()):
+            raise ModelError(
+                f"the model tells {found.shape[1]} classes apart, but the labels of the test rows go up to "
+                f"{int(self.labels.max())}"
+            )
         diagram = reliability(found, self.labels, self.settings.bins)
         error = calibration_error(found, self.labels, self.settings.bins)
-        save_figure(_drawn(diagram, error), subject.directory / "samples.png")
-        return {
+        save_figure(reliability_figure(diagram, error), subject.directory / "samples.png")
+        values = {
             "nll": mean_nll(found, self.labels),
             "accuracy": 100 * accuracy(found, self.labels),
+            "confidence": 100 * found.amax(1).exp().mean().item(),
             "ece": error,
-            "kl_teacher": divergence.mean().item(),
-            "agreement": 100 * accuracy(found, taught.argmax(1)),
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
-            "samples_per_second": self._speed(model),
+            **self._cost(model),
         }
+        if found.shape[1] > _FEW:
+            among = found.topk(5).indices == self.labels[:, None]
+            values["top5"] = 100 * among.any(1).double().mean().item()
+        return values | self._likeness(found)
+
+    def _likeness(self, found: Tensor) -> dict[str, float]:
+        """How near predictions are to the teacher's, where both speak of the same classes."""
+        taught = self.taught
+        if not self.settings.compare or found.shape != taught.shape:
+            return {}
+        divergence = (taught.exp() * (taught - found)).masked_fill(taught == -math.inf, 0.0).sum(1)
+        return {"kl_teacher": divergence.mean().item(), "agreement": 100 * accuracy(found, taught.argmax(1))}
 
     def _predict(self, model: DGM, purpose: str) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, purpose))
-        return predict(model, self.images, draws=self.settings.draws, generator=generator)
+        with placed(model, self._place(model)):
+            return predict(model, self.images, draws=self.settings.draws, generator=generator)
 
-    def _speed(self, model: DGM) -> float:
+    def _place(self, model: DGM) -> torch.device:
+        """The device for a model; noise is drawn on the CPU, so a model that needs any stays there."""
+        return torch.device("cpu") if has_latents(model, self.images[:1]) else self.device
+
+    def _cost(self, model: DGM) -> dict[str, float]:
+        """How large and how fast a model is."""
         images = self.images[:100]
         draws = self.settings.draws
-        return throughput(lambda rows: predict(model, images[:rows], draws=draws), len(images))
-
-
-@torch.no_grad()
-def predict(
-    model: DGM, x: Tensor, *, draws: int = 12, generator: torch.Generator | None = None, batch_size: int = 500
-) -> Tensor:
-    r"""Log probabilities of a classifier's predictive distribution, by Monte Carlo over its latents ([U] Eq. 11).
-
-    .. math:: \log p(y | x) \approx \log \frac1N \sum_n p(y | z^{(n)}, x), \quad z^{(n)} \sim p(z | x)
-
-    Args:
-        model: a model with one categorical target; in eval mode, if it has modes.
-        x: conditioning input, shape (rows, ...).
-        draws: number N of draws of the latents; a model without latents is run once.
-        generator: source of noise.
-        batch_size: rows at a time.
-
-    Returns:
-        Float64 on the CPU, shape (rows, classes).
-
-    Raises:
-        ModelError: the model has not exactly one target, or it is not a single category a row.
-    """
-    probe = model.trace(x=x[:1], keep=lambda name, kind: KEEP_DISTRIBUTION, generator=torch.Generator().manual_seed(0))
-    targets = probe.of_kind(Kind.TARGET)
-    if len(targets) != 1:
-        names = ", ".join(site.name for site in targets) or "none"
-        raise ModelError(f"{type(model).__name__} has the targets {names}; a classifier has a single one")
-    name = targets[0].name
-    if not probe.of_kind(Kind.LATENT):
-        draws = 1
-    first = next(model.parameters(), x)
-    parts = []
-    for rows in torch.split(x, batch_size):
-        rows = rows.to(first.device, first.dtype)
-        logits = []
-        for _ in range(draws):
-            trace = model.trace(x=rows, keep=keep_only(name), generator=generator)
-            logits.append(_logits(trace[name].distribution))
-        parts.append(torch.logsumexp(torch.stack(logits), 0) - math.log(draws))
-    return torch.cat(parts)
-
-
-def _logits(law: Distribution | None) -> Tensor:
-    """Normalised log probabilities, float64 on the CPU, shape (rows, classes)."""
-    while isinstance(law, Independent):
-        law = law.base_dist
-    if not isinstance(law, Categorical | OneHotCategorical) or len(law.batch_shape) != 1:
-        raise ModelError(f"a classifier's target is a Categorical of batch shape (rows,), not {law}")
-    return torch.log_softmax(law.logits.double().cpu(), -1)
-
-
-def _drawn(diagram: Reliability, error: float) -> Figure:
-    """A reliability diagram: accuracy over confidence, and below how many predictions each bin holds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2, 3.2), dpi=160, layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    width = diagram.edges.diff()
-    centre = diagram.edges[:-1] + width / 2
-    upper.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
-    upper.bar(centre, diagram.accuracy.nan_to_num(0.0), width=0.9 * width, color="#2b6cb0")
-    upper.plot(diagram.confidence, diagram.accuracy, "o", color="black", markersize=3)
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    upper.set_title(f"ECE {error:.4f}", fontsize="medium")
-    lower.bar(centre, diagram.share, width=0.9 * width, color="0.6")
-    lower.set(xlabel="confidence", ylabel="share", ylim=(0, 1))
-    return figure
+        with placed(model, self._place(model)):
+            speed = throughput(
+                lambda rows: predict(model, images[:rows], draws=draws), len(images), seconds=self.settings.timing
+            )
+        size = float(parameter_count(model.generative_parameters()))
+        return {"parameters_generative": size, "samples_per_second": speed}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -16,7 +15,7 @@ from limbeck.engine.image_samples import floating_type, image_targets
 from limbeck.errors import RecipeError, SiteError
 from limbeck.metrics import interpolate_latents
 
-__all__ = ["LATENT", "Sampler", "asked", "between", "drawn", "from_noise", "larger", "placed"]
+__all__ = ["LATENT", "Sampler", "asked", "between", "drawn", "from_noise", "larger"]
 
 LATENT = "x_T"
 """The latent of a sampler: its first state, standard normal, so that its noise is its value."""
@@ -164,14 +163,3 @@ def larger(model: Sampler, size: int | list[int], rows: int, seed: int) -> tuple
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(rows, *other.image_shape, generator=generator)
     return other, {LATENT: noise}
-
-
-@contextmanager
-def placed(model: DGM, device: torch.device) -> Iterator[None]:
-    """Have a model on a device for a while."""
-    before = next(model.parameters(), torch.empty(0)).device
-    model.to(device)
-    try:
-        yield
-    finally:
-        model.to(before)

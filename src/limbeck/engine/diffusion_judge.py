@@ -12,11 +12,12 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset
-from limbeck.engine.diffusion_draws import Sampler, asked, drawn, from_noise, placed
+from limbeck.engine.diffusion_draws import Sampler, asked, drawn, from_noise
 from limbeck.engine.diffusion_pictures import Pictures
 from limbeck.engine.diffusion_variants import Variants
 from limbeck.engine.evaluation import Subject
 from limbeck.engine.image_evaluation import ImageJudge
+from limbeck.engine.placement import chosen_device, placed
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import fingerprint
 from limbeck.metrics import (
@@ -74,9 +75,7 @@ class DiffusionJudge(ImageJudge):
         rulers: list[FeatureExtractor],
         seed: int,
     ) -> None:
-        self.device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
-        )
+        self.device = chosen_device(settings.device)
         for ruler in rulers:
             ruler.to(self.device)
         super().__init__(settings, dataset, teacher, rulers[0], seed)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset, as_float
-from limbeck.engine.diffusion_draws import LATENT, Sampler, asked, between, drawn, from_noise, larger, placed
+from limbeck.engine.diffusion_draws import LATENT, Sampler, asked, between, drawn, from_noise, larger
+from limbeck.engine.placement import placed
 from limbeck.engine.seeding import derive_seed
 from limbeck.pictures import save_grid
 

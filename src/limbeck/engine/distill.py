@@ -12,11 +12,15 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
+from limbeck.core.storage import written_config
 from limbeck.engine.batches import Batches
+from limbeck.engine.cache_options import TeacherCache
+from limbeck.engine.caching import cached
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.fit import fit
 from limbeck.engine.history import History
+from limbeck.engine.objective_files import save_objective
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.pair_options import Pairs
 from limbeck.engine.prepare import prepare
@@ -25,6 +29,7 @@ from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.recording import record
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, weights_fingerprint
+from limbeck.engine.teacher_cache import CachedTeacher
 from limbeck.errors import RecipeError
 from limbeck.metrics import parameter_count
 
@@ -62,6 +67,7 @@ def distill(
     seed: int = 0,
     directory: str | Path | None = None,
     pairs: Pairs | None = None,
+    teacher_cache: TeacherCache | None = None,
     cache: str | Path | None = None,
     progress: bool | Progress = True,
 ) -> Distilled:
@@ -70,7 +76,7 @@ def distill(
     The teacher is left as it is; a copy of it, prepared for inference, does the work.
 
     Args:
-        teacher: the trained model, or what :func:`limbeck.engine.record` made of one.
+        teacher: the trained model, or what :func:`limbeck.engine.record` or :func:`limbeck.engine.cached` made of one.
         student: the model to train, in place.
         objective: what to minimise; by default :func:`limbeck.methods.surrogate`.
         data: rows of real data, where the models are conditioned or the objective has a loss on data. Without, nothing
@@ -88,15 +94,18 @@ def distill(
         directory: where to keep checkpoints and the finished student. Called again with the same models and settings,
             an interrupted distillation continues there.
         pairs: what the teacher makes once, to learn from it over and over, rather than that it runs in each step.
-        cache: where these pairs are kept; by default below ``directory``.
+        teacher_cache: whether and how the teacher's outputs on all rows of ``data`` are computed once and kept, for
+            classifiers whose inputs repeat.
+        cache: where these pairs or outputs are kept; by default below ``directory``.
         progress: whether to show a bar, or what to tell instead.
 
     Returns:
         The student with its history.
 
     Raises:
-        RecipeError: there is no place for the pairs, or the student cannot be validated.
-        LimbeckError: see :func:`limbeck.engine.fit.fit` and :func:`limbeck.engine.record`.
+        RecipeError: there is no place for the pairs or outputs, or the student cannot be validated.
+        LimbeckError: see :func:`limbeck.engine.fit.fit`, :func:`limbeck.engine.record` and
+            :func:`limbeck.engine.cached`.
 
     Example:
         ::
@@ -108,9 +117,11 @@ def distill(
     objective = surrogate() if objective is None else objective
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
-    place = Path(cache) if cache is not None else None if folder is None else folder / "pairs"
-    if pairs is not None and place is None:
-        raise RecipeError("pairs are kept on disk: give a directory, or cache=, the place for the pairs alone")
+    _check_keeping(pairs, teacher_cache, asked, data)
+    place = Path(cache) if cache is not None else None if folder is None else folder / ("pairs" if pairs else "teacher")
+    if (pairs is not None or teacher_cache is not None) and place is None:
+        what = "pairs are" if pairs is not None else "outputs of the teacher are"
+        raise RecipeError(f"{what} kept on disk: give a directory, or cache=, the place for these alone")
     example = asked
     if asked is None and data is not None:
         example = Batches(data, 2, seed)(0).x
@@ -122,10 +133,11 @@ def distill(
             teller = progress
         stage = None
         if folder is not None:
+            written_config(student)  # a student that cannot be saved is told of now, not when it has learned
             key = fingerprint(
                 teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
                 initial=weights_fingerprint(student), objective=describe_objective(objective), trainer=repr(trainer),
-                training=training.essential(), **_replayed(teacher, pairs, asked),
+                training=training.essential(), **_replayed(teacher, pairs, asked), **_kept(teacher, teacher_cache),
             )  # fmt: skip
             stage = Stage(folder, "training", key)
             if stage.result is not None:
@@ -139,7 +151,7 @@ def distill(
             stage.begin(teller)
         taught = None
         if objective.needs_teacher:
-            taught = teacher if isinstance(teacher, RecordedTeacher) else prepare(teacher, example)
+            taught = teacher if isinstance(teacher, RecordedTeacher | CachedTeacher) else prepare(teacher, example)
         rows = data
         if taught is not None and pairs is not None and place is not None:
             identity = fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
@@ -149,6 +161,10 @@ def distill(
                 trainer=trainer, progress=teller,
             )  # fmt: skip
             rows = data if objective.needs_data else None  # else its conditioning inputs alone were wanted
+        if taught is not None and teacher_cache is not None and data is not None and place is not None:
+            taught = cached(
+                taught, teacher_cache, [objective], data, place, training=training, trainer=trainer, progress=teller
+            )
         fitted = fit(
             student, objective, training, data=rows, asked=asked, validation=validation, seed=seed, directory=folder,
             teacher=taught,
@@ -160,10 +176,29 @@ def distill(
         metrics["parameters_teacher"] = float(parameter_count(teacher.generative_parameters()))
         if folder is not None and stage is not None and is_main_process():
             student.save_pretrained(folder)
+            save_objective(objective, folder)
             fitted.history.write(folder / "history.csv")
             stage.finish(metrics)
             remove_checkpoints(folder)
     return Distilled(student, fitted.history, metrics)
+
+
+def _check_keeping(
+    pairs: Pairs | None, teacher_cache: TeacherCache | None, asked: Tensor | None, data: Batch | None
+) -> None:
+    if teacher_cache is None:
+        return
+    if pairs is not None or asked is not None:
+        raise RecipeError("teacher_cache is for a teacher that is given the rows of data: not with pairs or asked")
+    if data is None:
+        raise RecipeError("teacher_cache: outputs are kept for rows of data; give data")
+
+
+def _kept(teacher: DGM, teacher_cache: TeacherCache | None) -> dict[str, object]:
+    """What a student depends on if outputs of its teacher are rounded."""
+    if isinstance(teacher, CachedTeacher):
+        return {"cached": teacher.store.key}
+    return {} if teacher_cache is None else teacher_cache.essential()
 
 
 def _replayed(teacher: DGM, pairs: Pairs | None, asked: Tensor | None) -> dict[str, object]:

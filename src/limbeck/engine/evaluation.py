@@ -6,14 +6,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
+import torch
+
+from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
 from limbeck.data import Dataset
+from limbeck.engine.batches import chunks
 from limbeck.engine.progress import Progress
+from limbeck.engine.seeding import seeded
 from limbeck.metrics import Measure
 
 __all__ = ["Evaluation", "Judge", "Subject"]
+
+_SCORED = 256  # rows at once
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,34 @@ class Judge(ABC):
 class Evaluation(ABC):
     """Settings of an evaluation; plain constructor arguments, so that a recipe can name them."""
 
+    score_label: ClassVar[str] = "loss"
+    """What :meth:`score` is, for messages and notes."""
+
     @property
     def steps(self) -> int:
         """Optimiser steps that :meth:`judge` may take, for the time left."""
         return 0
+
+    def score(self, model: DGM, rows: Batch) -> float:
+        """How bad a model is on rows that it has not learned: what weights are chosen by.
+
+        By default the model's own loss.
+
+        Args:
+            model: in eval mode.
+            rows: held out of the training rows.
+
+        Returns:
+            Lower is better.
+        """
+        like = next(model.parameters(), torch.empty(0))
+        total = 0.0
+        with seeded(0), frozen(model):
+            for part in chunks(rows, _SCORED):
+                y, x = part.y.to(like) if part.y.is_floating_point() else part.y, part.x
+                x = x.to(like) if x is not None and x.is_floating_point() else x
+                total += float(model.loss(Batch(y, x)).total) * len(part)
+        return total / len(rows)
 
     @abstractmethod
     def measures(self, dataset: Dataset | None) -> list[Measure]:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
+from limbeck.engine.afterwards import afterwards_steps, draw_likelihoods
+from limbeck.engine.choosing import choice_notes
+from limbeck.engine.class_counts import rehearse
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.learners import Learners
@@ -17,6 +20,8 @@ from limbeck.engine.seeding import derive_seed
 from limbeck.engine.shared_stages import SharedStages
 from limbeck.engine.stages import Stage, fingerprint, locked, weights_fingerprint
 from limbeck.engine.tasks import tasks_of
+from limbeck.engine.taught import taught
+from limbeck.engine.transfer import transfer_notes
 from limbeck.files import atomic_write_text, remove_temporary_files
 from limbeck.metrics import ModelResult, RunResults
 
@@ -91,7 +96,7 @@ class Experiment:
             LimbeckError: see its subclasses; what was finished stays.
         """
         assert self.shared is not None
-        _, learners = self._prepare()
+        *_, learners = self._prepare(rehearsed=method is None)
         if method is None:
             self.shared.train(learners.teacher_stage(), self.progress)
         else:
@@ -99,31 +104,43 @@ class Experiment:
 
     def _run(self) -> RunResults:
         recipe = self.recipe
-        dataset, learners = self._prepare()
-        self.progress.expect(recipe.total_steps(len(learners.turns)))
+        dataset, source, learners = self._prepare(rehearsed=True)
+        steps = recipe.total_steps(len(learners.turns), len(learners.starts))
+        self.progress.expect(steps + learners.cache_steps + afterwards_steps(recipe))
         model, teacher_result = learners.teacher()
         judge = self._judge(dataset, model)
-        results = [self._measured(judge, dataset, teacher_result, (model,), infers=True)]
+        own = judge if source is dataset else self._judge(source, model)
+        results = [self._measured(own, source, teacher_result, (model,), infers=True)]
         for name, variant in (judge.variants() if judge else {}).items():
             result = ModelResult(name, None, "variants/" + re.sub(r"\W+", "-", name), {})
             results.append(self._measured(judge, dataset, result, (variant,), infers=False, variant=True))
-        teacher = learners.taught(model, learners.tasks[0])
+        teacher = taught(model, learners.tasks[0])
+        first: dict[str, DGM] = {}
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
                 result, history = learners.student(method, seed, teacher)
+                first.setdefault(method, history[-1])
                 infers = recipe.methods[method].objective.trains_inference
                 results.append(self._measured(judge, dataset, result, history, infers=infers))
-        record = self._record(dataset, judge, results)
+        seen = learners.seen(learners.tasks[0], recipe.seed)
+        draw_likelihoods(learners.recipe, first, seen, teacher, self.directory, self.progress)
+        record = self._record(dataset, source, judge, results, learners)
         if is_main_process():
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
 
-    def _prepare(self) -> tuple[Dataset | None, Learners]:
-        """The data, and who learns from them."""
-        dataset = None if self.recipe.data is None else self.recipe.data.load()
-        tasks = tasks_of(self.recipe, dataset)
-        learners = Learners(self.recipe, tasks, self.directory, self.progress, self.shared, self.cache, dataset)
-        return dataset, learners
+    def _prepare(self, *, rehearsed: bool) -> tuple[Dataset | None, Dataset | None, Learners]:
+        """The students' data, the teacher's, and who learns from them; before hours of work, whether all fits."""
+        recipe = self.recipe
+        dataset = source = None if recipe.data is None else recipe.data.load()
+        if recipe.teacher_data is not None:
+            source = recipe.teacher_data.load()
+        if rehearsed:
+            rehearse(recipe, dataset, source)
+        tasks = tasks_of(recipe, dataset)
+        taught = tasks[0] if source is dataset else tasks_of(recipe, source)[0]
+        learners = Learners(recipe, tasks, self.directory, self.progress, self.shared, self.cache, dataset, taught)
+        return dataset, source, learners
 
     def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
@@ -168,7 +185,14 @@ class Experiment:
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
 
-    def _record(self, dataset: Dataset | None, judge: Judge | None, results: list[ModelResult]) -> RunResults:
+    def _record(
+        self,
+        dataset: Dataset | None,
+        source: Dataset | None,
+        judge: Judge | None,
+        results: list[ModelResult],
+        learners: Learners,
+    ) -> RunResults:
         recipe = self.recipe
         return RunResults(
             recipe=self.name,
@@ -179,15 +203,22 @@ class Experiment:
             measures=recipe.evaluation.measures(dataset),
             results=results,
             references=judge.references if judge else {},
-            notes=[*(judge.notes if judge else []), *self._budget_notes()],
+            notes=[
+                *(judge.notes if judge else []),
+                *transfer_notes(recipe, dataset, source),
+                *self._budget_notes(learners.recipe),
+                *choice_notes(recipe, learners.choices),
+            ],
             environment=describe_environment(),
             dry_run=self.dry_run,
             variants=[*judge.variants()] if judge else [],
+            teacher_elsewhere=source is not dataset,
             without_teacher=[m for m, baseline in recipe.methods.items() if not baseline.objective.needs_teacher],
         )
 
-    def _budget_notes(self) -> list[str]:
-        recipe, training = self.recipe, self.recipe.training
+    def _budget_notes(self, recipe: Recipe) -> list[str]:
+        """What all students have in common, and what not, once choices are made."""
+        training = self.recipe.training
         rates = ", ".join(f"{method} {recipe.training_of(method).learning_rate:g}" for method in recipe.methods)
         others = [method for method, baseline in recipe.methods.items() if baseline.student is not None]
         alike = "Every student has" if not others else f"Every student but {' and '.join(others)} has"

@@ -24,10 +24,13 @@ from limbeck.engine.history import History, HistoryRecorder
 from limbeck.engine.loop import SameOnAllProcesses, interruptible, make_loop, quiet
 from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.precision import TRUE_PRECISION
 from limbeck.engine.progress import Progress, SilentProgress
 from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.seeding import derive_seed, seeded
+from limbeck.engine.snapshots import SNAPSHOTS, Snapshots, shown_images
 from limbeck.engine.stopping import check_stopping, validated_on
+from limbeck.engine.teacher_cache import CachedTeacher
 from limbeck.engine.validation import Validation
 from limbeck.engine.watched import UnseenPairs, ValidationRows
 from limbeck.errors import RecipeError
@@ -37,7 +40,6 @@ __all__ = ["Fitted", "adapt", "fit"]
 # Rows from which a student learns constants that depend on the data, and samples of a teacher that stand for them.
 _ADAPTING = 10_000
 _SAMPLES = 1000
-_TRUE_PRECISION = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def fit(
         objective: what to minimise.
         options: optimiser, steps, batch size.
         teacher: the frozen model, if the objective compares with one; it may be recorded
-            (:class:`~limbeck.engine.recorded.RecordedTeacher`).
+            (:class:`~limbeck.engine.recorded.RecordedTeacher`) or cached (:func:`~limbeck.engine.caching.cached`).
         data: all rows of the training data, or ``None`` for training on the teacher's samples alone.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row of
             each step; by default those of the batch.
@@ -98,7 +100,7 @@ def fit(
         The history.
 
     Raises:
-        DataError: there are no rows of data, or none to validate on.
+        DataError: there are no rows of data, none to validate on, or no images to augment.
         RecipeError: the trainer options are not possible here, the batch size cannot be shared equally by the devices,
             or the student cannot be validated.
         CheckpointError: there are checkpoints but none can be read.
@@ -109,15 +111,19 @@ def fit(
     held_out = teacher.held_out_rows if isinstance(teacher, RecordedTeacher) else None
     check_stopping(options, student, objective, label, validation=validation is not None, held_out=held_out)
     checkpoint = None if directory is None else find_checkpoint(directory, progress)
-    batches = None if data is None else Batches(data, options.batch_size, derive_seed(seed, "data"))
+    batches = None
+    if data is not None:
+        batches = Batches(data, options.batch_size, derive_seed(seed, "data"), options.augmentation)
     with seeded(derive_seed(seed, "prepare")):
-        source = teacher.source if isinstance(teacher, RecordedTeacher) else teacher
+        source = teacher.source if isinstance(teacher, RecordedTeacher | CachedTeacher) else teacher
+        # A cached teacher may be in the precision of the training already; the student is not yet.
+        source = _in_precision_of(student, source) if isinstance(teacher, CachedTeacher) else source
         objective.prepare(source, student, _example(asked, batches, teacher))
         if checkpoint is None:
             adapt(student, teacher, _example(asked, batches, teacher), data)
     # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
     for trained in (student, objective):
-        trained.to(_TRUE_PRECISION.get(trainer.precision))
+        trained.to(TRUE_PRECISION.get(trainer.precision))
     teacher = _in_precision_of(student, teacher)
     module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed)
     history = History()
@@ -132,6 +138,9 @@ def fit(
     callbacks: list[Callback] = [callback for callback in (average, watched) if callback is not None]
     callbacks.append(SameOnAllProcesses())
     callbacks.append(HistoryRecorder(history, options.log_every, progress, watched))
+    images = shown_images(data if validation is None else validation) if options.snapshots else None
+    if directory is not None and images is not None and teacher is not None:
+        callbacks.append(Snapshots(directory / SNAPSHOTS, teacher, images, options))
     if directory is not None:
         callbacks.append(Checkpoints(directory, options.checkpoint_every, progress))
     with quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,29 @@ from limbeck.files import atomic_write_text
 
 __all__ = ["History", "HistoryRecorder"]
 
+_LAST = "seconds"  # of the columns that every history has
+_OBSERVED = "\t"  # before the names of what is no term, while it is summed
+
 
 class History:
-    """Rows of (step, total, terms..., validation, learning_rate, seconds).
+    """Rows of (step, total, terms..., validation, learning_rate, seconds, observed...).
 
     Attributes:
         rows: one mapping a row; ``total`` and the terms are means since the row before, ``validation``, where a row has
             it, is the loss on validation rows after its step.
+        observed: names of what is no part of the total, such as ``"information/h[0]"``; in a row their means since the
+            row before.
     """
 
-    def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
+    def __init__(self, rows: list[dict[str, float]] | None = None, observed: Sequence[str] = ()) -> None:
         self.rows: list[dict[str, float]] = rows or []
+        self.observed = list(observed)
 
     @property
     def columns(self) -> list[str]:
-        """Every column that some row has: step and total first, validation, learning rate and seconds last."""
+        """Every column that some row has: step, total and terms first, what was observed behind the seconds."""
         names = dict.fromkeys(name for row in self.rows for name in row)
-        ends = ("validation", "learning_rate", "seconds")
+        ends = ("validation", "learning_rate", _LAST, *self.observed)
         return [name for name in names if name not in ends] + [name for name in ends if name in names]
 
     @property
@@ -66,7 +73,9 @@ class History:
         """
         with Path(path).open(newline="", encoding="utf-8") as handle:
             rows = csv.DictReader(handle)
-            return cls([{name: float(value) for name, value in row.items() if value} for row in rows])
+            names = list(rows.fieldnames or ())
+            behind = names[names.index(_LAST) + 1 :] if _LAST in names else []
+            return cls([{name: float(value) for name, value in row.items() if value} for row in rows], behind)
 
 
 class HistoryRecorder(Callback):
@@ -99,9 +108,9 @@ class HistoryRecorder(Callback):
         assert isinstance(module, StudentModule)
         loss, step = module.latest, trainer.global_step
         assert loss is not None
-        names, sums = list(loss.terms), self._sums
-        values = torch.stack([term.detach() for term in loss.terms.values()])
-        key = "\n".join(names)
+        told = {**loss.terms, **{_OBSERVED + name: value for name, value in loss.observed.items()}}
+        sums, key = self._sums, "\n".join(told)
+        values = torch.stack([value.detach() for value in told.values()])
         # After a checkpoint the sums are on the CPU.
         sums[key] = sums[key].to(values.device) + values if key in sums else values
         self._count += 1
@@ -113,26 +122,31 @@ class HistoryRecorder(Callback):
             self.progress.advance(step)
 
     def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int, validation: float | None) -> None:
-        row: dict[str, float] = {"step": step, "total": 0.0}
+        found: dict[str, float] = {}
         for key, values in self._sums.items():
             means = trainer.strategy.reduce(values / self._count, reduce_op="mean")
-            row.update(zip(key.split("\n"), means.tolist(), strict=True))
-        terms = {name: value for name, value in row.items() if name not in ("step", "total")}
-        row["total"] = sum(terms.values())
+            found.update(zip(key.split("\n"), means.tolist(), strict=True))
+        terms = {name: value for name, value in found.items() if not name.startswith(_OBSERVED)}
+        row: dict[str, float] = {"step": step, "total": sum(terms.values()), **terms}
         module.check_finite(row["total"], terms, step)
         if validation is not None:
             row["validation"] = validation
         row["learning_rate"] = module.options.learning_rate * module.options.rate(step - 1)
-        row["seconds"] = self._before + time.monotonic() - self._begun
+        row[_LAST] = self._before + time.monotonic() - self._begun
+        behind = {name.removeprefix(_OBSERVED): value for name, value in found.items() if name not in terms}
+        row |= behind
+        self.history.observed.extend(name for name in behind if name not in self.history.observed)
         self.history.rows.append(row)
         self._sums, self._count = {}, 0
         self.progress.advance(step, row["total"])
 
     def state_dict(self) -> dict[str, Any]:
         """Rows so far and the sums of the row that is being filled, for the checkpoint."""
-        return {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
+        told = {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
+        return told | ({"observed": list(self.history.observed)} if self.history.observed else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.history.rows[:] = state_dict["rows"]
+        self.history.observed[:] = state_dict.get("observed", [])
         self._sums, self._count = state_dict["sums"], state_dict["count"]

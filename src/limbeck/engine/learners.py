@@ -5,44 +5,28 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
 from limbeck.core.methods import scratch
 from limbeck.data import Dataset
-from limbeck.engine.batches import Batches
+from limbeck.engine.choosing import Candidate, Choice, choose, with_candidate
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.feature_networks import equip
-from limbeck.engine.pair_options import Pairs
-from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import Progress, SilentProgress
 from limbeck.engine.recipe import Recipe
-from limbeck.engine.recorded import RecordedTeacher
-from limbeck.engine.recording import record
 from limbeck.engine.seeding import derive_seed, seeded
 from limbeck.engine.shared_stages import SharedStages
-from limbeck.engine.stages import describe_model, fingerprint, weights_fingerprint
-from limbeck.engine.tasks import Task
+from limbeck.engine.source_start import source_key, source_stage
+from limbeck.engine.tasks import Task, cut_task, few_rows
+from limbeck.engine.taught import StandIns, Teacher, cache_steps, taught
 from limbeck.engine.training_stage import TrainingStage, student_key, teacher_key, uses_rows, uses_teacher
 from limbeck.metrics import ModelResult
 
 __all__ = ["Learners", "Teacher"]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A finished model that others learn from.
-
-    Attributes:
-        model: as it was trained.
-        prepared: the same, made fast for running.
-        key: its fingerprint.
-    """
-
-    model: DGM
-    prepared: DGM
-    key: str
 
 
 class Learners:
@@ -54,8 +38,9 @@ class Learners:
         directory: the run directory.
         progress: told what happens.
         shared: stages that this run has in common with others.
-        cache: where recorded pairs and networks of feature distances are kept between runs.
-        dataset: the data, for these networks.
+        cache: where recorded pairs, outputs of teachers and networks of feature distances are kept between runs.
+        dataset: the data, for these networks and for the choice of a few rows of each class.
+        source: what the teacher learns, if not the first of the tasks.
     """
 
     def __init__(
@@ -67,23 +52,42 @@ class Learners:
         shared: SharedStages | None,
         cache: Path,
         dataset: Dataset | None = None,
+        source: Task | None = None,
     ) -> None:
         self.recipe = recipe
         self.tasks = tasks
+        self.source = source or tasks[0]
         self.directory = directory
         self.progress = progress
         self.shared = shared
         self.cache = cache
         self.dataset = dataset
-        self._recordings: dict[str, RecordedTeacher] = {}
+        self.choices: dict[str, Choice] = {}
+        self._stand_ins = StandIns(recipe, cache, progress)
+        self._starts: dict[str, DGM] = {}
+        self._few: dict[tuple[str, int], Task] = {}
 
     @property
     def turns(self) -> list[Task]:
         """What a student learns: all but the teacher's task, or the only one there is."""
         return self.tasks[1:] or self.tasks
 
+    @property
+    def starts(self) -> set[str]:
+        """Fingerprints of the models that are trained for students to start from."""
+        if self.recipe.source_from is not None:
+            return set()
+        keys = (source_key(self.recipe, method, self.source.key) for method in self.recipe.methods)
+        return {key for key in keys if key is not None}
+
+    @property
+    def cache_steps(self) -> int:
+        """Runs of the teacher whose outputs are kept; without those that were kept before, or that nobody asks for."""
+        first, last = self.recipe.seed, self.recipe.seed + self.recipe.seeds
+        return cache_steps(self.recipe, [self.seen(self.tasks[0], seed).rows for seed in range(first, last)])
+
     def teacher(self) -> tuple[DGM, ModelResult]:
-        """The teacher: trained on the first task, read back, loaded, or complete as constructed."""
+        """The teacher: trained on its task, read back, loaded, or complete as constructed."""
         if self.recipe.fits_teacher:
             return self._trained(self.teacher_stage(), "teacher", self.recipe.seed, "teacher")
         teacher, folder = self._given_teacher(), self.directory / "teacher"
@@ -91,30 +95,6 @@ class Learners:
         if self.recipe.teacher_from is None and is_main_process():
             teacher.save_pretrained(folder)
         return teacher, ModelResult("teacher", None, "teacher", {})
-
-    def taught(self, model: DGM, task: Task) -> Teacher:
-        """A finished model as the next ones learn from it.
-
-        Args:
-            model: it stays as it is.
-            task: what it learned.
-        """
-        example = None if task.rows is None else Batches(task.rows, 2, 0)(0).x
-        key = fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
-        return Teacher(model, prepare(model, example), key)
-
-    def recorded(self, teacher: Teacher, pairs: Pairs) -> RecordedTeacher:
-        """A teacher that replays its pairs; those that are not there yet are made now."""
-        found = self._recordings.get(teacher.key)
-        if found is None:
-            rows = self.tasks[0].rows
-            found = record(
-                teacher.prepared, pairs, self.cache / "pairs", seed=derive_seed(self.recipe.seed, "pairs"),
-                inputs=None if rows is None else rows.x, identity=teacher.key, trainer=self.recipe.trainer,
-                progress=self.progress,
-            )  # fmt: skip
-            self._recordings[teacher.key] = found
-        return found
 
     def student(self, method: str, seed: int, teacher: Teacher) -> tuple[ModelResult, tuple[DGM, ...]]:
         """One student, after all tasks.
@@ -128,6 +108,7 @@ class Learners:
             What was measured while it was trained; and the models on the way: with several tasks the teacher and the
             student after each of the others, else the student alone.
         """
+        self._choose(method, teacher)
         history = [teacher.model] if len(self.tasks) > 1 else []
         seconds = 0.0
         for number, task in enumerate(self.turns, start=2):
@@ -138,7 +119,7 @@ class Learners:
             history.append(model)
             seconds += result.values["train_seconds"]
             if not last:
-                teacher = self.taught(model, task)
+                teacher = taught(model, task)
         return dataclasses.replace(result, values={**result.values, "train_seconds": seconds}), tuple(history)
 
     def share_student(self, method: str, seed: int) -> None:
@@ -155,39 +136,95 @@ class Learners:
             model = self.shared.train(self.teacher_stage(), SilentProgress())[0] if fits else self._given_teacher()
         learned = self.tasks[0]
         for task in self.turns:
-            teacher = None if model is None else self.taught(model, learned)
+            teacher = None if model is None else taught(model, learned)
+            self._choose(method, teacher)
             model, _ = self.shared.train(self._student_stage(method, seed, teacher, task), self.progress)
             learned = task
 
     def teacher_stage(self) -> TrainingStage:
-        """Training the teacher on the first task."""
-        recipe, task = self.recipe, self.tasks[0]
+        """Training the teacher on its own task."""
+        recipe, task = self.recipe, self.source
         assert recipe.teacher_training is not None
         return TrainingStage(
             recipe.teacher, scratch(), recipe.teacher_training, recipe.trainer, derive_seed(recipe.seed, "teacher"),
             "teacher", teacher_key(recipe, task.key), rows=task.rows, validation=task.validation,
         )  # fmt: skip
 
+    def _choose(self, method: str, teacher: Teacher | None) -> None:
+        """Make the choices of a method, if it has any: from here on its students have the best candidate's weights."""
+        recipe, task = self.recipe, self.tasks[0]
+        if not recipe.methods[method].choices:
+            return
+        seen = self.seen(task, recipe.seed)
+        part, held_out = cut_task(seen, recipe)
+
+        def stage_of(tried: Recipe, candidate: Candidate) -> TrainingStage:
+            stage = self._stage(tried, method, recipe.seed, teacher, part, seen.rows)
+            return dataclasses.replace(stage, label=f"{method}, {candidate}")
+
+        def finished(stage: TrainingStage, folder: Path) -> DGM:
+            return self._finished(stage, folder)[0]
+
+        found = choose(recipe, method, stage_of, finished, held_out, self.directory, self.progress)
+        self.choices[method] = found
+        self.recipe = with_candidate(recipe, method, found.best)
+
+    def seen(self, task: Task, seed: int) -> Task:
+        """A task with the rows that the students of a seed see."""
+        if (task.key, seed) not in self._few:
+            self._few[task.key, seed] = few_rows(task, self.dataset, self.recipe.per_class, seed)
+        return self._few[task.key, seed]
+
     def _student_stage(
         self, method: str, seed: int, teacher: Teacher | None, task: Task, told: str = ""
     ) -> TrainingStage:
-        recipe, baseline = self.recipe, self.recipe.methods[method]
+        task = self.seen(task, seed)
+        return self._stage(self.recipe, method, seed, teacher, task, task.rows, told)
+
+    def _stage(
+        self, recipe: Recipe, method: str, seed: int, teacher: Teacher | None, task: Task, seen: Batch | None,
+        told: str = "",
+    ) -> TrainingStage:  # fmt: skip
+        baseline = recipe.methods[method]
         needs_teacher, starts_there = baseline.objective.needs_teacher, recipe.start_of(method) == "teacher"
         own = baseline.rows == "task"
-        pairs = recipe.pairs_of(method)
-        recorded = None if teacher is None or pairs is None else functools.partial(self.recorded, teacher, pairs)
         rows, validation = (task.rows, task.validation) if own else (task.all_rows, task.all_validation)
+        pairs = recipe.pairs_of(method)
+        recorded: Callable[[], DGM] | None = None
+        if teacher is not None and pairs is not None:
+            recorded = functools.partial(self._stand_ins.recorded, teacher, pairs, self.tasks[0].rows)
+        elif teacher is not None and needs_teacher and recipe.teacher_cache is not None and seen is not None:
+            # A part of the rows is found among all, unless each has views that belong to its number among them.
+            kept = seen if recipe.training.augmentation is None else rows
+            assert kept is not None
+            recorded = functools.partial(self._stand_ins.cached, teacher, kept, recipe.training)
         objective = equip(copy.deepcopy(baseline.objective), self.dataset, self.cache, SilentProgress())
         return TrainingStage(
             recipe.student_of(method), objective, recipe.training_of(method), recipe.trainer,
             # One initialisation a seed for all methods: they differ in the method alone.
             derive_seed(seed, "student"), f"{method}, seed {seed}{told}",
-            student_key(recipe, method, seed, teacher.key if teacher else "", task.key),
+            student_key(
+                recipe, method, seed, teacher.key if teacher else "", task.key,
+                source_key(recipe, method, self.source.key),
+            ),
             teacher=teacher.prepared if teacher and needs_teacher else None,
             rows=rows if uses_rows(recipe, method) else None,
-            initial=teacher.model if teacher and starts_there else None,
+            initial=teacher.model if teacher and starts_there else self._start(method),
             asked=task.earlier if needs_teacher else None, validation=validation, recorded=recorded,
         )  # fmt: skip
+
+    def _start(self, method: str) -> DGM | None:
+        """The model that a method's students are fine-tuned from, trained once for all methods of its architecture."""
+        key = source_key(self.recipe, method, self.source.key)
+        if key is None:
+            return None
+        if key not in self._starts and self.recipe.source_from is not None:
+            self._starts[key] = self.recipe.student_of(method).reloaded(self.recipe.source_from)
+        elif key not in self._starts:
+            stage = source_stage(self.recipe, method, self.source)
+            folder = self.directory / ("start" if self.recipe.methods[method].student is None else f"starts/{key}")
+            self._starts[key] = self._finished(stage, folder)[0]
+        return self._starts[key]
 
     def _given_teacher(self) -> DGM:
         """A teacher that needs no training: loaded, or complete as constructed, random weights (if any) included."""
@@ -199,10 +236,13 @@ class Learners:
 
     def _trained(self, stage: TrainingStage, method: str, seed: int, directory: str) -> tuple[DGM, ModelResult]:
         """The finished model of one stage, trained now or read back, from the shared stages if there are any."""
-        folder = self.directory / directory
-        if self.shared is not None and stage.record(folder).result is None:
-            model, values = self.shared.train(stage, self.progress, into=folder)
-        else:
-            model, values = stage.run(folder, self.progress)
+        model, values = self._finished(stage, self.directory / directory)
         settings = {"learning_rate": stage.training.learning_rate, "steps": stage.training.steps}
-        return model, ModelResult(method, seed, directory, values, dict(settings))
+        chosen = self.choices[method].settings if method in self.choices else {}
+        return model, ModelResult(method, seed, directory, values, {**settings, **chosen})
+
+    def _finished(self, stage: TrainingStage, folder: Path) -> tuple[DGM, dict[str, Any]]:
+        """The model of a stage in a directory of the run, and what was measured while it was trained."""
+        if self.shared is not None and stage.record(folder).result is None:
+            return self.shared.train(stage, self.progress, into=folder)
+        return stage.run(folder, self.progress)

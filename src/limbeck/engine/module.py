@@ -199,8 +199,9 @@ class StudentModule(lightning.LightningModule):
         optimizer: torch.optim.Optimizer
         if options.optimizer == "sgd":
             optimizer = torch.optim.SGD(
-                parameters, lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay
-            )
+                parameters, lr=options.learning_rate, momentum=options.momentum, nesterov=options.nesterov,
+                weight_decay=options.weight_decay,
+            )  # fmt: skip
         else:
             kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
             # One fused update of all weights: a small student's step is otherwise mostly the optimiser's bookkeeping.
@@ -217,4 +218,5 @@ class StudentModule(lightning.LightningModule):
         if not free:
             return trained
         decayed = [parameter for parameter in trained if id(parameter) not in apart]
-        return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+        return groups

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+from limbeck.data.augmentation import Augmentation
 from limbeck.errors import RecipeError
 
 __all__ = ["TrainerOptions", "Training"]
 
 BETAS = (0.9, 0.999)
+MOMENTUM = 0.9
+MILESTONES = (0.3, 0.6, 0.8)  # [V] App. A.3: epochs 60, 120 and 160 of 200
+DECAY = 0.2  # the same
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"),
-    "schedule": ("constant", "linear", "cosine"),
+    "schedule": ("constant", "linear", "cosine", "steps"),
     "validate_on": ("rows", "pairs", None),
 }
 
@@ -30,7 +35,13 @@ class Training:
         weight_decay: L2 penalty inside Adam or SGD; decoupled in AdamW.
         optimizer: update rule.
         betas: of Adam and AdamW: decay of the running means of gradient and squared gradient.
-        schedule: learning rate after warm-up: constant, or falling to 0 along a line or a half cosine.
+        momentum: of SGD: what remains of the last update in the next; 0 for none.
+        nesterov: of SGD: whether the gradient counts as taken after the momentum's step.
+        schedule: learning rate after warm-up: constant; falling to 0 along a line or a half cosine; or falling in
+            steps.
+        milestones: of the schedule in steps: when it falls, as increasing fractions of all steps ([V] App. A.3), so
+            that a training on fewer rows has as many updates between them.
+        decay: of the schedule in steps: factor of the learning rate at each milestone.
         warm_up: fraction of the steps over which the learning rate rises from 0.
         gradient_clip: largest gradient norm; ``None`` leaves gradients alone.
         ema: decay of an exponential moving average of the weights, which then are the result; ``None`` for none.
@@ -45,6 +56,9 @@ class Training:
             recorded ones or there are no rows.
         patience: so many validations in a row without a new best end the training; ``None`` for all steps. Schedules
             are still those of all ``steps``.
+        snapshots: fractions of the steps at which it is written down where in a few images the student knows what the
+            teacher sees, if its divergences are observation models: the picture of [V] Fig. 2.
+        augmentation: random crops and flips of the training's images; ``None`` for the images as they are.
     """
 
     steps: int = 1000
@@ -53,7 +67,11 @@ class Training:
     weight_decay: float = 1e-4
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     betas: tuple[float, float] = BETAS
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    momentum: float = MOMENTUM
+    nesterov: bool = False
+    schedule: Literal["constant", "linear", "cosine", "steps"] = "constant"
+    milestones: tuple[float, ...] = MILESTONES
+    decay: float = DECAY
     warm_up: float = 0.0
     gradient_clip: float | None = None
     ema: float | None = None
@@ -62,6 +80,8 @@ class Training:
     validate_every: int | None = None
     validate_on: Literal["rows", "pairs"] | None = None
     patience: int | None = None
+    augmentation: Augmentation | None = None
+    snapshots: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
@@ -90,6 +110,31 @@ class Training:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name} must be one of {', '.join(map(str, known))}, not {getattr(self, name)!r}")
+        if any(not 0 <= fraction <= 1 for fraction in self.snapshots):
+            raise RecipeError(f"snapshots are fractions of the steps in [0, 1], not {list(self.snapshots)}")
+        self._check_momentum()
+        self._check_milestones()
+
+    def _check_momentum(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise RecipeError(f"momentum is a fraction in [0, 1), not {self.momentum}")
+        if self.nesterov and self.momentum == 0:
+            raise RecipeError("nesterov looks ahead along the momentum, which is 0; set momentum, or leave it out")
+        if self.optimizer != "sgd" and (self.nesterov or self.momentum != MOMENTUM):
+            raise RecipeError(
+                f"momentum and nesterov are for optimizer: sgd, but it is {self.optimizer}, which has betas instead"
+            )
+
+    def _check_milestones(self) -> None:
+        marks = (0.0, *self.milestones, 1.0)
+        if not self.milestones or any(after <= before for before, after in itertools.pairwise(marks)):
+            raise RecipeError(
+                f"milestones are increasing fractions of the steps between 0 and 1, not {list(self.milestones)}"
+            )
+        if not 0 < self.decay <= 1:
+            raise RecipeError(f"decay is a factor in (0, 1], not {self.decay}")
+        if self.schedule != "steps" and (tuple(self.milestones) != MILESTONES or self.decay != DECAY):
+            raise RecipeError(f"milestones and decay are for schedule: steps, but it is {self.schedule}")
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step, in [0, 1].
@@ -98,6 +143,9 @@ class Training:
             >>> cosine = Training(steps=100, schedule="cosine", warm_up=0.1)
             >>> [round(cosine.rate(step), 2) for step in (0, 10, 55, 99)]
             [0.1, 1.0, 0.5, 0.0]
+            >>> stairs = Training(steps=200, schedule="steps")
+            >>> [round(stairs.rate(step), 3) for step in (59, 60, 120, 160)]
+            [1.0, 0.2, 0.04, 0.008]
         """
         rising = round(self.warm_up * self.steps)
         if step < rising:
@@ -107,6 +155,9 @@ class Training:
             return max(0.0, 1.0 - done)
         if self.schedule == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        if self.schedule == "steps":
+            passed = sum(step >= max(1, round(milestone * self.steps)) for milestone in self.milestones)
+            return self.decay**passed
         return 1.0
 
     def shortened(self, steps: int, batch_size: int) -> Training:
@@ -119,10 +170,16 @@ class Training:
 
     def essential(self) -> dict[str, object]:
         """What the weights depend on: how often one looks at them is not part of it, unless that chooses among them."""
-        looks = {"checkpoint_every", "log_every"}
-        unset = {name for name in ("validate_every", "validate_on", "patience") if getattr(self, name) is None}
-        unset |= {"betas"} if tuple(self.betas) == BETAS else set()
-        return {name: value for name, value in vars(self).items() if name not in looks | unset}
+        unused = {"checkpoint_every", "log_every", "snapshots"}
+        # What came later is told only where it is used, so that the results of earlier versions are still found.
+        later = ("validate_every", "validate_on", "patience", "augmentation")
+        unused |= {name for name in later if getattr(self, name) is None}
+        unused |= {"betas"} if tuple(self.betas) == BETAS else set()
+        unused |= {"momentum"} if self.momentum == MOMENTUM else set()
+        unused |= set() if self.nesterov else {"nesterov"}
+        unused |= set() if self.schedule == "steps" else {"milestones", "decay"}
+        found = {name: value for name, value in vars(self).items() if name not in unused}
+        return found | ({"augmentation": vars(self.augmentation)} if self.augmentation else {})
 
 
 @dataclass(frozen=True)

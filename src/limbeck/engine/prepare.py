@@ -87,8 +87,14 @@ def _pairs(model: DGM) -> list[_Pair]:
     return [
         (layer, norm)
         for layer, norm in _search(scratch, "")
-        if _foldable(modules[layer], modules[norm]) and places[id(modules[layer])] == places[id(modules[norm])] == 1
+        if not any(_within(layer, tap) and not _within(norm, tap) for tap in model.taps)
+        and _foldable(modules[layer], modules[norm])
+        and places[id(modules[layer])] == places[id(modules[norm])] == 1
     ]
+
+
+def _within(name: str, parent: str) -> bool:
+    return f"{name}.".startswith(f"{parent}.")
 
 
 def _search(parent: nn.Module, prefix: str) -> Iterator[_Pair]:

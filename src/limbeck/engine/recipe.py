@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -12,57 +11,21 @@ from limbeck.core.methods import scratch
 from limbeck.core.objective import Objective
 from limbeck.data import DataSource, Split
 from limbeck.engine.axes import Axis, check_axes
+from limbeck.engine.baseline import About, Baseline, Start
+from limbeck.engine.cache_options import TeacherCache, check_cache
+from limbeck.engine.choosing import candidates, check_choices, few_of
 from limbeck.engine.evaluation import Evaluation
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.pair_options import Pairs
 from limbeck.engine.stopping import check_stopping
+from limbeck.engine.transfer import check_transfer
 from limbeck.errors import RecipeError
 
 __all__ = ["About", "Axis", "Baseline", "Recipe", "Start", "rows_of"]
 
 DRY_STEPS = 4
 DRY_BATCH = 16
-
-Start = Literal["random", "teacher"]
-"""A student's initial weights: fresh ones, or what of the teacher's it takes over (:meth:`limbeck.DGM.start_from`)."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What ``limbeck recipes`` says of a recipe.
-
-    Attributes:
-        size: teacher and student, e.g. ``"102 k to 3.5 k parameters"``.
-        time: how long it takes and on what, e.g. ``"4 min, 2 cores"``.
-        source: where the experiment comes from, e.g. ``"[U] Fig. 4"``.
-    """
-
-    size: str = ""
-    time: str = ""
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """Another way to train the same student with the same budget.
-
-    Attributes:
-        objective: what it minimises.
-        learning_rate: its own tuned learning rate; by default the recipe's.
-        student: an architecture of its own; by default the recipe's.
-        start: its own initial weights; by default the recipe's ``start``.
-        pairs: whether it learns from the recipe's recorded pairs, if there are any; else the teacher runs anew in each
-            step.
-        rows: with tasks, which rows its loss on data sees: the new ``"task"``'s, or ``"all"`` so far, the upper bound
-            that nothing which learns in sequence can have.
-    """
-
-    objective: Objective
-    learning_rate: float | None = None
-    student: DGM | None = None
-    start: Start | None = None
-    rows: Literal["task", "all"] = "task"
-    pairs: bool = True
+DRY_ROWS = 2  # of each class
 
 
 @dataclass(frozen=True)
@@ -72,6 +35,11 @@ class Recipe:
     Attributes:
         title: one line.
         data: where the rows come from; ``None`` if nothing is trained on data.
+        teacher_data: where the teacher's rows come from, if it learned another task than the students do; the students
+            learn from ``data``, and the teacher is measured on its own test rows. By default ``data``.
+        per_class: students learn from so many training rows of each class, the teacher from all. Each student seed has
+            its own choice of rows, the same for all methods; with one seed the rows of a smaller number are among those
+            of a larger one. ``None`` for all rows.
         description: what is done, on which data, for a reader of the report.
         teacher: the teacher's architecture; also its weights if ``teacher_from`` names a directory.
         student: the student's architecture, a fresh copy for each method and seed.
@@ -86,8 +54,16 @@ class Recipe:
             model, which is also its frozen teacher for all that came before.
         pairs: what the teacher makes once and all methods that compare with it learn from, rather than that it runs
             anew in each step: for teachers whose runs are long, such as the samplers of diffusion models.
+        teacher_cache: outputs of the teacher on all rows that students see, computed once; for classifiers whose inputs
+            repeat.
+        choices: weights of the method to choose among: the teacher's pattern of a match, as in ``"h[*]"``, to its
+            candidates, and ``learning_rate`` to others. Each point of their grid is trained once on a part of the rows
+            that students learn from and measured on the rest; with the best, each seed then learns from all rows.
+        choice_share: share of these rows that candidates are measured on ([V] Sec. 3).
         start: initial weights of the students; with tasks always those of the model before.
         teacher_from: directory of a trained teacher, or what else its class can read; then no teacher is trained.
+        source_from: directory of a trained model that students with ``start: source`` start from, rather than of one
+            that is trained for them.
         teacher_training: the teacher's optimisation; ``None`` if it is complete as constructed, such as a formula.
         training: every student's optimisation.
         trainer: devices, strategy, precision.
@@ -103,6 +79,8 @@ class Recipe:
     objective: Objective
     evaluation: Evaluation
     data: DataSource | None = None
+    teacher_data: DataSource | None = None
+    per_class: int | None = None
     description: str = ""
     method: str = "surrogate"
     baselines: dict[str, Baseline] = field(default_factory=dict)
@@ -110,8 +88,12 @@ class Recipe:
     condition: str = "none"
     tasks: str | None = None
     pairs: Pairs | None = None
+    teacher_cache: TeacherCache | None = None
+    choices: dict[str, list[float]] = field(default_factory=dict)
+    choice_share: float = 0.2
     start: Start = "random"
     teacher_from: str | None = None
+    source_from: str | None = None
     teacher_training: Training | None = field(default_factory=Training)
     training: Training = field(default_factory=Training)
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
@@ -132,6 +114,9 @@ class Recipe:
             raise RecipeError(f"models that learn tasks are told {self.tasks!r} or nothing, not {self.condition!r}")
         if self.pairs is not None and self.tasks is not None:
             raise RecipeError("pairs are of one teacher, but with tasks each method has its own; leave out one of them")
+        check_transfer(self)
+        check_choices(self)
+        check_cache(self)
         self._check_stopping()
         check_axes(self.sweep)
 
@@ -161,7 +146,7 @@ class Recipe:
     @property
     def methods(self) -> dict[str, Baseline]:
         """The method and every baseline, in the order of the tables."""
-        return {self.method: Baseline(self.objective), **self.baselines}
+        return {self.method: Baseline(self.objective, choices=self.choices), **self.baselines}
 
     @property
     def fits_teacher(self) -> bool:
@@ -187,26 +172,34 @@ class Recipe:
         return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
 
     def dry(self) -> Recipe:
-        """The same experiment with a few steps of a few rows in each stage, one seed and few samples."""
+        """The same experiment with a few steps of a few rows in each stage, one seed, few samples and candidates."""
+        few = {name: dataclasses.replace(base, choices=few_of(base.choices)) for name, base in self.baselines.items()}
         return dataclasses.replace(
             self,
             teacher_training=self.teacher_training and self.teacher_training.shortened(DRY_STEPS, DRY_BATCH),
             training=self.training.shortened(DRY_STEPS, DRY_BATCH),
+            per_class=self.per_class and min(self.per_class, DRY_ROWS),
             pairs=self.pairs and self.pairs.shortened(DRY_BATCH),
+            choices=few_of(self.choices),
+            baselines=few,
             evaluation=self.evaluation.dry(),
             seeds=1,
         )
 
-    def total_steps(self, turns: int) -> int:
+    def total_steps(self, turns: int, sources: int = 0) -> int:
         """Optimiser steps of all stages together, and runs of the teacher that makes pairs.
 
         Args:
             turns: how many tasks each student learns.
+            sources: how many models are trained for students to start from.
         """
-        teacher = self.teacher_training.steps if self.teacher_training and self.fits_teacher else 0
+        whole = self.teacher_training.steps if self.teacher_training else 0
+        teacher = whole * (sources + self.fits_teacher)
         recorded = any(self.pairs_of(method) for method in self.methods)
         pairs = self.pairs.batches if self.pairs is not None and recorded else 0
-        return teacher + pairs + self.evaluation.steps + self.seeds * len(self.methods) * turns * self.training.steps
+        tried = sum(len(candidates(baseline.choices)) for baseline in self.methods.values())
+        students = self.seeds * len(self.methods) * turns + tried
+        return teacher + pairs + self.evaluation.steps + students * self.training.steps
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -62,20 +62,30 @@ def describe_model(model: DGM) -> dict[str, Any]:
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "config": model.config,
-        "code": hashlib.sha256("".join(_sources(kind)).encode()).hexdigest()[:16],
+        "code": hashlib.sha256("".join(_sources(kind, _parts(model))).encode()).hexdigest()[:16],
         "limbeck": limbeck.__version__,
     }
 
 
-def _sources(kind: type) -> list[str]:
-    """The code of a model: of its module, and of the modules beside it in its package that it is made of."""
+def _parts(model: DGM) -> set[str]:
+    """Names of modules of the model's own library, or of one that it names, in which its parts are defined."""
+    kinds = {type(part).__module__ for part in model.modules()}
+    named = str(model.config.get("network", "")).partition(":")[0]  # a network that is built by name
+    library = type(model).__module__.partition(".")[0]
+    return {kind for kind in kinds if kind != "__main__" and (kind.partition(".")[0] == library or kind == named)}
+
+
+def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
+    """The code of a model: of its module and its parts', and of modules beside these in their package that they use."""
     module = sys.modules.get(kind.__module__)
     if module is None or kind.__module__ == "__main__":
         return [_source(kind)]
-    package = kind.__module__.rpartition(".")[0]
-    found, waiting = {module.__name__: module}, [module]
-    while package and waiting:
-        for value in vars(waiting.pop()).values():
+    found = {module.__name__: module, **{name: sys.modules[name] for name in parts}}
+    waiting = list(found.values())
+    while waiting:
+        current = waiting.pop()
+        package = current.__name__.rpartition(".")[0]
+        for value in vars(current).values() if package else ():
             name = getattr(value, "__module__", None)
             if isinstance(name, str) and name not in found and name.rpartition(".")[0] == package:
                 found[name] = sys.modules[name]
@@ -120,7 +130,8 @@ def _describe(value: Any) -> Any:
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"class": kind, **{f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}}
+        told = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
+        return {"class": kind, **{name: _describe(getattr(value, name)) for name in told}}
     if isinstance(value, Mapping):
         return {str(key): _describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -8,7 +8,9 @@ from typing import Any
 
 import joblib
 
+from limbeck.engine.choosing import candidates
 from limbeck.engine.recipe import Recipe
+from limbeck.engine.source_start import source_key
 from limbeck.engine.stages import fingerprint
 from limbeck.engine.training_stage import student_key, teacher_key, uses_teacher
 
@@ -66,16 +68,19 @@ def plan(points: Sequence[Point]) -> list[list[Part]]:
     for number, point in enumerate(points):
         recipe = point.recipe
         rows = fingerprint(data=joblib.hash(recipe.data), target=recipe.target, condition=recipe.condition)
+        taught = joblib.hash(recipe.data if recipe.teacher_data is None else recipe.teacher_data)
+        source = fingerprint(data=taught, target=recipe.target, condition=recipe.condition)
         if recipe.fits_teacher and recipe.teacher_training is not None:
-            teacher = teacher_key(recipe, rows)
+            teacher = teacher_key(recipe, source)
             first.setdefault(teacher, Part(number, None, recipe.seed, recipe.teacher_training.steps))
         else:
             teacher = fingerprint(path=recipe.teacher_from, class_=type(recipe.teacher).__qualname__,
                                   config=recipe.teacher.config, seed=recipe.seed)  # fmt: skip
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
-                part = Part(number, method, seed, recipe.training_of(method).steps)
+                trained = 1 + len(candidates(recipe.methods[method].choices))
+                part = Part(number, method, seed, trained * recipe.training_of(method).steps)
                 later = uses_teacher(recipe, method) and recipe.fits_teacher
-                key = student_key(recipe, method, seed, teacher, rows)
+                key = student_key(recipe, method, seed, teacher, rows, source_key(recipe, method, source))
                 (second if later else first).setdefault(key, part)
     return [sorted(found.values(), key=lambda part: -part.steps) for found in (first, second)]

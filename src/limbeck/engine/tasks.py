@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from limbeck.core.loss import Batch
-from limbeck.data import Dataset
+from limbeck.data import Dataset, split_rows, take_per_class
 from limbeck.engine.recipe import Recipe, rows_of
+from limbeck.engine.seeding import derive_seed
 from limbeck.engine.stages import fingerprint
 from limbeck.errors import RecipeError
 
-__all__ = ["Task", "tasks_of"]
+__all__ = ["Task", "cut", "cut_task", "few_rows", "tasks_of"]
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,69 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
         earlier = told if task and recipe.condition == recipe.tasks else None
         found.append(
             Task(
-                _where(rows, own), _where(rows, number <= task), fingerprint(rows=key, task=task),
-                _where(validation, validated == task), _where(validation, validated <= task), earlier,
+                _at(rows, own), _at(rows, number <= task), fingerprint(rows=key, task=task),
+                _at(validation, validated == task), _at(validation, validated <= task), earlier,
             )
         )  # fmt: skip
     return found
 
 
-def _where(rows: Batch, chosen: Tensor) -> Batch:
-    return Batch(rows.y[chosen], None if rows.x is None else rows.x[chosen])
+def few_rows(task: Task, dataset: Dataset | None, per_class: int | None, seed: int) -> Task:
+    """A task with so many training rows of each class, for one student; its validation rows stay all.
+
+    Args:
+        task: the only task of a recipe.
+        dataset: its data, with ``labels``.
+        per_class: rows of each class; ``None`` leaves the task as it is.
+        seed: the student's: the choice is the same for all methods of one seed, and another for each seed.
+
+    Raises:
+        RecipeError: the data have no labels.
+        DataError: a class has fewer rows.
+    """
+    if per_class is None or dataset is None or task.rows is None:
+        return task
+    labels = dataset.train.parts.get("labels")
+    if labels is None:
+        raise RecipeError(f"per_class: the data have no labels; there are {', '.join(dataset.train.parts)}")
+    chosen = take_per_class(labels, per_class, derive_seed(seed, "rows of each class"))
+    rows = _at(task.rows, chosen)
+    return dataclasses.replace(task, rows=rows, all_rows=rows)
+
+
+def cut(rows: Batch, share: float, seed: int) -> tuple[Batch, Batch]:
+    """Hold out a share of rows, with the same proportions of classes where ``y`` are labels.
+
+    Args:
+        rows: what students may see.
+        share: in (0, 1).
+        seed: fixes which.
+
+    Returns:
+        The rest, and what is held out.
+
+    Raises:
+        DataError: one of the two would be empty.
+    """
+    labels = rows.y if rows.y.ndim == 1 and not rows.y.is_floating_point() else torch.zeros(len(rows), dtype=torch.long)
+    parts = split_rows(labels, share, derive_seed(seed, "choices") % 2**32)
+    rest, held_out = (_at(rows, part) for part in parts)
+    return rest, held_out
+
+
+def cut_task(task: Task, recipe: Recipe) -> tuple[Task, Batch]:
+    """What candidates of a choice learn, and what they are measured on.
+
+    Args:
+        task: what the students of the first seed see.
+        recipe: the experiment.
+    """
+    assert task.rows is not None
+    rest, held_out = cut(task.rows, recipe.choice_share, recipe.seed)
+    key = fingerprint(rows=task.key, per_class=recipe.per_class, seed=recipe.seed, held_out=recipe.choice_share)
+    return dataclasses.replace(task, rows=rest, all_rows=rest, key=key), held_out
+
+
+def _at(rows: Batch, index: Tensor) -> Batch:
+    """The rows at these numbers, or where a mask of all rows is true."""
+    return Batch(rows.y[index], None if rows.x is None else rows.x[index])

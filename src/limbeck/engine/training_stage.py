@@ -16,6 +16,7 @@ from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.feature_networks import wants_network
 from limbeck.engine.fit import fit
+from limbeck.engine.objective_files import save_objective
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
@@ -41,7 +42,7 @@ def teacher_key(recipe: Recipe, rows_key: str) -> str:
     )  # fmt: skip
 
 
-def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: str) -> str:
+def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: str, source: str | None = None) -> str:
     """Fingerprint of everything that the weights of a student depend on.
 
     A data-free method does not depend on the data unless it is validated on them, nor a method without teacher on the
@@ -53,6 +54,7 @@ def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: 
         seed: the student's seed.
         teacher: fingerprint of the teacher.
         rows_key: fingerprint of the rows of data as the models see them.
+        source: fingerprint of the model that it starts from, if that is its own architecture trained before.
     """
     baseline, training = recipe.methods[method], recipe.training_of(method)
     # Of the rows the key covers all splits. What was trained before there were these settings keeps its fingerprint.
@@ -65,6 +67,14 @@ def student_key(recipe: Recipe, method: str, seed: int, teacher: str, rows_key: 
         later |= {"pairs": pairs.essential(), "pairs_seed": derive_seed(recipe.seed, "pairs")}
     if wants_network(baseline.objective):
         later["features"] = rows_key
+    if recipe.per_class is not None and uses_rows(recipe, method):
+        later["per_class"] = recipe.per_class
+    if source is not None:
+        later["source"] = source
+    if recipe.teacher_cache is not None and baseline.objective.needs_teacher:
+        later |= recipe.teacher_cache.essential()
+    if baseline.choices:  # of a plan: before a training they have been made
+        later["choices"] = [baseline.choices, recipe.choice_share]
     return fingerprint(
         model=describe_model(recipe.student_of(method)), objective=describe_objective(baseline.objective), seed=seed,
         training=training.essential(), precision=recipe.trainer.precision,
@@ -102,8 +112,8 @@ class TrainingStage:
         initial: the model whose weights it starts from; by default fresh ones.
         asked: conditioning inputs that the teacher is asked for, shape (inputs, ...); by default those of the rows.
         validation: rows to validate on, if the training says ``validate_every``.
-        recorded: gives the teacher that replays recorded pairs, in the place of ``teacher``; it is asked only if
-            something is left to do, since it makes those pairs that are missing.
+        recorded: gives what takes the place of ``teacher``: it replays recorded pairs, or has its outputs kept. Asked
+            only if something is left to do, since it makes what is missing.
     """
 
     template: DGM
@@ -165,8 +175,7 @@ class TrainingStage:
         if is_main_process():
             model.save_pretrained(folder)
             fitted.history.write(folder / "history.csv")
-            if any(parameter.requires_grad for parameter in self.objective.parameters()):
-                _save_objective(self.objective, folder)
+            save_objective(self.objective, folder)
             record.finish(values)
             remove_checkpoints(folder)
         return model, values
@@ -178,13 +187,3 @@ def _start(model: DGM, source: DGM, label: str) -> None:
         model.start_from(source)
     except ModelError as error:
         raise RecipeError(f"{label}: {error}") from None
-
-
-def _save_objective(objective: Objective, folder: Path) -> None:
-    """Parameters of learned divergences, beside the student."""
-    from safetensors.torch import save
-
-    from limbeck.files import atomic_write_bytes
-
-    tensors = {name: tensor.detach().contiguous() for name, tensor in objective.state_dict().items()}
-    atomic_write_bytes(folder / "objective.safetensors", save(tensors))

@@ -76,6 +76,8 @@ class RunResults:
         dry_run: whether stages were cut to a few steps, so that the numbers mean nothing.
         without_teacher: methods that never see the teacher: the baselines of distillation.
         variants: rows that nobody trained, such as the teacher with fewer steps; they compete with no student.
+        teacher_elsewhere: whether the teacher was trained and measured on other data than the students, so that its
+            numbers are not comparable with theirs.
     """
 
     recipe: str
@@ -91,6 +93,7 @@ class RunResults:
     dry_run: bool = False
     without_teacher: list[str] = field(default_factory=lambda: ["scratch"])
     variants: list[str] = field(default_factory=list)
+    teacher_elsewhere: bool = False
 
     @property
     def methods(self) -> list[str]:

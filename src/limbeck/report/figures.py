@@ -10,7 +10,7 @@ import numpy as np
 
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.metrics.statistics import summarize
-from limbeck.report.runs import Curves, Series
+from limbeck.report.curves import Curves, Series
 from limbeck.report.svg import HEX, TERMS, log_ticks, new_axes, step_ticks, to_svg
 from limbeck.report.table import format_number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import DataError
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure, RunResults
+from limbeck.report.feature_figures import FeaturePanel, feature_panels
 from limbeck.report.html import render
 from limbeck.report.picture_groups import PictureGroup, picture_groups
 from limbeck.report.runs import Model, Run, read_run
@@ -50,6 +52,7 @@ class Section:
     steps: list[Markup]
     measure: Measure | None
     losses: list[LossPanel]
+    features: list[FeaturePanel]
     seeds: Any
     images: bool
 
@@ -121,8 +124,6 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
 
 def _distinct(runs: Sequence[Run]) -> list[RunResults]:
     """The records of the runs, under names that tell them apart: recipe/name, then numbered, where names repeat."""
-    import dataclasses
-
     names = [run.results.name for run in runs]
     if len(set(names)) < len(names):
         names = [f"{run.results.recipe}/{run.results.name}" for run in runs]
@@ -161,6 +162,7 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         steps=_steps(results, measure, colors),
         measure=measure,
         losses=_losses(run, results),
+        features=feature_panels(dataclasses.replace(run, results=results)),
         seeds=seeds_table(results),
         # Only models of images are drawn as grids from shared noise; others have figures of their own.
         images=any(found.key.startswith("fid") for found in results.measures),

@@ -32,6 +32,14 @@ _OTHERS = {  # file to title, sentence, and what the pictures are of
         "On the left an image of the model, then the training images that are nearest to it in feature space.",
         "images and their nearest training images, of",
     ),
+    "likelihoods": (
+        "Where a student knows what the teacher sees",
+        "An image, how large the teacher's feature is at each place (mean of its absolute values), and the "
+        "log-likelihood of that feature given the student's, at some points of the training; last, for a student "
+        "without transfer, to which the predictor was fitted when it was trained. Red is likely. The colours of a row "
+        "are common to its maps, of which the untrained student's runs off the scale.",
+        "heat maps of the likelihood of the teacher's features, by",
+    ),
 }
 
 

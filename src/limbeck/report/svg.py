@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from limbeck.report.runs import Curves
+from limbeck.report.curves import Curves
 
 __all__ = ["HEX", "TERMS", "log_ticks", "method_colors", "new_axes", "short", "step_ticks", "term_colors", "to_svg"]
 

@@ -12,7 +12,8 @@ from limbeck.report.table import NOTHING, Cell, Column, Kind, Row, Table, format
 
 __all__ = ["gaps", "is_size", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
 
-_WITH_GAP = ("fid", "test_log_likelihood")  # keys of measures in which a student can be part of the way to its teacher
+# Keys of measures in which a student can be part of the way to its teacher.
+_WITH_GAP = ("fid", "test_log_likelihood", "accuracy", "nll")
 
 
 def is_size(measure: Measure) -> bool:
@@ -55,17 +56,19 @@ def leader(results: RunResults, measure: Measure, methods: Sequence[str] | None 
 
 
 def gaps(results: RunResults) -> tuple[Measure, dict[str, list[float]]] | None:
-    """How much of the way from scratch to the teacher each student goes, per seed: in the first FID or test likelihood.
+    """How much of the way from scratch to the teacher each student goes, per seed: in the first measure that has a gap.
+
+    That is an FID, a test likelihood or a test accuracy.
 
     The ends are the means over the seeds of the scratch model and of the teacher: with single seeds as ends, one seed
     whose two ends lie close would swamp the mean.
 
     Returns:
         The measure and the fractions of each method, or ``None`` where there is no gap to close: no such measure, no
-        scratch model, or a teacher that is not better than it.
+        scratch model, a teacher that is not better than it, or one that was measured on other data.
     """
     measure = next((m for m in results.measures if m.key.startswith(_WITH_GAP)), None)
-    if measure is None:
+    if measure is None or results.teacher_elsewhere:
         return None
     teacher, scratch = results.values("teacher", measure.key), results.values("scratch", measure.key)
     if not teacher or not scratch or measure.better == "neither":

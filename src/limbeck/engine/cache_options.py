@@ -1,0 +1,59 @@
+"""How the outputs of a frozen teacher are kept: plain typed settings, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.errors import RecipeError
+
+if TYPE_CHECKING:
+    from limbeck.engine.recipe import Recipe
+
+__all__ = ["TeacherCache", "check_cache"]
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """Outputs of a teacher, computed once for every row that the students see and kept on disk.
+
+    For teachers that are given inputs which repeat, epoch after epoch and method after method: classifiers on rows
+    without augmentation, or with a fixed number of augmented views.
+
+    Attributes:
+        dtype: how numbers are stored. ``"float32"``: as the teacher computes them (those of a teacher in double
+            precision in double), so that losses are those without a cache. ``"float16"``: rounded, in half the space.
+        limit_bytes: the cache is refused, before anything is computed, where it would take more.
+    """
+
+    dtype: Literal["float32", "float16"] = "float32"
+    limit_bytes: int = 4_000_000_000
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16"):
+            raise RecipeError(f"teacher_cache.dtype must be float32 or float16, not {self.dtype!r}")
+        if self.limit_bytes < 1:
+            raise RecipeError(f"teacher_cache.limit_bytes must be at least 1, not {self.limit_bytes}")
+
+    def essential(self) -> dict[str, object]:
+        """What a student depends on: exact outputs are as good as the teacher itself."""
+        return {} if self.dtype == "float32" else {"teacher_cache": self.dtype}
+
+
+def check_cache(recipe: Recipe) -> None:
+    """Check that a recipe's teacher is asked for the same rows again and again, if its outputs are to be kept.
+
+    Raises:
+        RecipeError: it is not.
+    """
+    if recipe.teacher_cache is None:
+        return
+    if recipe.pairs is not None or recipe.tasks is not None:
+        raise RecipeError("teacher_cache is for one teacher that is given rows of data: not with pairs or tasks")
+    if recipe.condition == "none":
+        raise RecipeError("teacher_cache: the models are given nothing, so there is nothing to look up by")
+    if recipe.training.augmentation is not None and recipe.training.augmentation.views is None:
+        raise RecipeError(
+            "teacher_cache: rows are augmented anew each time, so that no output is wanted twice; give "
+            "training.augmentation.views, or leave the cache out"
+        )

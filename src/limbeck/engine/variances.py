@@ -1,0 +1,36 @@
+"""What divergences have learned of how well each channel can be predicted ([V] Fig. 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from limbeck.core.objective import Objective
+
+__all__ = ["VARIANCES", "learned_variances"]
+
+VARIANCES = "variances.json"
+"""Name of the file beside a student."""
+
+
+def learned_variances(objective: Objective) -> dict[str, list[float]]:
+    """The learned variances of every site that an objective has an observation model of.
+
+    Args:
+        objective: after a training.
+
+    Returns:
+        The teacher's site to the variance of each of its channels, largest first, in units of the squared feature.
+        Where several matches learn one of the same site, those of the later ones are numbered: ``"h[0] (2)"``.
+    """
+    found: dict[str, list[float]] = {}
+    for part in objective.modules():
+        if not isinstance(part, Objective):
+            continue
+        for key, module in part.learned.items():
+            variances = getattr(module, "variances", None)
+            if isinstance(variances, Tensor):
+                site = key.partition(":")[2]
+                copies = sum(name.partition(" (")[0] == site for name in found)
+                name = f"{site} ({copies + 1})" if copies else site
+                found[name] = variances.detach().cpu().double().flatten().sort(descending=True).values.tolist()
+    return found

@@ -1,0 +1,222 @@
+"""A user's own networks and pictures on the command line: distilled by named layers, measured, every wrong input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from limbeck.core.graph import DGM
+from limbeck.engine.history import History
+from limbeck.errors import ModelError
+from limbeck.models import NetworkClassifier
+from tests.tiny import call
+
+NETS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width: int = 4, classes: int = 2):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.layer1 = nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU())
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x):
+        return self.fc(self.layer1(self.stem(x)).mean((2, 3)))
+
+class Other(nn.Module):
+    def __init__(self, classes: int = 2):
+        super().__init__()
+        self.body = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+        self.head = nn.Linear(3, classes)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+def build(width: int = 6, classes: int = 2) -> nn.Module:
+    return Net(width, classes)
+
+def unsaid(width=6):
+    return Net(width)
+
+def number() -> int:
+    return 3
+"""
+
+STEPS = ["--training.steps=3", "--training.batch_size=4", "--training.log_every=1"]
+TEACHER = ["--teacher=nets:build", "--teacher.weights=w.safetensors"]
+WORDS = ["distill", *TEACHER, "--student=nets:Net", "--student.width=3", "--data=pictures", *STEPS]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, random = tmp_path_factory.mktemp("folder") / "pictures", np.random.default_rng(0)
+    for split, rows in (("train", 12), ("test", 4)):
+        for shade, label in enumerate(("dark", "light")):
+            (root / split / label).mkdir(parents=True)
+            for row in range(rows):
+                pixels = random.integers(0, 128, (10, 10, 3)) + 127 * shade
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / label / f"{row}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A directory with a module of networks, the weights of one, and a folder of images; the module is fresh."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("nets.py").write_text(NETS, encoding="utf-8")
+    Path("pictures").symlink_to(pictures)
+    sys.modules.pop("nets", None)
+    import nets  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    save_file(nets.build().state_dict(), "w.safetensors")
+    del sys.modules["nets"]
+    yield
+    sys.modules.pop("nets", None)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    printed = capsys.readouterr()
+    return " ".join((printed.out + printed.err).split())
+
+
+def test_as_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*WORDS, "--match", "layer1->layer1:vid", "--match=logits:kd@2", "--out=small") == 0, told(capsys)
+    out = told(capsys)
+    assert "Teacher: 524 parameters" in out
+    assert re.search(r"Student: 182 parameters, [\d.]+ % of 8 test images right", out)
+    assert {"vid/layer1", "kd/logits"} <= set(History.read("small/history.csv").columns)
+    # The teacher is the user's, and stays so; the student is both ours and theirs.
+    import nets
+
+    module = nets.Net(3)
+    module.load_state_dict(load_file("small/weights.safetensors"))
+    student = DGM.from_pretrained("small")
+    assert isinstance(student, NetworkClassifier)
+    assert (student.config["network"], student.config["settings"]) == ("nets:Net", {"width": 3})
+    images = torch.rand(4, 3, 10, 10)
+    logits = student.trace(x=images)["logits"].value
+    torch.testing.assert_close(module.eval()(images), logits)
+    assert Path("small/objective.safetensors").is_file()  # the divergence's own weights
+
+    assert call("evaluate", "small", "--data=pictures", "--import=nets", "--evaluation.timing=0.01") == 0
+    out = told(capsys)
+    assert "test accuracy" in out
+    assert "KL from the teacher" not in out
+
+
+def test_a_model_directory_imports_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*WORDS, "--out=small") == 0
+    del sys.modules["nets"]
+    with pytest.raises(ModelError, match=r"not imported.*--import=nets"):
+        DGM.from_pretrained("small")
+    assert call("evaluate", "small", "--data=pictures") == 1
+    assert "--import=nets" in told(capsys)
+    assert "nets" not in sys.modules
+
+
+def test_patterns_shared_constants_and_torch_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    import nets
+
+    torch.save({"state_dict": {f"module.{n}": t for n, t in nets.build().state_dict().items()}}, "w.pt")
+    constants = ["--mean=[0.4,0.5,0.6]", "--std=[0.2,0.2,0.25]", "--task_weight=0.5"]
+    words = [*WORDS, "--teacher.weights=w.pt", "--match=layer*:at@10", "--match=stem:fitnet", *constants]
+    assert call(*words) == 0, told(capsys)
+    student = DGM.from_pretrained("student")
+    assert student.features == {"layer1": "layer1", "stem": "stem"}
+    assert student.mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+    assert {"at/layer1", "fitnet/stem", "task/y|data"} <= set(History.read("student/history.csv").columns)
+    # A saved student is the next one's teacher, and brings its constants along.
+    again = ["distill", "--teacher=student", "--student=nets:Other", "--data=pictures", *STEPS, "--out=third"]
+    assert call(*again, "--match=layer1->body:vid") == 0, told(capsys)
+    assert DGM.from_pretrained("third").mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "distill",
+        *TEACHER,
+        "--student=ConvNet",
+        "--student.widths=[3,4]",
+        "--student.classes=2",
+        "--data=pictures",
+    ]
+    assert call(*words, *STEPS, "--match=layer1->h[1]:fitnet", "--match", "fc->h[0]:vid") == 0, told(capsys)
+    student = DGM.from_pretrained("student")
+    assert student.features == {"h[1]": "blocks.1", "h[0]": "blocks.0"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--match=layr1:vid"], "--match layr1:vid: the teacher's Net has no module 'layr1'; near: layer1"),
+        (["--match=layer1->layr1:vid"], "--match layer1->layr1:vid: the student's Net has no module 'layr1'"),
+        (["--student=nets:Other", "--student.width=", "--match=layer1:vid"], "does not take these settings"),
+        (["--match=layer1:vod"], "no divergence is called 'vod'; did you mean vid"),
+        (["--match=layer1"], "is no match; write TEACHER->STUDENT:NAME@WEIGHT"),
+        (["--match=block*:vid"], "no layer of the teacher is called 'block*'; there are stem, layer1, fc"),
+        (["--teacher.weights=none.safetensors"], "the file of weights none.safetensors does not exist"),
+        (["--teacher.weights=nets.py"], "nets.py is not a state dict"),
+        (["--teacher.width=5"], "holds weights of another network than nets:build builds: "),
+        (["--teacher=nets:bild"], "the module nets has no 'bild'; did you mean build?"),
+        (["--teacher=nots:build"], "--teacher=nots:build: No module named 'nots'"),
+        (["--teacher=nets:unsaid"], "no function annotated to return one"),
+        (["--teacher=nets:number"], "no function annotated to return one"),
+        (["--student.depth=3"], "nets:Net does not take these settings"),
+        (["--student.classes=1"], "the student tells 1 classes apart, but the labels of pictures go up to 1"),
+        (["--data=nowhere/images"], "--data=nowhere/images: there is no such directory"),
+        (["--mean=[0.5]"], "give --mean and --std together"),
+        (["--training.stps=3"], "did you mean training.steps"),
+        (["--student=ConvNet", "--match=layer1:fitnet"], "the student's ConvNet has no module 'layer1'"),
+    ],
+)
+def test_wrong_input(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [word for word in WORDS if word.partition("=")[0] not in {given.partition("=")[0] for given in words}]
+    if "--student=ConvNet" in words or "--student=nets:Other" in words:
+        kept.remove("--student.width=3") if "--student.width=3" in kept else None
+        words = [*words, "--student.widths=[3]"] if "--student=ConvNet" in words else words
+    assert call(*kept, *words) in (1, 2)
+    assert expected in told(capsys)
+    assert not Path("student").exists()
+
+
+def test_a_teacher_of_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its features can be learned from, its predictions cannot."""
+    import nets
+
+    save_file(nets.build(classes=5).state_dict(), "w.safetensors")
+    words = [*WORDS, "--teacher.classes=5"]
+    assert call(*words, "--match=logits:kd") == 2
+    assert "--match: " in told(capsys)
+    assert not Path("student").exists()
+    assert call(*words, "--match=layer1:vid", "--match=logits->penultimate:vid-lp") == 0, told(capsys)
+    assert "trained for other classes" in told(capsys)
+
+
+def test_pictures_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("a", "b"):
+        folder = tmp_path / "wide" / label
+        folder.mkdir(parents=True)
+        for row in range(12):
+            Image.fromarray(np.full((6, 8), 20 * row, dtype=np.uint8)).save(folder / f"{row}.png")
+    wide = [*WORDS, "--data=wide"]
+    assert call(*wide) == 2
+    assert "images are 8 x 6 pixels" in told(capsys)
+    assert call(*wide, "--data.size=8") == 2  # grey, as the images are
+    assert "cannot run on the images of wide, 1x8x8 each" in told(capsys)
+    assert call(*wide, "--data.size=8", "--data.channels=3") == 0, told(capsys)
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("distill", "--teacher=nets:build", "--help") == 0
+    assert "--match" in told(capsys)
