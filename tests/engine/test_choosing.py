@@ -20,7 +20,6 @@ from limbeck.core.transfer import transfer
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, TeacherCache, Training, fit
 from limbeck.engine.choosing import LEARNING_RATE, Candidate, Choice, candidates, with_candidate
-from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.experiment import Experiment
 from limbeck.engine.progress import SilentProgress
 from limbeck.engine.recipe import Baseline, Recipe
@@ -31,6 +30,7 @@ from limbeck.engine.training_stage import student_key
 from limbeck.errors import DataError, NonFiniteLossError, RecipeError
 from limbeck.metrics import RunResults
 from limbeck.models import MLPClassifier
+from tests.fast import Fast
 from tests.tiny import Quick, Tiny, built, hashes
 
 FEW = Training(steps=3, batch_size=16, checkpoint_every=50, log_every=1)
@@ -52,21 +52,6 @@ class Words(SilentProgress):
 
     def message(self, text: str) -> None:
         self.said.append(text)
-
-
-class Fast(ClassifierEvaluation):
-    """Draws no diagrams."""
-
-    def judge(self, dataset: Any, teacher: DGM, cache: Path, seed: int, progress: Any) -> Any:
-        return FastJudge()
-
-
-class FastJudge(Judge):
-    def __init__(self) -> None:
-        self.references, self.notes, self.reference_key, self.seed = {}, [], "", 0
-
-    def measure(self, subject: Subject) -> dict[str, float]:
-        return {"accuracy": float(len(list(subject.model.parameters())))}
 
 
 def recipe(**changes: Any) -> Recipe:

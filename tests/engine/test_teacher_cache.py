@@ -23,11 +23,10 @@ from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.data import Augmentation, Digits
 from limbeck.data.row_keys import RowKeys
-from limbeck.engine import ClassifierEvaluation, Pairs, TeacherCache, cached, teacher_cache
+from limbeck.engine import Pairs, TeacherCache, cached, teacher_cache
 from limbeck.engine import taught as taught_module
 from limbeck.engine.batches import Batches
 from limbeck.engine.cached_laws import dismantle, laid_out, rebuild, stored_order
-from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.experiment import Experiment
 from limbeck.engine.fit import fit
 from limbeck.engine.options import TrainerOptions, Training
@@ -39,6 +38,7 @@ from limbeck.engine.teacher_cache import CachedTeacher
 from limbeck.engine.training_stage import student_key
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import RunResults
+from tests.fast import Fast
 from tests.tiny import Tiny, built, counted, hashes, in_child
 
 
@@ -389,21 +389,6 @@ class TestRefused:
     def test_settings(self, given: dict[str, Any]) -> None:
         with pytest.raises(RecipeError, match=next(iter(given))):
             TeacherCache(**given)
-
-
-class Fast(ClassifierEvaluation):
-    """Draws no diagrams."""
-
-    def judge(self, dataset: Any, teacher: DGM, cache: Path, seed: int, progress: Any) -> Any:
-        return FastJudge()
-
-
-class FastJudge(Judge):
-    def __init__(self) -> None:
-        self.references, self.notes, self.reference_key, self.seed = {}, [], "", 0
-
-    def measure(self, subject: Subject) -> dict[str, float]:
-        return {"accuracy": float(len(list(subject.model.parameters())))}
 
 
 class TestUse:

@@ -33,7 +33,7 @@ ROWS = {
     "vid-resnet164": {"vid-i", "kd", "fitnet", "scratch"},
     "vid-digits": PAPER | {"crd", "dkd"},
     "vid-digits-mlp": TO_MLP | {"kd+vid"},
-    "vid-fashion-mnist": PAPER | {"crd", "dkd"},
+    "vid-fashion-mnist": PAPER | {"dkd"},
     "vid-mnist-fashion": {"vid-i", "vid-lp", "lwf", "fitnet", "at", "nst", "finetune", "scratch"},
 }
 STATED = ["vid-cifar10", "vid-cifar100", "vid-mit67", "vid-cub200", "vid-cifar10-mlp", "vid-resnet164"]

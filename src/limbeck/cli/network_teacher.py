@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.image_folder import folder_words
-from limbeck.cli.own_network import OwnNetwork, is_builder, take_settings
-from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
+from limbeck.cli.own_network import OwnNetwork, is_builder
+from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse, take_settings
 from limbeck.errors import MatchError, ModelError, RecipeError
 
 if TYPE_CHECKING:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from limbeck.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["OwnNetwork", "is_builder", "read_weights", "take_settings"]
+__all__ = ["OwnNetwork", "is_builder", "read_weights"]
 
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -35,28 +33,6 @@ def is_builder(given: str | None) -> bool:
     from limbeck.models import networks
 
     return _BUILDER.fullmatch(given) is not None or given in networks.__all__
-
-
-def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list[str]]:
-    """``--ROLE.KEY=VALUE`` of a command line as YAML values, and the other words.
-
-    Raises:
-        RecipeError: a value is no YAML.
-    """
-    settings: dict[str, Any] = {}
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith(f"--{role}."):
-            others.append(word)
-            continue
-        key, equals, value = word.removeprefix(f"--{role}.").partition("=")
-        value = value if equals else next(rest, "")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--{role}.{key}={value} is not a number, text, list or mapping in YAML") from None
-    return settings, others
 
 
 @dataclass(frozen=True)

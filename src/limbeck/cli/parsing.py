@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jsonargparse
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from limbeck.errors import RecipeError
 
-__all__ = ["help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help", "to_yaml"]
+__all__ = ["help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help",
+           "take_settings", "to_yaml"]  # fmt: skip
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
@@ -127,6 +129,28 @@ def option(words: Sequence[str], name: str) -> str | None:
         elif word == name and position + 1 < len(words):
             found = words[position + 1]
     return found
+
+
+def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list[str]]:
+    """``--ROLE.KEY=VALUE`` of a command line as YAML values, and the other words.
+
+    Raises:
+        RecipeError: a value is no YAML.
+    """
+    settings: dict[str, Any] = {}
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith(f"--{role}."):
+            others.append(word)
+            continue
+        key, equals, value = word.removeprefix(f"--{role}.").partition("=")
+        value = value if equals else next(rest, "")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--{role}.{key}={value} is not a number, text, list or mapping in YAML") from None
+    return settings, others
 
 
 def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:

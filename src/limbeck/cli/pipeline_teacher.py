@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.parsing import option
-from limbeck.cli.zuko_teacher import teacher_settings
+from limbeck.cli.parsing import option, take_settings
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def diffusion_teacher(given: str, words: Sequence[str]) -> tuple[DDIM, list[str]
     """
     from limbeck.models import DDIM
 
-    settings, others = teacher_settings(words)
+    settings, others = take_settings(words, "teacher")
     _check(settings)
     if not settings.keys() & {"steps", "timesteps", "start"} and not _has_own_times(given):
         settings["steps"] = _STEPS
@@ -77,7 +76,7 @@ def resampled_teacher(teacher: DGM, words: Sequence[str]) -> tuple[DGM, list[str
     """
     from limbeck.models import DDIM
 
-    settings, others = teacher_settings(words)
+    settings, others = take_settings(words, "teacher")
     if not settings:
         return teacher, others
     if not isinstance(teacher, DDIM):

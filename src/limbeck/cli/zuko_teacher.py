@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
+from limbeck.cli.parsing import take_settings
 from limbeck.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from limbeck.models import ZukoFlow
 
-__all__ = ["WEIGHTS", "is_weights", "teacher_settings", "zuko_teacher"]
+__all__ = ["WEIGHTS", "is_weights", "zuko_teacher"]
 
 WEIGHTS = "zuko.safetensors"
 """Where a student's weights are written under zuko's own names, beside the model of this library."""
@@ -42,7 +41,7 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
         RecipeError: class or number of columns is not given, or zuko has no such class.
         ModelError: zuko is missing, or the weights are those of another flow.
     """
-    settings, others = teacher_settings(words)
+    settings, others = take_settings(words, "teacher")
     name = settings.pop("class", None)
     if name is None:
         raise RecipeError(
@@ -56,28 +55,6 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
     from limbeck.models import ZukoFlow
 
     return ZukoFlow.from_weights(path, name, **settings).float(), others
-
-
-def teacher_settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The teacher's settings on a command line, ``--teacher.KEY=VALUE`` in YAML, and the other words.
-
-    Raises:
-        RecipeError: a value is no YAML.
-    """
-    settings: dict[str, Any] = {}
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith("--teacher."):
-            others.append(word)
-            continue
-        key, equals, value = word.removeprefix("--teacher.").partition("=")
-        value = value if equals else next(rest, "")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--teacher.{key}={value} is not a number, text, list or mapping in YAML") from None
-    return settings, others
 
 
 def _check_class(name: str) -> None:

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 
 from limbeck.core.delta import Delta
 from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
-from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.data.pair_layout import decode
 from limbeck.engine.pair_rows import PairRows
 from limbeck.engine.pair_sites import PairSite
 from limbeck.engine.pairs import Recording
+from limbeck.engine.stand_in import StandIn
 from limbeck.errors import ModelError
 
 __all__ = ["RecordedTeacher"]
 
 
-class RecordedTeacher(DGM):
+class RecordedTeacher(StandIn):
     """A teacher whose runs were recorded: :meth:`trace` reads random ones of them instead of running it.
 
     Latents, the laws of the targets and the states that were stored are those of the real teacher, up to the rounding
@@ -51,8 +50,7 @@ class RecordedTeacher(DGM):
     """
 
     def __init__(self, source: DGM, recorded: Recording, first: int, pages: int, held_out: int = 0) -> None:
-        super().__init__()
-        self.source = source
+        super().__init__(source)
         self.recorded = recorded
         self.first = first
         self.pages = pages
@@ -210,36 +208,6 @@ class RecordedTeacher(DGM):
             f"the recorded pairs hold no state {name!r}, which the objective asks for; add it to pairs.states "
             f"(now: {', '.join(stored) or 'none'}), or let the teacher run anew (pairs: false)"
         )
-
-    # ------------------------------------------------------------------------------------------ the real teacher's
-
-    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
-        self.source.generate(sites, x)
-
-    def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
-        self.source.infer(sites, y, x)
-
-    def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`limbeck.DGM`."""
-        return self.source.join_targets(targets)
-
-    def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
-        """See :class:`limbeck.DGM`."""
-        return self.source.split_targets(y, x)
-
-    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
-        """See :class:`limbeck.DGM`."""
-        return self.source.loss(batch, progress=progress)
-
-    def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`limbeck.DGM`."""
-        return self.source.observed(y, generator)
-
-    def inference_parameters(self) -> Iterable[nn.Parameter]:
-        """See :class:`limbeck.DGM`."""
-        return self.source.inference_parameters()
 
 
 def _same(x: Tensor, chosen: Tensor | None) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch, Loss
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_all
@@ -20,6 +19,7 @@ from limbeck.data.cache_store import CacheStore, Column
 from limbeck.data.row_keys import RowKeys
 from limbeck.engine.cached_laws import dismantle, laid_out, rebuild
 from limbeck.engine.progress import Progress, SilentProgress
+from limbeck.engine.stand_in import StandIn
 from limbeck.errors import ModelError
 
 __all__ = ["KEYS", "CachedSite", "CachedTeacher"]
@@ -46,7 +46,7 @@ class CachedSite:
     columns: Mapping[str, Column] | None
 
 
-class CachedTeacher(DGM):
+class CachedTeacher(StandIn):
     """A teacher without latents that knows its outputs for many inputs, made by :func:`limbeck.engine.cached`.
 
     Each row of an input is told by a hash of its bits, as it is given: nothing depends on the numbers of rows, on their
@@ -71,8 +71,7 @@ class CachedTeacher(DGM):
     def __init__(
         self, source: DGM, store: CacheStore, sites: tuple[CachedSite, ...], progress: Progress | None = None
     ) -> None:
-        super().__init__()
-        self.source = source
+        super().__init__(source)
         self.store = store
         self.sites = sites
         self.asked = 0
@@ -144,32 +143,6 @@ class CachedTeacher(DGM):
         if subject not in self._told:
             self._told.add(subject)
             self._progress.message(text)
-
-    # ------------------------------------------------------------------------------------------ the real teacher's
-
-    def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
-        self.source.infer(sites, y, x)
-
-    def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`limbeck.DGM`."""
-        return self.source.join_targets(targets)
-
-    def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
-        """See :class:`limbeck.DGM`."""
-        return self.source.split_targets(y, x)
-
-    def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
-        """See :class:`limbeck.DGM`."""
-        return self.source.loss(batch, progress=progress)
-
-    def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`limbeck.DGM`."""
-        return self.source.observed(y, generator)
-
-    def inference_parameters(self) -> Iterable[nn.Parameter]:
-        """See :class:`limbeck.DGM`."""
-        return self.source.inference_parameters()
 
 
 class _Looked:
