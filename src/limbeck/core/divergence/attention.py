@@ -7,7 +7,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.divergence.features import map_values
-from limbeck.core.divergence.mean_network import Resize
+from limbeck.core.divergence.mean_network import of_one_size
 
 __all__ = ["attention"]
 
@@ -43,9 +43,6 @@ def attention(p: D.Distribution, q: D.Distribution, *, normalize: bool = True) -
     References:
         Zagoruyko & Komodakis, Paying More Attention to Attention, ICLR 2017.
     """
-    theirs, own = (value.square().sum(1, keepdim=True) for value in map_values("attention", p, q))
-    if theirs.shape[2:] != own.shape[2:]:
-        smaller = Resize(tuple(map(min, theirs.shape[2:], own.shape[2:])))
-        theirs, own = smaller(theirs), smaller(own)
+    theirs, own = of_one_size(*(value.square().sum(1, keepdim=True) for value in map_values("attention", p, q)))
     errors = (F.normalize(theirs.flatten(1), dim=1) - F.normalize(own.flatten(1), dim=1)).square()
     return errors.mean(1) if normalize else errors.sum(1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from limbeck.errors import DivergenceError
 
-__all__ = ["Grid", "MeanNetwork", "Resize"]
+__all__ = ["Grid", "MeanNetwork", "Resize", "of_one_size"]
 
 _CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose1d | nn.ConvTranspose2d]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
@@ -91,6 +91,19 @@ class Resize(nn.Module):
         if tuple(smaller) == self.size:
             return x
         return F.interpolate(x, self.size, mode="linear" if len(smaller) == 1 else "bilinear")
+
+
+def of_one_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps, the larger one averaged to the smaller one's size.
+
+    Args:
+        a: shape (batch, channels, ...).
+        b: shape (batch, channels, ...), as many spatial dimensions.
+    """
+    if a.shape[2:] == b.shape[2:]:
+        return a, b
+    smaller = Resize(tuple(map(min, a.shape[2:], b.shape[2:])))
+    return smaller(a), smaller(b)
 
 
 class MeanNetwork(nn.Module):

@@ -7,7 +7,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.divergence.features import map_values, product
-from limbeck.core.divergence.mean_network import Resize
+from limbeck.core.divergence.mean_network import of_one_size
 
 __all__ = ["selectivity"]
 
@@ -45,10 +45,7 @@ def selectivity(p: D.Distribution, q: D.Distribution) -> Tensor:
     References:
         Huang & Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017.
     """
-    theirs, own = map_values("selectivity", p, q)
-    if theirs.shape[2:] != own.shape[2:]:
-        smaller = Resize(tuple(map(min, theirs.shape[2:], own.shape[2:])))
-        theirs, own = smaller(theirs), smaller(own)
+    theirs, own = of_one_size(*map_values("selectivity", p, q))
     taught, learned = F.normalize(theirs.flatten(2), dim=2), F.normalize(own.flatten(2), dim=2)
     (channels, positions), own_channels = taught.shape[1:], learned.shape[1]
     if positions**2 < (channels**2 + channels * own_channels + own_channels**2) // 2:
