@@ -24,9 +24,10 @@ _FIXED = {
     "joint": "green",
     "marginalized": "purple",
 }
-_CYCLE = ("red", "sky", "olive", "blue", "orange", "green", "purple")
+_CYCLE = ("red", "sky", "olive", "blue", "orange", "green", "purple", "pink", "teal", "brown")
 TERMS = 8
-_COLORS = ("ink", "muted", "rule", "blue", "orange", "green", "purple", "red", "sky", "olive", "grey")
+_COLORS = ("ink", "muted", "rule", "blue", "orange", "green", "purple", "red", "sky", "olive", "grey", "pink",
+           "teal", "brown")  # fmt: skip
 # Placeholders that matplotlib draws with and that _to_svg replaces; no real colour has these values.
 HEX = {name: f"#0102{index:02x}" for index, name in enumerate([*_COLORS, *(f"t{i}" for i in range(TERMS))], start=3)}
 
