@@ -297,6 +297,7 @@ def test_autocast_gives_low_precision_features_and_trains() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         trace = model.trace(x=images())
     assert trace["h[0]"].value.dtype == torch.bfloat16
+    assert trace["y"].distribution.logits.dtype == torch.float32
     torch.testing.assert_close(trace["h[3]"].value.float(), model.trace(x=images())["h[3]"].value, rtol=0.1, atol=0.1)
 
     student = wide(1, width=1)

@@ -238,7 +238,8 @@ class NetworkClassifier(DGM):
                 f"{type(self.network).__name__} must return logits of shape (batch, classes), not {got}; wrap it in a "
                 "module that does"
             )
-        return output
+        # Under autocast they come in half precision, in which the sum of a softmax is no probability.
+        return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def _shape_as_saved(model: Any, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
