@@ -72,6 +72,11 @@ def test_labels_are_a_site_and_the_student_runs_once() -> None:
     torch.testing.assert_close(loss.total, sum(loss.terms.values()))
 
 
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(MatchError, match="nothing to learn from"):
+        transfer([], task_weight=0.0)
+
+
 def test_without_labels() -> None:
     teacher, student = pair()
     objective = transfer(["y:kd"], task_weight=0.0)

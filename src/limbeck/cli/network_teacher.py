@@ -93,10 +93,10 @@ def _distil(
     built: Any,
 ) -> None:
     from limbeck.core.transfer import transfer
-    from limbeck.engine.class_counts import check_classes, check_method
     from limbeck.engine.distill import distill
     from limbeck.engine.environment import is_main_process
     from limbeck.engine.recipe import rows_of
+    from limbeck.engine.rehearsal import check_classes, check_method
 
     objective = transfer(matches, found.task_weight)
     check_classes(student, dataset, "images", "the student")

@@ -107,6 +107,8 @@ def transfer(matches: Sequence[Match | str] = (), task_weight: float = 1.0, *, t
         [0.1, 10.0, 1.0]
     """
     found = [match if isinstance(match, Match) else matched(match) for match in matches]
+    if not found and not task_weight:
+        raise MatchError("transfer: there is nothing to learn from; give matches, or a task_weight above 0")
     if task_weight:
         label = "*" if target is None else target
         found.insert(0, Match(data_site(label), label, nll, task_weight, name="task"))

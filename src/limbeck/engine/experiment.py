@@ -10,12 +10,12 @@ from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.afterwards import afterwards_steps, draw_likelihoods
 from limbeck.engine.choosing import choice_notes
-from limbeck.engine.class_counts import rehearse
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
 from limbeck.engine.learners import Learners
 from limbeck.engine.progress import LoggedProgress, Progress
 from limbeck.engine.recipe import Recipe
+from limbeck.engine.rehearsal import rehearse
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.shared_stages import SharedStages
 from limbeck.engine.stages import Stage, fingerprint, locked, weights_fingerprint
