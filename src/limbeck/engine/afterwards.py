@@ -12,7 +12,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.core.sites import Sites
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.fit import fit
 from limbeck.engine.likelihood_figure import LIKELIHOODS, save_likelihoods
@@ -21,6 +20,7 @@ from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.snapshots import SNAPSHOTS, read_snapshots, snapshot
 from limbeck.engine.stages import Stage, describe_objective, fingerprint, weights_fingerprint
+from limbeck.engine.stand_in import StandIn
 from limbeck.engine.tasks import Task
 from limbeck.engine.taught import Teacher
 from limbeck.errors import NonFiniteLossError
@@ -31,7 +31,7 @@ __all__ = ["Finished", "afterwards_steps", "draw_likelihoods", "without_transfer
 _FILE = "afterwards.safetensors"
 
 
-class Finished(DGM):
+class Finished(StandIn):
     """A trained model that learns no more, whatever is done with it: neither its weights nor its statistics change.
 
     Args:
@@ -39,13 +39,8 @@ class Finished(DGM):
     """
 
     def __init__(self, source: DGM) -> None:
-        super().__init__()
-        self.source = copy.deepcopy(source).eval().requires_grad_(False)
+        super().__init__(copy.deepcopy(source).eval().requires_grad_(False))
         self.eval()
-
-    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
-        self.source.generate(sites, x)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode."""
