@@ -83,8 +83,13 @@ def pairings(
 
 
 def _law(trace: Trace, parts: Sequence[str]) -> Distribution:
-    laws = [law for part in parts if (law := trace[part].distribution) is not None]
-    return laws[0] if len(parts) == 1 else Joint(laws)
+    # A loop: torch.compile cannot follow names that a comprehension binds.
+    laws = []
+    for part in parts:
+        law = trace[part].distribution
+        assert law is not None  # what is matched is kept
+        laws.append(law)
+    return laws[0] if len(laws) == 1 else Joint(laws)
 
 
 def _refuse(match: Match, taught: Trace) -> NoReturn:
