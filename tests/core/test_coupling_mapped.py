@@ -330,11 +330,11 @@ def test_own_bound_is_the_students_loss_on_the_teachers_samples() -> None:
     torch.manual_seed(0)
     teacher = LadderVAE(8, 1, levels=3, width=4, latent_channels=2).eval()
     student = LadderVAE(8, 1, levels=2, width=3, latent_channels=2).eval()
-    for replay in ("sample", "mean"):
+    for replay, temperature in (("sample", 1.0), ("mean", 1.0), ("sample", 1.6)):
         torch.manual_seed(3)
-        alone = own_bound(replay=replay)(teacher, student, batch_size=6)
+        alone = own_bound(replay=replay, temperature=temperature)(teacher, student, batch_size=6)
         torch.manual_seed(3)
-        trace = teacher.trace(6)
+        trace = teacher.trace(6, temperature=temperature)
         y = trace["y"].value if replay == "sample" else trace["y"].distribution.mean
         expected = student.loss(Batch(y.detach())).total
         torch.testing.assert_close(alone.total, expected)
@@ -342,3 +342,9 @@ def test_own_bound_is_the_students_loss_on_the_teachers_samples() -> None:
     both = mapped(own_bound_weight=0.5)(teacher, student, batch_size=6)
     assert {name.split("/")[0] for name in both.terms} == {"y", "replay"}
     assert both.total.item() == pytest.approx(sum(term.item() for term in both.terms.values()))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_samples_have_a_positive_temperature(temperature: float) -> None:
+    with pytest.raises(MatchError, match="temperature of a teacher's samples must be positive"):
+        own_bound(temperature=temperature)

@@ -47,12 +47,27 @@ def generated(taught: Trace, replay: Replay) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class TeacherSamples:
-    """The teacher generates and the student does not run: for objectives that replay samples and compare nothing."""
+    """The teacher generates and the student does not run: for objectives that replay samples and compare nothing.
+
+    Attributes:
+        temperature: scales the noise of the teacher's latents, see :meth:`~limbeck.core.graph.DGM.trace`. Above 1 the
+            samples spread beyond the teacher's own law: more of them are odd, and fewer data lie outside of them.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.temperature < float("inf"):
+            raise MatchError(f"the temperature of a teacher's samples must be positive, not {self.temperature}")
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run the teacher; see :class:`~limbeck.core.coupling.Coupling`."""
         with frozen(teacher):
             taught = teacher.trace(
-                request.batch_size, request.x, keep=request.keep_teacher, generator=request.generator
+                request.batch_size,
+                request.x,
+                keep=request.keep_teacher,
+                generator=request.generator,
+                temperature=self.temperature,
             )
         return taught, Trace({}, taught.batch_size, ())

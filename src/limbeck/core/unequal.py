@@ -54,16 +54,23 @@ def mapped(
     return Objective(matches, coupling, replay_weight=own_bound_weight, replay=replay)
 
 
-def own_bound(*, replay: Replay = "sample") -> Objective:
+def own_bound(*, replay: Replay = "sample", temperature: float = 1.0) -> Objective:
     r"""The student's own loss on the teacher's samples instead of data: any latents, no data, an encoder of its own.
 
     .. math:: L = E_{p_\phi(y)}[L_{own}(y)] \ge E_{p_\phi(y)}[-\log p_\theta(y)]
               = KL(p_\phi(y) \| p_\theta(y)) + H(p_\phi(y))
 
-    for a loss that is a negative evidence lower bound. For means, p_phi is the law of the teacher's last means.
+    for a loss that is a negative evidence lower bound. For means, p_phi is the law of the teacher's last means; at
+    another temperature it is the teacher's law with its latents' noise scaled. Data that the teacher hardly ever draws
+    are strange to an encoder that has seen its samples alone: one that has seen them at a temperature above 1
+    reconstructs such data better, while the student's own samples spread as far as what it was trained on.
 
     Args:
         replay: train on draws from the teacher's law (``"sample"``) or on the means of its last conditionals
             (``"mean"``), as usual where the output noise is only a tolerance.
+        temperature: of the teacher's latents.
+
+    Raises:
+        MatchError: the temperature is not positive.
     """
-    return Objective([], TeacherSamples(), replay_weight=1.0, replay=replay)
+    return Objective([], TeacherSamples(temperature), replay_weight=1.0, replay=replay)
