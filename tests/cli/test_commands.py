@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 import limbeck
 from limbeck.cli.main import COMMANDS
+from limbeck.core.storage import WEIGHTS
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.history import History
-from limbeck.engine.stages import weights_fingerprint
-from limbeck.models import LadderVAE
+from limbeck.models import LadderVAE, NetworkClassifier
 from tests.tiny import Tiny, built, call, hashes, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -286,6 +287,48 @@ class TestDistill:
         )  # fmt: skip
         assert status == 0
         assert "train/y" in History.read("student/history.csv").columns
+
+    @pytest.fixture
+    def classifier(self) -> list[str]:
+        torch.manual_seed(0)
+        settings = {"widths": [4], "channels": 1}
+        NetworkClassifier("ConvNet", settings).save_pretrained("teacher")
+        data = ["--data=limbeck.data.Digits", "--data.limit=30", "--target=labels", "--condition=images"]
+        return [*self.WORDS, "--teacher=teacher", *data]
+
+    def test_the_teachers_outputs_once(self, classifier: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert call(*classifier, "--out=plain") == 0
+        assert call(*classifier, "--out=kept", "--teacher_cache={}") == 0
+        assert (Path("plain") / WEIGHTS).read_bytes() == (Path("kept") / WEIGHTS).read_bytes()
+        assert len(list(Path("kept/teacher").glob("*/manifest.json"))) == 1
+        assert not Path("plain/teacher").exists()
+
+    @pytest.mark.parametrize(
+        ("left_out", "further", "expected"),
+        [
+            ("--data", [], "teacher_cache: outputs are kept for rows of data; give data"),
+            ("--condition", [], "teacher_cache: the models are given nothing to look up by"),
+            ("", ["--training.augmentation.padding=1"], "give training.augmentation.views, a fixed number of them"),
+            ("", ["--pairs.count=8"], "not with pairs or asked"),
+            ("--data", ["--teacher=vae"], "teacher_cache: outputs are kept for rows of data; give data"),
+            ("", ["--teacher_cache.limit_bytes=0"], "teacher_cache.limit_bytes must be at least 1, not 0"),
+        ],
+    )
+    def test_outputs_that_cannot_be_kept(
+        self,
+        classifier: list[str],
+        left_out: str,
+        further: list[str],
+        expected: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        LadderVAE(image_size=8, image_channels=1, levels=2, width=6, latent_channels=2).save_pretrained("vae")
+        words = [word for word in classifier if not (left_out and word.startswith(left_out))]
+        assert call(*words, "--teacher_cache.dtype=float32", *further) == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert expected in told
+        assert told.count("teacher_cache") <= 2
+        assert not Path("student/teacher").exists()
 
     def test_finished_is_not_repeated(self, teacher: LadderVAE) -> None:
         words = [*self.WORDS, "--teacher=teacher", "--student.width=4"]

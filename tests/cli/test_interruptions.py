@@ -272,7 +272,7 @@ def test_really_full_disk(tmp_path: Path, whole: dict[str, Path], capsys: pytest
 
 
 def test_second_process_in_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from limbeck.engine.stages import locked
+    from limbeck.engine.locking import locked
 
     path = write_recipe(tmp_path)
     with locked(tmp_path / "runs" / "spots" / "default"):

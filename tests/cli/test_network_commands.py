@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -142,6 +143,24 @@ def test_patterns_shared_constants_and_torch_weights(capsys: pytest.CaptureFixtu
     assert DGM.from_pretrained("third").mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
+def test_the_teachers_outputs_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The student is the one without a cache, and the teacher's outputs are beside it."""
+    words = [*WORDS, "--match=layer1:vid", "--training.augmentation.padding=1", "--training.augmentation.views=2"]
+    assert call(*words, "--out=plain") == 0, told(capsys)
+    assert call(*words, "--out=kept", "--teacher_cache={}") == 0, told(capsys)
+    plain, kept = (load_file(f"{name}/weights.safetensors") for name in ("plain", "kept"))
+    assert all(torch.equal(plain[name], kept[name]) for name in plain)
+    assert not Path("plain/teacher").exists()
+    (manifest,) = Path("kept/teacher").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["rows"] == 2 * 22  # views; of 24 images two are for validation
+    assert call(*words, "--out=half", "--teacher_cache.dtype=float16", "--teacher_cache.limit_bytes=100000") == 0
+    (half,) = Path("half/teacher").glob("*/manifest.json")
+    assert "float16" in half.read_text()
+    assert "float16" not in manifest.read_text()
+    assert call(*words, "--out=refused", "--teacher_cache.limit_bytes=100") == 2
+    assert "more than limit_bytes (100 B); raise it" in told(capsys)
+
+
 def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "distill",
@@ -177,6 +196,9 @@ def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
         (["--data=nowhere/images"], "--data=nowhere/images: there is no such directory"),
         (["--mean=[0.5]"], "give --mean and --std together"),
         (["--training.stps=3"], "did you mean training.steps"),
+        (["--teacher_cache={}", "--training.augmentation.padding=1"], "teacher_cache: rows are augmented anew each"),
+        (["--teacher_cache.dtype=int8"], "Given value: NestedArg(key='dtype', val='int8')"),
+        (["--teacher_cache.type=float16"], "did you mean dtype?"),
         (["--student=ConvNet", "--match=layer1:fitnet"], "the student's ConvNet has no module 'layer1'"),
     ],
 )

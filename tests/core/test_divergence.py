@@ -463,7 +463,7 @@ def test_gradients_of_discrete_kl(family, temperature):
     )
 
 
-MODULES = {"CRD", "FeatureDistance", "Learned", "LwF", "Regressor", "VID"}
+MODULES = {"CRD", "FeatureDistance", "Learned", "LwF", "ObservationModel", "Regressor", "VID"}
 MAKERS = MODULES | {"decoupled_kl", "standardized_kl", "tempered_kl"}  # called with settings, they return a divergence
 
 

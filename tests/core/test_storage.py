@@ -13,6 +13,7 @@ from torch import nn
 from limbeck.core.graph import DGM
 from limbeck.core.storage import CONFIG, WEIGHTS
 from limbeck.errors import ModelError, StorageError
+from limbeck.layouts import Reader
 from limbeck.models import LadderVAE
 from tests.zoo import Angular, Bits, Mixed, ladder
 
@@ -101,6 +102,25 @@ def test_a_class_that_is_unknown_or_no_model(saved: Path, path: str) -> None:
     rewrite(saved, **{"class": path})
     with pytest.raises(ModelError, match=r"import|upgrade|expected DGM"):
         DGM.from_pretrained(saved)
+
+
+def test_another_librarys_layout(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader is asked, of the class that was expected or of one below it, and no other."""
+    monkeypatch.setattr(
+        Mixed, "from_there", classmethod(lambda cls, directory: cls(int(directory.name))), raising=False
+    )
+    monkeypatch.setattr("limbeck.core.storage.FOREIGN", {"index.json": Reader("tests.zoo.Mixed", "from_there")})
+    (saved / "index.json").write_text("{}")
+    theirs = saved.rename(saved.with_name("7"))
+    for loaded in (
+        DGM.from_pretrained(theirs, map_location="meta"),
+        Mixed.from_pretrained(theirs, map_location="meta"),
+    ):
+        assert isinstance(loaded, Mixed)
+        assert loaded.config == {"width": 7}
+        assert loaded.logits.is_meta
+    with pytest.raises(ModelError, match=r"holds a tests\.zoo\.Mixed, not the expected Bits"):
+        Bits.from_pretrained(theirs)
 
 
 def test_a_directory_cannot_import_a_module_of_its_choosing(saved: Path, monkeypatch) -> None:

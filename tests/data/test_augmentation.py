@@ -232,6 +232,8 @@ class TestRowsPerClass:
         labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 2)
         with pytest.raises(DataError, match=r"4 rows of each class .* class 1 has 3, class 2 has 2; ask for at most 2"):
             take_per_class(labels, 4, 0)
+        with pytest.raises(DataError, match=r"class 1 \(bird\) has 3, class 2 has 2;"):
+            take_per_class(labels, 4, 0, ["fish", "bird", "2"])
         with pytest.raises(DataError, match="class 2 has 1 and 2 more"):
             take_per_class(torch.arange(5), 2, 0)
         with pytest.raises(DataError, match="at least 1, not 0"):

@@ -73,6 +73,7 @@ def test_a_student(judge: DiffusionJudge, digits: ImageDataset, tmp_path: Path) 
     assert again | {"samples_per_second": 0} == values | {"samples_per_second": 0}
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"samples.png", "beside_teacher.png", "between_noises.png", "larger.png", "neighbours.png"}
+    assert names == {"samples.png", *(kind.file for kind in SETTINGS.pictures)}
 
 
 def test_the_teacher(judge: DiffusionJudge, teacher: DDIM, digits: ImageDataset, tmp_path: Path) -> None:

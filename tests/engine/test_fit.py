@@ -18,10 +18,10 @@ from limbeck.core.objective import Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.engine.checkpoints import LAST, PREVIOUS, find_checkpoint, read_checkpoint
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.fit import Fitted, fit
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import SilentProgress
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import CheckpointError, MatchError, NonFiniteLossError, RecipeError
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 

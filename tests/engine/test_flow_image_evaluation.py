@@ -68,6 +68,7 @@ def test_every_measure_and_picture(judge: Judge, glow: Glow, digits: ImageDatase
     }
     assert (picture(tmp_path / "samples.png") != picture(tmp_path / "samples_cool.png")).any()
     assert picture(tmp_path / "interpolations.png").shape == picture(tmp_path / "samples.png").shape  # 16 images each
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.png", *(kind.file for kind in SETTINGS.pictures)}
 
 
 def test_bits_are_the_models_own(judge: Judge, glow: Glow, digits: ImageDataset, tmp_path: Path) -> None:

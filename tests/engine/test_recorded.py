@@ -24,11 +24,11 @@ from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site, Trace
 from limbeck.engine import Pairs, RecordedTeacher, record
 from limbeck.engine.evaluation import Subject
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.fit import fit
 from limbeck.engine.module import StudentModule
 from limbeck.engine.options import Training
 from limbeck.engine.recipe import Baseline, Recipe
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.engine.training_stage import student_key
 from limbeck.errors import MatchError, ModelError, RecipeError
 from tests.sampler import Sampler

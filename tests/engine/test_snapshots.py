@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
 
-from limbeck.core.divergence import kl
+from limbeck.core.delta import Delta
+from limbeck.core.divergence import VID, ObservationModel, kl
 from limbeck.core.likelihood_maps import likelihood_maps
 from limbeck.core.loss import Batch
 from limbeck.core.match import Match
@@ -20,13 +23,14 @@ from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, TeacherCache, Training
 from limbeck.engine.afterwards import Finished, afterwards_steps, without_transfer
 from limbeck.engine.experiment import Experiment
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.fit import fit
 from limbeck.engine.likelihood_figure import save_likelihoods
 from limbeck.engine.progress import SilentProgress
 from limbeck.engine.recipe import Baseline, Recipe
 from limbeck.engine.snapshots import SHOWN, SNAPSHOTS, read_snapshots, shown_images
-from limbeck.engine.stages import weights_fingerprint
-from limbeck.errors import RecipeError
+from limbeck.engine.variances import learned_variances
+from limbeck.errors import DivergenceError, RecipeError
 from limbeck.models import NetworkClassifier
 from limbeck.report.page import render_report
 from limbeck.report.runs import read_run
@@ -47,6 +51,42 @@ def rows(count: int = 24) -> Batch:
 
 def vid() -> Objective:
     return transfer(["h[*]:vid", "logits->penultimate:vid-lp"])
+
+
+class Pixelwise(ObservationModel):
+    """An observation model that knows one variance and takes the student's own map for the mean."""
+
+    def size(self, p: Distribution, q: Distribution) -> None:
+        assert isinstance(p, Delta)
+        self.alpha = nn.Parameter(torch.zeros(p.value.shape[1]))
+
+    @property
+    def variances(self) -> Tensor:
+        self.check_sized()
+        return self.alpha.exp().detach()
+
+    def log_likelihood(self, p: Distribution, q: Distribution) -> Tensor:
+        self.check_sized()
+        assert isinstance(p, Delta)
+        assert isinstance(q, Delta)
+        scale = self.alpha.mul(0.5).exp().view(-1, 1, 1)
+        return Normal(q.value, scale).log_prob(p.value).sum(1)
+
+    def forward(self, p: Distribution, q: Distribution) -> Tensor:
+        return -self.log_likelihood(p, q).flatten(1).sum(1)
+
+
+class Lookalike(nn.Module):
+    """Says something else by the same names."""
+
+    variances = torch.ones(3)
+
+    def log_likelihood(self, *_: Any) -> Tensor:
+        raise AssertionError
+
+    def forward(self, p: Distribution, q: Distribution) -> Tensor:
+        assert isinstance(p, Delta)
+        return p.value.flatten(1).square().sum(1)
 
 
 def options(**changes: Any) -> Training:
@@ -95,6 +135,25 @@ class TestMaps:
         assert x is not None
         assert likelihood_maps(Objective([Match("y", divergence=kl)]), teacher, student, x) == {}
         assert likelihood_maps(scratch(), teacher, student, x) == {}
+
+    def test_a_users_own_observation_model_and_what_only_looks_like_one(self) -> None:
+        teacher, student, x = network(0, 4).eval(), network(1, 4).eval(), rows(3).x
+        assert x is not None
+        objective = Objective([Match("h[0]", divergence=Pixelwise()), Match("h[1]", divergence=Lookalike())])
+        objective.prepare(teacher, student, x)
+        found = likelihood_maps(objective, teacher, student, x)
+        assert list(found) == ["h[0]"]
+        mean, value = student.trace(x=x)["h[0]"].value, teacher.trace(x=x)["h[0]"].value
+        assert mean is not None
+        assert value is not None
+        torch.testing.assert_close(found["h[0]"].likelihood, Normal(mean, 1.0).log_prob(value).sum(1))
+        assert learned_variances(objective) == {"h[0]": [1.0] * 4}
+
+    def test_a_template_is_one_too(self) -> None:
+        """Before anything is sized, a recipe must know of which methods pictures will be drawn."""
+        assert isinstance(VID(), ObservationModel)
+        with pytest.raises(DivergenceError, match="has no parameters yet"):
+            _ = VID().variances
 
 
 class TestTraining:

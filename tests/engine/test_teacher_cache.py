@@ -28,12 +28,12 @@ from limbeck.engine import taught as taught_module
 from limbeck.engine.batches import Batches
 from limbeck.engine.cached_laws import dismantle, laid_out, rebuild, stored_order
 from limbeck.engine.experiment import Experiment
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.fit import fit
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.prepare import prepare
 from limbeck.engine.progress import SilentProgress
 from limbeck.engine.recipe import Baseline, Recipe
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.engine.teacher_cache import CachedTeacher
 from limbeck.engine.training_stage import student_key
 from limbeck.errors import ModelError, RecipeError

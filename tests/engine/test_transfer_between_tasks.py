@@ -131,8 +131,13 @@ class TestFewRows:
         assert len(trained) == 3  # one start, two that were tuned from it
 
     def test_too_few(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="ask for at most"):
+        words = r"per_class: 1,000 rows of each class .* class 0 has \d+, .* and 7 more; ask for at most \d+"
+        with pytest.raises(DataError, match=words):
             self.rows(1000, "scratch", 0, tmp_path)
+        # Not after a teacher that took hours.
+        with pytest.raises(DataError, match=words):
+            run(recipe(per_class=1000), tmp_path / "run")
+        assert not (tmp_path / "run/teacher").exists()
         assert recipe(per_class=50).dry().per_class == 2
 
 

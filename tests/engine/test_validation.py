@@ -22,6 +22,7 @@ from limbeck.engine.checkpoints import LAST, read_checkpoint
 from limbeck.engine.distill import distill
 from limbeck.engine.evaluation import Subject
 from limbeck.engine.experiment import Experiment
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.fit import Fitted, fit
 from limbeck.engine.module import Companions, StudentModule
 from limbeck.engine.options import Training
@@ -30,7 +31,6 @@ from limbeck.engine.progress import SilentProgress, TerminalProgress
 from limbeck.engine.recipe import Baseline, Recipe
 from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.recording import record
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.engine.training_stage import student_key
 from limbeck.errors import DataError, NonFiniteLossError, RecipeError
 from limbeck.metrics import ModelResult

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.errors import DataError
-from limbeck.metrics import Measure, ModelResult, RunResults
+from limbeck.metrics import Measure, ModelResult, PictureKind, RunResults
 
 
 def results(values: dict[str, float], references: dict[str, float] | None = None) -> RunResults:
@@ -31,6 +31,7 @@ def results(values: dict[str, float], references: dict[str, float] | None = None
         notes=["clamped"],
         environment={"torch": "2"},
         dry_run=True,
+        pictures=[PictureKind("larger", "Larger", "Of another size.", "larger images of")],
     )
 
 

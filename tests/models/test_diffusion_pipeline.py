@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.errors import ModelError, StorageError
+from limbeck.layouts import FOREIGN
 from limbeck.models import DDIM, LadderVAE
+from limbeck.models.diffusion_pipeline import INDEX
 from tests.zoo import TINY_UNET, diffusion
 
 diffusers = pytest.importorskip("diffusers")
@@ -111,6 +115,17 @@ def test_every_way_to_load_one(tmp_path: Path) -> None:
         LadderVAE.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path / "again")
     assert torch.equal(drawn(DDIM.from_pretrained(tmp_path / "again")), drawn(model))
+
+
+def test_one_is_loaded_before_any_model_is_imported(tmp_path: Path) -> None:
+    """As in a fresh session."""
+    code = (
+        "import sys, limbeck; DGM = limbeck.DGM; assert 'limbeck.models' not in sys.modules; "
+        f"print(type(DGM.from_pretrained({str(saved(tmp_path))!r}, map_location='meta')).__name__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["DDIM"]
+    assert callable(getattr(DDIM, FOREIGN[INDEX].method))
 
 
 def test_a_recipes_sampler_keeps_its_own_times(tmp_path: Path) -> None:

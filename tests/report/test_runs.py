@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.metrics import PictureKind
 from limbeck.report.curves import Curves, read_curves
 from limbeck.report.figures import fold_terms, shares
 from limbeck.report.page import render_report
@@ -64,33 +65,32 @@ def test_truncated_picture_is_not_available(make_run):
     assert read_run(directory).of("local")[0].picture.uri.startswith("data:image/png;base64,")
 
 
-def test_reconstructions_are_shown_where_there_are_any(make_run):
-    directory = make_run()
-    assert "Reconstructions of test images" not in render_report([directory])
+def test_other_pictures_are_shown_where_the_run_names_them_and_there_are_any(make_run):
+    kinds = [
+        PictureKind("b", "Second letter", "It is <b>.", "the letter b by"),
+        PictureKind("a", "First letter", "It is <a>.", "the letter a by"),
+    ]
+    directory = make_run(results(pictures=kinds))
     samples = (directory / "teacher" / "samples.png").read_bytes()
-    (directory / "teacher" / "reconstructions.png").write_bytes(samples)
-    assert read_run(directory).of("teacher")[0].reconstructions is not None
+    assert "First letter" not in render_report([directory])
+    for file in ("a", "b", "c"):
+        (directory / "teacher" / f"{file}.png").write_bytes(samples)
+    assert list(read_run(directory).of("teacher")[0].others) == ["b", "a"]
     page = render_report([directory])
-    assert "Reconstructions of test images" in page
-    assert page.count("each beside its reconstruction by teacher") == 1
-    assert "each beside its reconstruction by local" not in page
+    assert page.index("Second letter") < page.index("It is &lt;b&gt;.") < page.index("First letter")
+    for kind in kinds:
+        assert page.count(f"{kind.what} teacher") == 1
+        assert f"{kind.what} local" not in page
 
 
-@pytest.mark.parametrize(
-    ("file", "title", "what"),
-    [
-        ("samples_cool.png", "Samples at a lower temperature", "samples at a lower temperature of"),
-        ("interpolations.png", "Interpolations between test images", "interpolations between test images by"),
-    ],
-)
-def test_other_pictures_are_shown_where_there_are_any(make_run, file, title, what):
-    directory = make_run()
-    assert title not in render_report([directory])
-    samples = (directory / "teacher" / "samples.png").read_bytes()
-    (directory / "teacher" / file).write_bytes(samples)
-    page = render_report([directory])
-    assert page.count(f"{what} teacher") == 1
-    assert f"{what} local" not in page
+@pytest.mark.parametrize("name", ["../../second/teacher/samples", "../teacher/samples", "{}", "a/../samples"])
+def test_a_kind_of_picture_reaches_no_file_outside_the_models_folder(make_run, name):
+    other = make_run(results(name="second"))
+    name = name.format(other / "teacher/samples")
+    directory = make_run(results(pictures=[PictureKind(name, "Title", "Sentence.", "what of")]))
+    (directory / "teacher/a").mkdir()
+    assert (directory / "teacher" / f"{name}.png").is_file()
+    assert [model.others for model in read_run(directory).models] == [{}] * 10
 
 
 @pytest.mark.parametrize("elsewhere", ["../second/teacher", "teacher/../../second/teacher", "/{}"])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from limbeck.cli.distilled import tell, tell_pipeline, tell_weights
 from limbeck.cli.network_teacher import is_network_command
 from limbeck.cli.network_teacher import run as distil_networks
 from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from limbeck.core.graph import DGM
     from limbeck.data import Split
     from limbeck.engine.pair_options import Pairs
-    from limbeck.models import DDIM
 
 __all__ = ["run"]
 
@@ -47,6 +47,7 @@ def run(words: Sequence[str]) -> None:
     from limbeck.core.graph import DGM
     from limbeck.core.objective import Objective
     from limbeck.data import DataSource
+    from limbeck.engine.cache_options import TeacherCache
     from limbeck.engine.distill import distill
     from limbeck.engine.environment import is_main_process
     from limbeck.engine.options import TrainerOptions, Training
@@ -87,6 +88,11 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--pairs", type=Pairs | None, default=None,
         help="the teacher's results are made once and kept beside the student: --pairs.count=NUMBER of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher_cache", type=TeacherCache | None, default=None,
+        help="the outputs of a teacher without latents are computed once for every row of --data and kept beside the "
+        "student: {}, or --teacher_cache.dtype=float16",
     )  # fmt: skip
     parser.add_argument(
         "--objective",
@@ -132,13 +138,14 @@ def run(words: Sequence[str]) -> None:
         teacher, student, built.objective, data=data, validation=validation, training=built.training,
         trainer=built.trainer, seed=found.seed, directory=found.out, progress=is_main_process(),
         asked=asked_classes(teacher) if data is None else None, pairs=_with_states(built.pairs, student, teacher),
+        teacher_cache=built.teacher_cache,
     )  # fmt: skip
     if is_main_process():
-        _tell(result.metrics, Path(found.out))
+        tell(result.metrics, Path(found.out))
         if isinstance(result.student, DDIM):
-            _tell_pipeline(result.student, Path(found.out) / PIPELINE)
+            tell_pipeline(result.student, Path(found.out) / PIPELINE)
         if is_weights(given):
-            _tell_weights(result.student, Path(found.out) / WEIGHTS)
+            tell_weights(result.student, Path(found.out) / WEIGHTS)
 
 
 def _teacher(given: str, words: Sequence[str]) -> tuple[DGM, Sequence[str]]:
@@ -213,41 +220,3 @@ def _target(split: Split) -> str:
     if found is None:
         raise RecipeError(f"which part of the data are the models of? Give --target={' or '.join(split.parts)}")
     return found
-
-
-def _tell_weights(student: DGM, path: Path) -> None:
-    """Keep a student of zuko's also as zuko itself reads it."""
-    from rich.console import Console
-
-    from limbeck.models import ZukoFlow
-
-    if isinstance(student, ZukoFlow) and student.standardize is None:
-        student.save_zuko(path)
-        Console().print(f"Its weights under zuko's names: {path}", soft_wrap=True, highlight=False)
-
-
-def _tell_pipeline(student: DDIM, path: Path) -> None:
-    """Keep a diffusion student also as diffusers reads it."""
-    from rich.console import Console
-
-    from limbeck.models.diffusion_writing import CODE
-
-    student.save_pipeline(path)
-    own = (path / CODE).exists()
-    how = "DiffusionPipeline.from_pretrained(DIR, custom_pipeline=DIR, trust_remote_code=True)()"
-    if not own:
-        how = f"DDIMPipeline.from_pretrained(DIR)(num_inference_steps={len(student.timesteps)})"
-    Console().print(f"As a pipeline of diffusers: {path}; {how}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _tell(metrics: dict[str, float], out: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    teacher, student = metrics["parameters_teacher"], metrics["parameters_student"]
-    console.print(
-        f"{teacher:,.0f} generative parameters distilled into {student:,.0f} "
-        f"({teacher / student:.1f} times fewer) in {metrics['seconds']:.0f} s; last loss {metrics['total']:.4g}.",
-        highlight=False,
-    )
-    console.print(f"Student: {out}", soft_wrap=True, highlight=False)

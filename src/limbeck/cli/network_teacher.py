@@ -37,6 +37,7 @@ def run(words: Sequence[str]) -> None:
         words: the command line after ``limbeck distill``.
     """
     from limbeck.data import DataSource
+    from limbeck.engine.cache_options import TeacherCache
     from limbeck.engine.environment import is_main_process
     from limbeck.engine.options import TrainerOptions, Training
 
@@ -53,6 +54,11 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--data", type=DataSource, help="a folder of images in folders of classes, or a data source")
     parser.add_argument("--mean", type=list[float] | None, default=None, help="of each channel, which both subtract")
     parser.add_argument("--std", type=list[float] | None, default=None, help="of each channel, by which both divide")
+    parser.add_argument(
+        "--teacher_cache", type=TeacherCache | None, default=None,
+        help="what is matched of the teacher is computed once for every image and kept beside the student: {}, or "
+        "--teacher_cache.dtype=float16",
+    )  # fmt: skip
     parser.add_class_arguments(Training, "training")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_argument("--seed", type=int, default=0, help="fixes initialisation and order of data")
@@ -108,6 +114,7 @@ def _distil(
     distill(
         teacher, student, objective, data=rows, validation=validation, training=built.training, trainer=built.trainer,
         seed=found.seed, directory=found.out, progress=is_main_process(),
+        teacher_cache=built.teacher_cache,
     )  # fmt: skip
 
 

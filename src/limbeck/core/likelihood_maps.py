@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.core.combination import Combined
 from limbeck.core.coupling import Request, frozen
 from limbeck.core.delta import Delta
+from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Objective
 from limbeck.core.pairing import pairings
@@ -55,13 +56,12 @@ def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor)
             request = Request(None, x, part._keep_teacher, part._keep_student, part._rename)
             taught, learned = part.coupling(teacher, student, request)
             for pair in pairings(part.matches, part._matched, taught, learned, complete=False):
-                module = pair.match.divergence
+                model = pair.match.divergence
                 if pair.key in part.learned:
-                    module = part.learned[pair.key]
-                measure = getattr(module, "log_likelihood", None)
-                if not isinstance(module, nn.Module) or measure is None or not isinstance(pair.teacher, Delta):
+                    model = part.learned[pair.key]
+                if not isinstance(model, ObservationModel) or not isinstance(pair.teacher, Delta):
                     continue
-                likelihood = measure(pair.teacher, pair.student)
+                likelihood = model.log_likelihood(pair.teacher, pair.student)
                 if likelihood.ndim == _MAP and pair.name not in found:
                     found[pair.name] = LikelihoodMap(likelihood.float(), pair.teacher.value.abs().mean(1).float())
     return found

@@ -15,6 +15,7 @@ from safetensors.torch import save as dump_tensors
 
 from limbeck.errors import ModelError
 from limbeck.files import atomic_write_bytes
+from limbeck.layouts import FOREIGN
 
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
@@ -23,9 +24,6 @@ __all__ = ["CONFIG", "WEIGHTS", "load", "save", "written_config"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-
-# Directories that another library wrote: the file that tells them, and who of ours reads them.
-_FOREIGN = {"model_index.json": ("limbeck.models.ddim.DDIM", "from_pipeline")}
 
 Model = TypeVar("Model", bound="DGM")
 
@@ -80,7 +78,7 @@ def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.d
 
     Args:
         cls: the expected class; :class:`~limbeck.DGM` accepts every model.
-        directory: what :func:`save` wrote, or a pipeline directory of diffusers.
+        directory: what :func:`save` wrote, or one of the layouts of other libraries (:mod:`limbeck.layouts`).
         map_location: device of the loaded weights.
 
     Returns:
@@ -90,9 +88,9 @@ def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.d
         ModelError: a file is missing or corrupt, or the directory holds a model of another class.
     """
     directory = Path(directory)
-    for index, (kind, reader) in _FOREIGN.items():
+    for index, reader in FOREIGN.items():
         if (directory / index).is_file():
-            read: Model = getattr(_find_class(kind, cls, directory), reader)(directory)
+            read: Model = getattr(_find_class(reader.model, cls, directory), reader.method)(directory)
             return read.to(map_location)
     record = _read_config(directory)
     found = _find_class(record["class"], cls, directory)

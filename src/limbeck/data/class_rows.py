@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from limbeck.errors import DataError
 __all__ = ["take_per_class"]
 
 
-def take_per_class(labels: Tensor, count: int, seed: int) -> Tensor:
+def take_per_class(labels: Tensor, count: int, seed: int, names: Sequence[str] = ()) -> Tensor:
     """Choose the same number of rows of each class at random: the M of [V] Table 1.
 
     With one seed, the rows of a smaller count are among those of a larger one.
@@ -19,6 +21,7 @@ def take_per_class(labels: Tensor, count: int, seed: int) -> Tensor:
         labels: class of each row, int64 of shape (rows,).
         count: rows of each class.
         seed: fixes the choice.
+        names: of the classes, for messages.
 
     Returns:
         Row numbers in ascending order, int64, ``count`` for each class that occurs.
@@ -35,14 +38,20 @@ def take_per_class(labels: Tensor, count: int, seed: int) -> Tensor:
     if count < 1:
         raise DataError(f"the rows of each class must be at least 1, not {count}")
     classes, sizes = torch.unique(labels, return_counts=True)
-    short = [f"class {int(name)} has {int(size)}" for name, size in zip(classes, sizes, strict=True) if size < count]
+    counted = zip(classes.tolist(), sizes.tolist(), strict=True)
+    short = [f"class {_told(number, names)} has {size:,}" for number, size in counted if size < count]
     if short:
         more = f" and {len(short) - 3} more" if len(short) > 3 else ""
         raise DataError(
-            f"{count} rows of each class were asked for, but {', '.join(short[:3])}{more}; ask for at most "
-            f"{int(sizes.min())}"
+            f"{count:,} rows of each class were asked for, but {', '.join(short[:3])}{more}; ask for at most "
+            f"{int(sizes.min()):,}"
         )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     shuffled = labels[order]
     chosen = [order[shuffled == name][:count] for name in classes]
     return torch.cat(chosen).sort().values if chosen else order
+
+
+def _told(number: int, names: Sequence[str]) -> str:
+    name = names[number] if number < len(names) else str(number)
+    return name if name == str(number) else f"{number} ({name})"

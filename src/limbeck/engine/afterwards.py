@@ -11,15 +11,19 @@ from typing import Self
 from safetensors.torch import load, save
 from torch import Tensor
 
+from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.fit import fit
-from limbeck.engine.likelihood_figure import LIKELIHOODS, save_likelihoods
+from limbeck.engine.likelihood_figure import save_likelihoods
+from limbeck.engine.objective_description import describe_objective
 from limbeck.engine.options import Training
+from limbeck.engine.picture_kinds import LIKELIHOODS
 from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.snapshots import SNAPSHOTS, read_snapshots, snapshot
-from limbeck.engine.stages import Stage, describe_objective, fingerprint, weights_fingerprint
+from limbeck.engine.stages import Stage
 from limbeck.engine.stand_in import StandIn
 from limbeck.engine.tasks import Task
 from limbeck.engine.taught import Teacher
@@ -64,7 +68,7 @@ def afterwards_steps(recipe: Recipe) -> int:
     looked = [
         method
         for method, baseline in recipe.methods.items()
-        if any(hasattr(match.divergence, "log_likelihood") for match in baseline.objective.matches)
+        if any(isinstance(match.divergence, ObservationModel) for match in baseline.objective.matches)
         and without_transfer(recipe, method) is not None
     ]
     return len(looked) * recipe.training.steps
@@ -99,7 +103,7 @@ def draw_likelihoods(
         if other is not None:
             fitted = _fitted(recipe, method, models[other], other, task, teacher, folder, images, progress)
         if is_main_process():
-            save_likelihoods(folder / LIKELIHOODS, images, magnitudes, times, fitted)
+            save_likelihoods(folder / LIKELIHOODS.file, images, magnitudes, times, fitted)
 
 
 def _fitted(

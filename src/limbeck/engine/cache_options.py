@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
+    from limbeck.data import Augmentation
     from limbeck.engine.recipe import Recipe
 
-__all__ = ["TeacherCache", "check_cache"]
+__all__ = ["TeacherCache", "check_cache", "check_repeated"]
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,26 @@ def check_cache(recipe: Recipe) -> None:
         return
     if recipe.pairs is not None or recipe.tasks is not None:
         raise RecipeError("teacher_cache is for one teacher that is given rows of data: not with pairs or tasks")
-    if recipe.condition == "none":
-        raise RecipeError("teacher_cache: the models are given nothing, so there is nothing to look up by")
-    if recipe.training.augmentation is not None and recipe.training.augmentation.views is None:
+    check_repeated(recipe.condition != "none", recipe.training.augmentation)
+
+
+def check_repeated(given: bool, augmentation: Augmentation | None) -> None:
+    """Check that what a teacher is given can be told and comes again.
+
+    Args:
+        given: whether the models are given anything.
+        augmentation: of the students' training.
+
+    Raises:
+        RecipeError: it cannot, or does not.
+    """
+    if not given:
+        raise RecipeError(
+            "teacher_cache: the models are given nothing to look up by; say which part of the data they are given "
+            "(condition), or leave the cache out"
+        )
+    if augmentation is not None and augmentation.views is None:
         raise RecipeError(
             "teacher_cache: rows are augmented anew each time, so that no output is wanted twice; give "
-            "training.augmentation.views, or leave the cache out"
+            "training.augmentation.views, a fixed number of them, or leave the cache out"
         )

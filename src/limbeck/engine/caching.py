@@ -22,14 +22,16 @@ from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Trace
 from limbeck.data.cache_store import CacheStore, Column
 from limbeck.data.row_keys import RowKeys
 from limbeck.engine.batches import Batches
-from limbeck.engine.cache_options import TeacherCache
+from limbeck.engine.cache_options import TeacherCache, check_repeated
 from limbeck.engine.cached_laws import dismantle, stored_numbers, stored_order
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.locking import locked
+from limbeck.engine.model_description import describe_model
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.pair_report import amount
 from limbeck.engine.pair_writing import running_device
 from limbeck.engine.precision import TRUE_PRECISION, autocast
 from limbeck.engine.progress import Progress, SilentProgress
-from limbeck.engine.stages import describe_model, fingerprint, locked, weights_fingerprint
 from limbeck.engine.teacher_cache import KEYS, CachedSite, CachedTeacher
 from limbeck.errors import ModelError, RecipeError
 from limbeck.files import remove_temporary_files
@@ -87,15 +89,10 @@ def cached(
             limbeck.distill(taught, student, objective, data=rows)
     """
     trainer, progress = trainer or TrainerOptions(), progress or SilentProgress()
-    if rows.x is None:
-        raise RecipeError("teacher_cache: the models are given nothing to look up by; give data with a condition")
     training = training or Training()
+    check_repeated(rows.x is not None, training.augmentation)
     batches = Batches(rows, training.batch_size, 0, training.augmentation)
-    if batches.copies is None:
-        raise RecipeError(
-            "teacher_cache: images are augmented anew each time, so that no output is wanted twice; give "
-            "augmentation.views, a fixed number of them, or leave the cache out"
-        )
+    assert batches.copies is not None
     device, dtype = running_device(trainer.accelerator), TRUE_PRECISION.get(trainer.precision)
     if dtype is not None:
         teacher = copy.deepcopy(teacher).to(dtype)

@@ -14,9 +14,9 @@ from torch.distributions import Distribution
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import fingerprint, weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import (
     Grid,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from limbeck.core.loss import Batch
 from limbeck.core.reweighting import check_patterns, with_weights
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.progress import Progress
-from limbeck.engine.stages import Stage, fingerprint
+from limbeck.engine.stages import Stage
 from limbeck.errors import MatchError, NonFiniteLossError, RecipeError
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.placement import chosen_device, placed
 from limbeck.engine.predictive import has_latents, predict
 from limbeck.engine.progress import Progress
 from limbeck.engine.reliability_figure import reliability_figure
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import (
     Measure,

@@ -13,6 +13,7 @@ from limbeck.core.graph import DGM
 from limbeck.data import Dataset, DomainDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.image_samples import (
     drawn_images,
     extractor_name,
@@ -23,7 +24,6 @@ from limbeck.engine.image_samples import (
 )
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import fingerprint, weights_fingerprint
 from limbeck.errors import RecipeError
 from limbeck.metrics import ClassifierFeatures, FeatureExtractor, Measure, extract, frechet_distance
 from limbeck.pictures import save_grid

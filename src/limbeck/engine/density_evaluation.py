@@ -12,9 +12,9 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import (
     Grid,

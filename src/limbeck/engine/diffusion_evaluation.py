@@ -13,6 +13,7 @@ from limbeck.engine.diffusion_variants import check_steps
 from limbeck.engine.extractor import EXTRACTOR_TRAINING
 from limbeck.engine.image_evaluation import ImageEvaluation
 from limbeck.engine.image_samples import extractor_name, feature_extractor, images_of
+from limbeck.engine.picture_kinds import BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS
 from limbeck.engine.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, similarity_window
@@ -47,6 +48,8 @@ class DiffusionEvaluation(ImageEvaluation):
     Raises:
         RecipeError: a number is too small.
     """
+
+    pictures = (BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS)
 
     def __init__(
         self,

@@ -16,10 +16,10 @@ from limbeck.engine.diffusion_draws import Sampler, asked, drawn, from_noise
 from limbeck.engine.diffusion_pictures import Pictures
 from limbeck.engine.diffusion_variants import Variants
 from limbeck.engine.evaluation import Subject
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.image_evaluation import ImageJudge
 from limbeck.engine.placement import chosen_device, placed
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import fingerprint
 from limbeck.metrics import (
     ClassifierFeatures,
     FeatureExtractor,

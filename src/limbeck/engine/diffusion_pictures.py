@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset, as_float
 from limbeck.engine.diffusion_draws import LATENT, Sampler, asked, between, drawn, from_noise, larger
+from limbeck.engine.picture_kinds import BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS
 from limbeck.engine.placement import placed
 from limbeck.engine.seeding import derive_seed
 from limbeck.pictures import save_grid
@@ -68,12 +69,12 @@ class Pictures:
         beside = isinstance(self.teacher, Sampler) and self.teacher.image_shape == model.image_shape and not itself
         if beside:
             shown = self.rows * self.columns
-            self._write(images[:shown], directory / "beside_teacher.png", below=self._teachers_images[:shown])
+            self._write(images[:shown], directory / BESIDE_TEACHER.file, below=self._teachers_images[:shown])
         on_the_way = self._teachers_between if itself else self._between(model)
-        self._write(on_the_way, directory / "between_noises.png", below=self._teachers_between if beside else None)
+        self._write(on_the_way, directory / BETWEEN_NOISES.file, below=self._teachers_between if beside else None)
         if self.settings.larger is not None:
             others = self._teachers_larger if itself else self._larger(model)
-            self._write(others, directory / "larger.png", below=self._teachers_larger if beside else None)
+            self._write(others, directory / LARGER.file, below=self._teachers_larger if beside else None)
 
     def images(self, model: DGM) -> Tensor:
         """The images that are shown of a model, shape (grid, channels, height, width); of samplers from one noise."""
@@ -93,7 +94,7 @@ class Pictures:
         train = as_float(self.dataset.train.images[around[:rows].flatten()]).view(rows, -1, *images.shape[1:])
         apart = torch.full_like(images[:rows, None], _APART)
         tiles = torch.cat([images[:rows, None], apart, train], dim=1)
-        save_grid(tiles.flatten(0, 1).numpy(), directory / "neighbours.png", columns=tiles.shape[1])
+        save_grid(tiles.flatten(0, 1).numpy(), directory / NEIGHBOURS.file, columns=tiles.shape[1])
 
     @cached_property
     def _teachers_images(self) -> Tensor:

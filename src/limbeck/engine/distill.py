@@ -14,12 +14,15 @@ from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
 from limbeck.core.storage import written_config
 from limbeck.engine.batches import Batches
-from limbeck.engine.cache_options import TeacherCache
+from limbeck.engine.cache_options import TeacherCache, check_repeated
 from limbeck.engine.caching import cached
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.fit import fit
 from limbeck.engine.history import History
+from limbeck.engine.model_description import describe_model
+from limbeck.engine.objective_description import describe_objective
 from limbeck.engine.objective_files import save_objective
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.pair_options import Pairs
@@ -28,7 +31,7 @@ from limbeck.engine.progress import Progress, SilentProgress, TerminalProgress
 from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.recording import record
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint, weights_fingerprint
+from limbeck.engine.stages import Stage
 from limbeck.engine.teacher_cache import CachedTeacher
 from limbeck.errors import RecipeError
 from limbeck.metrics import parameter_count
@@ -117,7 +120,7 @@ def distill(
     objective = surrogate() if objective is None else objective
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
-    _check_keeping(pairs, teacher_cache, asked, data)
+    _check_keeping(pairs, teacher_cache, asked, data, training)
     place = Path(cache) if cache is not None else None if folder is None else folder / ("pairs" if pairs else "teacher")
     if (pairs is not None or teacher_cache is not None) and place is None:
         what = "pairs are" if pairs is not None else "outputs of the teacher are"
@@ -184,7 +187,11 @@ def distill(
 
 
 def _check_keeping(
-    pairs: Pairs | None, teacher_cache: TeacherCache | None, asked: Tensor | None, data: Batch | None
+    pairs: Pairs | None,
+    teacher_cache: TeacherCache | None,
+    asked: Tensor | None,
+    data: Batch | None,
+    training: Training,
 ) -> None:
     if teacher_cache is None:
         return
@@ -192,6 +199,7 @@ def _check_keeping(
         raise RecipeError("teacher_cache is for a teacher that is given the rows of data: not with pairs or asked")
     if data is None:
         raise RecipeError("teacher_cache: outputs are kept for rows of data; give data")
+    check_repeated(data.x is not None, training.augmentation)
 
 
 def _kept(teacher: DGM, teacher_cache: TeacherCache | None) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -17,7 +17,7 @@ from limbeck.data import Dataset
 from limbeck.engine.batches import chunks
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import seeded
-from limbeck.metrics import Measure
+from limbeck.metrics import Measure, PictureKind
 
 __all__ = ["Evaluation", "Judge", "Subject"]
 
@@ -77,6 +77,9 @@ class Evaluation(ABC):
 
     score_label: ClassVar[str] = "loss"
     """What :meth:`score` is, for messages and notes."""
+
+    pictures: ClassVar[Sequence[PictureKind]] = ()
+    """What :meth:`Judge.measure` may draw besides ``samples.png``; reports show it in this order."""
 
     @property
     def steps(self) -> int:

@@ -12,14 +12,17 @@ from limbeck.engine.afterwards import afterwards_steps, draw_likelihoods
 from limbeck.engine.choosing import choice_notes
 from limbeck.engine.environment import describe_environment, is_main_process
 from limbeck.engine.evaluation import Judge, Subject
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.learners import Learners
+from limbeck.engine.locking import locked
+from limbeck.engine.picture_kinds import LIKELIHOODS
 from limbeck.engine.progress import LoggedProgress, Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.rehearsal import rehearse
 from limbeck.engine.seeding import derive_seed
 from limbeck.engine.shared_stages import SharedStages
-from limbeck.engine.stages import Stage, fingerprint, locked, weights_fingerprint
-from limbeck.engine.tasks import tasks_of
+from limbeck.engine.stages import Stage
+from limbeck.engine.tasks import few_rows, tasks_of
 from limbeck.engine.taught import taught
 from limbeck.engine.transfer import transfer_notes
 from limbeck.files import atomic_write_text, remove_temporary_files
@@ -138,6 +141,8 @@ class Experiment:
         if rehearsed:
             rehearse(recipe, dataset, source)
         tasks = tasks_of(recipe, dataset)
+        if rehearsed:
+            few_rows(tasks[0], dataset, recipe.per_class, recipe.seed)  # that there are so many
         taught = tasks[0] if source is dataset else tasks_of(recipe, source)[0]
         learners = Learners(recipe, tasks, self.directory, self.progress, self.shared, self.cache, dataset, taught)
         return dataset, source, learners
@@ -213,6 +218,7 @@ class Experiment:
             dry_run=self.dry_run,
             variants=[*judge.variants()] if judge else [],
             teacher_elsewhere=source is not dataset,
+            pictures=[*recipe.evaluation.pictures, *([LIKELIHOODS] if recipe.training.snapshots else [])],
             without_teacher=[m for m, baseline in recipe.methods.items() if not baseline.objective.needs_teacher],
         )
 

@@ -13,11 +13,12 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
 from limbeck.core.sites import Sites
 from limbeck.data import ImageDataset, as_float
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.fit import fit
+from limbeck.engine.locking import locked
 from limbeck.engine.options import Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import fingerprint, locked
 from limbeck.errors import DataError, ModelError
 from limbeck.files import remove_temporary_files
 from limbeck.metrics import ClassifierFeatures

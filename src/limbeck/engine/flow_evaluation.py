@@ -13,12 +13,12 @@ from limbeck.core.graph import DGM
 from limbeck.core.sifting import sifted_samples
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.flow_figure import LEVELS, likelihood_figure
 from limbeck.engine.flow_rows import Invertible, drawn_rows, log_densities, scored
 from limbeck.engine.image_samples import floating_type
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, energy_distance, parameter_count, summarize_rows, throughput
 from limbeck.pictures import save_figure

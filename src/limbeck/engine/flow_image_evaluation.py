@@ -16,6 +16,7 @@ from limbeck.engine.flow_evaluation import TRAINING
 from limbeck.engine.flow_rows import Invertible, scored
 from limbeck.engine.image_evaluation import ImageEvaluation, ImageJudge
 from limbeck.engine.image_samples import extractor_name, feature_extractor, floating_type, images_of
+from limbeck.engine.picture_kinds import COOL_SAMPLES, INTERPOLATIONS
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
@@ -59,6 +60,8 @@ class FlowImageEvaluation(ImageEvaluation):
     Raises:
         RecipeError: a number is too small, or the temperature is not between 0 and 1.
     """
+
+    pictures = (COOL_SAMPLES, INTERPOLATIONS)
 
     def __init__(
         self,
@@ -140,10 +143,10 @@ class FlowImageJudge(ImageJudge):
         values["fid_cool"] = self._distance(self._drawn(model, settings.temperature))
         values["fid_interpolated"] = self._distance(self._between(model, 1.0))
         values["fid_interpolated_cool"] = self._distance(self._between(model, settings.temperature))
-        for name, temperature in ("samples", 1.0), ("samples_cool", settings.temperature):
+        for name, temperature in ("samples", 1.0), (COOL_SAMPLES.name, settings.temperature):
             shown = model.join_targets(self._on_grid(model, temperature))
             save_grid(_pictured(model, shown).numpy(), folder / f"{name}.png")
-        save_grid(self._rows_between(model).numpy(), folder / "interpolations.png", columns=_COLUMNS)
+        save_grid(self._rows_between(model).numpy(), folder / INTERPOLATIONS.file, columns=_COLUMNS)
         del values["parameters_inference"]  # both programs have the same parameters
         return values
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from limbeck.core.reconstruction import reconstruct
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.extractor import EXTRACTOR_TRAINING, accuracy
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.image_samples import (
     drawn_images,
     extractor_name,
@@ -24,14 +27,15 @@ from limbeck.engine.image_samples import (
     images_of,
     latent_noise,
 )
+from limbeck.engine.picture_kinds import RECONSTRUCTIONS
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import fingerprint, weights_fingerprint
 from limbeck.errors import RecipeError, SiteError
 from limbeck.metrics import (
     ClassifierFeatures,
     FeatureExtractor,
     Measure,
+    PictureKind,
     extract,
     frechet_distance,
     kernel_distance,
@@ -57,6 +61,8 @@ class ImageEvaluation(Evaluation):
         bound_images: test images in that bound, and in the reconstruction error.
         grid: images in each model's grid.
     """
+
+    pictures: ClassVar[Sequence[PictureKind]] = (RECONSTRUCTIONS,)
 
     def __init__(
         self,
@@ -163,7 +169,7 @@ class ImageJudge(Judge):
             values["bound"] = torch.cat(parts).mean().item()
             rebuilt = reconstruct(model, self.test_images.to(dtype)).clamp(0, 1)
             values["reconstruction"] = (rebuilt - self.test_images).square().mean().item()
-            save_grid(_beside(self.test_images, rebuilt, settings.grid), subject.directory / "reconstructions.png")
+            save_grid(_beside(self.test_images, rebuilt, settings.grid), subject.directory / RECONSTRUCTIONS.file)
         save_grid(self._grid(model).numpy(), subject.directory / "samples.png")
         return values
 

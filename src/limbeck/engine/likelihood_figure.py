@@ -14,10 +14,7 @@ from limbeck.pictures import save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LIKELIHOODS", "save_likelihoods"]
-
-LIKELIHOODS = "likelihoods.png"
-"""Name of the file beside a student."""
+__all__ = ["save_likelihoods"]
 
 _LOW, _HIGH = 0.02, 0.98  # quantiles that get the ends of the colours
 

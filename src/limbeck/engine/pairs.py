@@ -16,9 +16,10 @@ from limbeck.core.graph import DGM
 from limbeck.data.pair_claims import claims
 from limbeck.data.pair_layout import PairLayout
 from limbeck.data.pair_store import CLAIMS, PairStore
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.model_description import describe_model
 from limbeck.engine.pair_options import Pairs
 from limbeck.engine.pair_sites import PairNoise, PairSite, noise_probe, sites_of
-from limbeck.engine.stages import describe_model, fingerprint, weights_fingerprint
 from limbeck.files import atomic_write_bytes
 
 __all__ = ["Recording", "opened", "recording"]

@@ -13,9 +13,9 @@ from limbeck.core.graph import DGM
 from limbeck.core.trace import Kind, Trace
 from limbeck.data import Dataset, SequenceDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import weights_fingerprint
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import weights_fingerprint
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import Measure, parameter_count, throughput
 

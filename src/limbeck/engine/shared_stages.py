@@ -11,8 +11,9 @@ from typing import Any
 
 from limbeck.core.graph import DGM
 from limbeck.engine.checkpoints import LAST, PREVIOUS
+from limbeck.engine.locking import locked
 from limbeck.engine.progress import LoggedProgress, Progress
-from limbeck.engine.stages import Stage, locked
+from limbeck.engine.stages import Stage
 from limbeck.engine.training_stage import TrainingStage
 from limbeck.files import atomic_write_bytes, storage_error
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.core.methods import scratch
 from limbeck.core.storage import WEIGHTS
+from limbeck.engine.fingerprints import fingerprint
+from limbeck.engine.model_description import describe_model
 from limbeck.engine.predictive import class_count
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import describe_model, fingerprint
 from limbeck.engine.tasks import Task
 from limbeck.engine.training_stage import TrainingStage
 from limbeck.errors import LimbeckError, RecipeError

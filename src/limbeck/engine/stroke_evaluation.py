@@ -13,9 +13,9 @@ from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE
 from limbeck.data import Dataset, StrokeDataset
 from limbeck.engine.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import fingerprint, weights_fingerprint
 from limbeck.engine.stroke_encoder import with_fitted_encoder
 from limbeck.engine.stroke_extractor import PREDICTOR_TRAINING, predictor_features, trained_predictor
 from limbeck.engine.stroke_figure import save_drawings

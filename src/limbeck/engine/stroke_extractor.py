@@ -12,11 +12,12 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
 from limbeck.core.sites import Sites
 from limbeck.data import StrokeDataset
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.fit import fit
+from limbeck.engine.locking import locked
 from limbeck.engine.options import Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import fingerprint, locked
 from limbeck.errors import ModelError
 from limbeck.files import remove_temporary_files
 from limbeck.metrics import StrokePredictor

@@ -17,8 +17,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from limbeck.engine.axes import Axis, short_labels
 from limbeck.engine.environment import is_main_process
+from limbeck.engine.locking import locked
 from limbeck.engine.orphans import end_with
-from limbeck.engine.stages import locked
 from limbeck.engine.sweep_plan import Part, Point, plan
 from limbeck.engine.sweep_progress import Item, SweepProgress
 from limbeck.engine.sweep_worker import Settings, pack, work

@@ -9,9 +9,9 @@ from typing import Any
 import joblib
 
 from limbeck.engine.choosing import candidates
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.source_start import source_key
-from limbeck.engine.stages import fingerprint
 from limbeck.engine.training_stage import student_key, teacher_key, uses_teacher
 
 __all__ = ["Part", "Point", "plan"]

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from limbeck.core.loss import Batch
 from limbeck.data import Dataset, split_rows, take_per_class
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import fingerprint
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 
 __all__ = ["Task", "cut", "cut_task", "few_rows", "tasks_of"]
 
@@ -106,7 +106,11 @@ def few_rows(task: Task, dataset: Dataset | None, per_class: int | None, seed: i
     labels = dataset.train.parts.get("labels")
     if labels is None:
         raise RecipeError(f"per_class: the data have no labels; there are {', '.join(dataset.train.parts)}")
-    chosen = take_per_class(labels, per_class, derive_seed(seed, "rows of each class"))
+    names = getattr(dataset, "classes", ())
+    try:
+        chosen = take_per_class(labels, per_class, derive_seed(seed, "rows of each class"), names)
+    except DataError as error:
+        raise DataError(f"per_class: {error}") from None
     rows = _at(task.rows, chosen)
     return dataclasses.replace(task, rows=rows, all_rows=rows)
 

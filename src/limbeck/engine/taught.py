@@ -10,6 +10,8 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.engine.batches import Batches
 from limbeck.engine.caching import cached
+from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.model_description import describe_model
 from limbeck.engine.options import Training
 from limbeck.engine.pair_options import Pairs
 from limbeck.engine.prepare import prepare
@@ -18,7 +20,6 @@ from limbeck.engine.recipe import Recipe
 from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.recording import record
 from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import describe_model, fingerprint, weights_fingerprint
 from limbeck.engine.tasks import Task
 from limbeck.engine.teacher_cache import CachedTeacher
 

@@ -15,13 +15,16 @@ from limbeck.core.objective import Objective
 from limbeck.engine.checkpoints import remove_checkpoints
 from limbeck.engine.environment import is_main_process
 from limbeck.engine.feature_networks import wants_network
+from limbeck.engine.fingerprints import fingerprint
 from limbeck.engine.fit import fit
+from limbeck.engine.model_description import describe_model
+from limbeck.engine.objective_description import describe_objective
 from limbeck.engine.objective_files import save_objective
 from limbeck.engine.options import TrainerOptions, Training
 from limbeck.engine.progress import Progress
 from limbeck.engine.recipe import Recipe
 from limbeck.engine.seeding import derive_seed, seeded
-from limbeck.engine.stages import Stage, describe_model, describe_objective, fingerprint
+from limbeck.engine.stages import Stage
 from limbeck.engine.stopping import validated_on
 from limbeck.errors import ModelError, RecipeError
 

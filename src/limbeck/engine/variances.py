@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
+from limbeck.core.divergence import ObservationModel
 from limbeck.core.objective import Objective
 
 __all__ = ["VARIANCES", "learned_variances"]
@@ -27,10 +26,9 @@ def learned_variances(objective: Objective) -> dict[str, list[float]]:
         if not isinstance(part, Objective):
             continue
         for key, module in part.learned.items():
-            variances = getattr(module, "variances", None)
-            if isinstance(variances, Tensor):
+            if isinstance(module, ObservationModel):
                 site = key.partition(":")[2]
                 copies = sum(name.partition(" (")[0] == site for name in found)
                 name = f"{site} ({copies + 1})" if copies else site
-                found[name] = variances.detach().cpu().double().flatten().sort(descending=True).values.tolist()
+                found[name] = module.variances.detach().cpu().double().flatten().sort(descending=True).values.tolist()
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from limbeck.lazy import lazy_names
-from limbeck.metrics.results import Measure, ModelResult, RunResults
+from limbeck.metrics.results import Measure, ModelResult, PictureKind, RunResults
 from limbeck.metrics.statistics import Summary, gap_closed, summarize
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ __all__ = [
     "KLEstimate",
     "Measure",
     "ModelResult",
+    "PictureKind",
     "Reliability",
     "RowSummary",
     "RunResults",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from limbeck.errors import DataError
 
-__all__ = ["Measure", "ModelResult", "RunResults"]
+__all__ = ["Measure", "ModelResult", "PictureKind", "RunResults"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,28 @@ class Measure:
     digits: int = 1
     unit: str = ""
     detail: bool = False
+
+
+@dataclass(frozen=True)
+class PictureKind:
+    """What one picture in a model's folder shows, for those who did not draw it.
+
+    Attributes:
+        name: of the file, without its ending.
+        title: heading of the pictures of all models.
+        sentence: what a reader sees in them.
+        what: what they are of, up to the model's name, for readers who cannot see them: ``"reconstructions by"``.
+    """
+
+    name: str
+    title: str
+    sentence: str
+    what: str
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return f"{self.name}.png"
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,7 @@ class RunResults:
         variants: rows that nobody trained, such as the teacher with fewer steps; they compete with no student.
         teacher_elsewhere: whether the teacher was trained and measured on other data than the students, so that its
             numbers are not comparable with theirs.
+        pictures: what may lie in a model's folder besides ``samples.png``, in the order in which it is shown.
     """
 
     recipe: str
@@ -94,6 +117,7 @@ class RunResults:
     without_teacher: list[str] = field(default_factory=lambda: ["scratch"])
     variants: list[str] = field(default_factory=list)
     teacher_elsewhere: bool = False
+    pictures: list[PictureKind] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
@@ -131,7 +155,9 @@ class RunResults:
             raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             measures = [Measure(**m) for m in raw.pop("measures")]
             results = [ModelResult(**{**r, "values": _floats(r["values"])}) for r in raw.pop("results")]
-            return cls(measures=measures, results=results, **{**raw, "references": _floats(raw["references"])})
+            pictures = [PictureKind(**kind) for kind in raw.pop("pictures", [])]
+            rest = {**raw, "references": _floats(raw["references"])}
+            return cls(measures=measures, results=results, pictures=pictures, **rest)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist: is this a finished run? Run `limbeck run` first.") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:

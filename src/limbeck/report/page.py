@@ -157,7 +157,7 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         highlights=[] if results.dry_run else highlights(results, measure, lead, gaps(results)),
         grids=firsts if pictures else [],
         other_grids=[pair for pair in others if pair[1].picture] if pictures else [],
-        groups=picture_groups(firsts),
+        groups=picture_groups(results.pictures, firsts),
         chart=Markup(chart) if chart else None,
         steps=_steps(results, measure, colors),
         measure=measure,

@@ -14,8 +14,6 @@ from limbeck.report.curves import Curves, Series, file_bytes, read_curves, read_
 
 __all__ = ["Model", "Picture", "Run", "read_picture", "read_run"]
 
-_OTHERS = ("beside_teacher", "between_noises", "larger", "neighbours", "likelihoods")
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -39,20 +37,14 @@ class Model:
     Attributes:
         result: its numbers.
         picture: ``samples.png``.
-        reconstructions: ``reconstructions.png``: data and what the model makes of its own code of them.
-        cool: ``samples_cool.png``: samples at a lower temperature.
-        interpolations: ``interpolations.png``: what the model makes of codes between those of data.
-        others: name of the file without its ending to picture: those that few kinds of models have.
         curves: ``history.csv``.
+        others: name to picture, of the kinds that the run says its models may have.
         variances: ``variances.json``: site to the learned variance of each of its channels, largest first.
     """
 
     result: ModelResult
     picture: Picture | None
-    reconstructions: Picture | None
     curves: Curves | None
-    cool: Picture | None = None
-    interpolations: Picture | None = None
     others: dict[str, Picture] = field(default_factory=dict)
     variances: dict[str, Series] = field(default_factory=dict)
 
@@ -98,14 +90,12 @@ def read_run(directory: str | Path) -> Run:
     for result in results.results:
         folder = _inside(directory, result.directory)
         if folder is None:
-            models.append(Model(result, None, None, None))
+            models.append(Model(result, None, None))
             continue
-        names = ("samples", "reconstructions", "samples_cool", "interpolations")
-        samples, rebuilt, cool, between = (read_picture(folder / f"{name}.png") for name in names)
-        pictures = {name: read_picture(folder / f"{name}.png") for name in _OTHERS}
+        pictures = {kind.name: _picture_inside(folder, kind.file) for kind in results.pictures}
         others = {name: picture for name, picture in pictures.items() if picture is not None}
         curves, variances = read_curves(folder / "history.csv"), read_variances(folder / "variances.json")
-        models.append(Model(result, samples, rebuilt, curves, cool, between, others, variances))
+        models.append(Model(result, read_picture(folder / "samples.png"), curves, others, variances))
     recipe = file_bytes(directory / "recipe.yaml")
     return Run(
         directory=directory,
@@ -138,6 +128,11 @@ def _inside(directory: Path, relative: str) -> Path | None:
     if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
         return None
     return directory / normal
+
+
+def _picture_inside(folder: Path, file: str) -> Picture | None:
+    """A picture that lies in a folder itself, for the same reason."""
+    return read_picture(folder / file) if Path(file).name == file else None
 
 
 def _environment(path: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from limbeck.core.divergence.information import cross_entropy, kl, kl_monte_carl
 from limbeck.core.divergence.latent import latent_default
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.divergence.logits import decoupled_kl, logit_error, standardized_kl
+from limbeck.core.divergence.observation_model import ObservationModel
 from limbeck.core.divergence.perceptual import FeatureDistance
 from limbeck.core.divergence.regressor import Regressor
 from limbeck.core.divergence.selectivity import selectivity
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureDistance",
     "Learned",
     "LwF",
+    "ObservationModel",
     "Regressor",
     "attention",
     "cross_entropy",

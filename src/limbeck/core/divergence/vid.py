@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from limbeck.core.divergence.features import feature_values, precise
-from limbeck.core.divergence.learned import Learned
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.moments import Moments
 from limbeck.core.divergence.observation import Law, Observation, observation
+from limbeck.core.divergence.observation_model import ObservationModel
 from limbeck.errors import DivergenceError
 
 __all__ = ["VID"]
@@ -20,7 +20,7 @@ __all__ = ["VID"]
 _LAWS = ("gaussian", "student-t", "mixture")
 
 
-class VID(Learned):
+class VID(ObservationModel):
     r"""Negative log-likelihood of the teacher's feature t under a law that is learned, given the student's s.
 
     .. math:: d(t, s) = -\frac1N \sum_{c,h,w} \log q(t_{chw} \mid s)

@@ -1,0 +1,42 @@
+"""Fingerprints: a few digits that tell whether anything is different that a result depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["fingerprint", "weights_fingerprint"]
+
+
+def fingerprint(**parts: Any) -> str:
+    """Sixteen hexadecimal digits that change when any part does.
+
+    Args:
+        parts: JSON values and dataclasses of them.
+
+    Example:
+        >>> fingerprint(a=1) == fingerprint(a=1), fingerprint(a=1) == fingerprint(a=2)
+        (True, False)
+    """
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        raise TypeError(f"{value!r} cannot be part of a fingerprint")
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Hash of every weight and buffer, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
