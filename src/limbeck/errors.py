@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "CompilationError",
     "DataError",
     "DivergenceError",
     "LimbeckError",
@@ -54,6 +55,10 @@ class ModelError(LimbeckError):
 
 class CheckpointError(LimbeckError):
     """No usable checkpoint is left to continue from."""
+
+
+class CompilationError(LimbeckError):
+    """A training step that was to be compiled cannot be, e.g. because the machine has no compiler."""
 
 
 class StorageError(LimbeckError):

@@ -95,6 +95,7 @@ class TestWhatWeightsDependOn:
             {"augmentation": Augmentation()},
             {"augmentation": Augmentation(padding=2)},
             {"augmentation": Augmentation(views=3)},
+            {"compile": True},
         ],
     )
     def test_each_of_them_is_told_apart(self, settings: dict) -> None:

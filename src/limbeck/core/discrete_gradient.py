@@ -7,7 +7,6 @@ student is trained with and without, and is always sampled without.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -91,7 +90,9 @@ def annealed(start: float, end: float, progress: float) -> float:
         >>> [round(annealed(1.0, 0.01, progress), 3) for progress in (0.0, 0.5, 1.0)]
         [1.0, 0.1, 0.01]
     """
-    return start * math.exp(progress * math.log(end / start))
+    # A power, not an exponential of a logarithm: torch.compile can follow it for any progress.
+    temperature: float = start * (end / start) ** progress
+    return temperature
 
 
 def _straight_through(base: Any, value: Tensor) -> Tensor:

@@ -158,7 +158,8 @@ class Objective(nn.Module):
                 for position, match in enumerate(self.matches)
                 if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
             ]
-            self._matches_of[key] = found
+            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+                self._matches_of[key] = found
         return found
 
     @torch.no_grad()
@@ -189,6 +190,8 @@ class Objective(nn.Module):
             student: the model to train.
             x: a few rows of conditioning input, shape (rows, ...), if the models have one.
         """
+        if self._partial:
+            self._look_at(student, x)  # here rather than in the first step, where torch.compile could not follow it
         if teacher is not None and isinstance(self.coupling, Preparable):
             self.coupling.prepare(teacher, student, x)
         if teacher is not None and any(isinstance(match.divergence, Learned) for match in self.matches):

@@ -181,7 +181,8 @@ def _resolve(distribution_type: type[D.Distribution]) -> Rule:
         if rule is None and parent is not D.Distribution and "icdf" in vars(parent):
             rule = Rule(Law.UNIFORM, by_icdf)
         if rule is not None:
-            _resolved[distribution_type] = rule
+            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+                _resolved[distribution_type] = rule
             return rule
     name = distribution_type.__name__
     raise ReparameterizationError(

@@ -20,6 +20,7 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.engine.batches import Batches
 from limbeck.engine.checkpoints import Checkpoints, find_checkpoint
+from limbeck.engine.compiling import LossOfStep, compilation, compiled_loss, plain_loss
 from limbeck.engine.history import History, HistoryRecorder
 from limbeck.engine.loop import SameOnAllProcesses, interruptible, make_loop, quiet
 from limbeck.engine.module import Companions, StudentModule
@@ -104,6 +105,7 @@ def fit(
         RecipeError: the trainer options are not possible here, the batch size cannot be shared equally by the devices,
             or the student cannot be validated.
         CheckpointError: there are checkpoints but none can be read.
+        CompilationError: the step is to be compiled, but cannot be.
         NonFiniteLossError: the loss or the weights became NaN or infinite.
     """
     trainer = trainer or TrainerOptions()
@@ -125,7 +127,11 @@ def fit(
     for trained in (student, objective):
         trained.to(TRUE_PRECISION.get(trainer.precision))
     teacher = _in_precision_of(student, teacher)
-    module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed)
+    loss_of: LossOfStep = plain_loss
+    if options.compile:
+        uncompiled = f"{label}: the step runs uncompiled, since torch cannot make one program of it"
+        loss_of = compiled_loss(lambda reason: progress.message(f"{uncompiled}: {reason}"))
+    module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed, loss_of)
     history = History()
     average = None if options.ema is None else EMAWeightAveraging(decay=options.ema)
     watched = None
@@ -155,7 +161,9 @@ def fit(
         student.train()
         # The loader only counts steps; rows and noise are functions of the step.
         counter: DataLoader[Any] = DataLoader(range(options.steps), batch_size=None)  # type: ignore[arg-type]
-        with interruptible(loop):
+        if options.compile:
+            progress.message(f"{label}: compiling the step; until that is done, nothing moves")
+        with interruptible(loop), compilation(options.compile):
             loop.fit(module, counter, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     taken = loop.global_step
     module.check_weights(taken)

@@ -18,6 +18,7 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
 from limbeck.core.trace import KEEP_DISTRIBUTION
 from limbeck.engine.batches import Batches
+from limbeck.engine.compiling import LossOfStep, plain_loss
 from limbeck.engine.options import Training
 from limbeck.engine.recorded import RecordedTeacher
 from limbeck.engine.seeding import derive_seed
@@ -46,7 +47,13 @@ class StudentModule(lightning.LightningModule):
     """
 
     def __init__(
-        self, student: DGM, objective: Objective, companions: Companions, options: Training, seed: int
+        self,
+        student: DGM,
+        objective: Objective,
+        companions: Companions,
+        options: Training,
+        seed: int,
+        loss_of: LossOfStep = plain_loss,
     ) -> None:
         super().__init__()
         self.student = student
@@ -55,6 +62,7 @@ class StudentModule(lightning.LightningModule):
         self.options = options
         self.seed = seed
         self.latest: Loss | None = None
+        self.loss_of = loss_of
         # Asking a GPU after each step whether a number is finite would stall it, and of several processes all have to
         # stop: there the history asks for us.
         self.check_every_step = True
@@ -77,14 +85,8 @@ class StudentModule(lightning.LightningModule):
         size = self.options.batch_size // world
         asked = self.asked(size)
         with self.explained(step):
-            loss: Loss = self.objective(
-                companions.teacher,
-                self.student,
-                batch_size=size if rows is None and asked is None else None,
-                x=asked,
-                batch=rows,
-                progress=progress,
-            )
+            count = size if rows is None and asked is None else None
+            loss = self.loss_of(self.objective, companions.teacher, self.student, count, asked, rows, progress)
         self.latest = loss
         if self.check_every_step:
             self.check_finite(float(loss.total.detach()), loss.terms, step)

@@ -59,6 +59,10 @@ class Training:
         snapshots: fractions of the steps at which it is written down where in a few images the student knows what the
             teacher sees, if its divergences are observation models: the picture of [V] Fig. 2.
         augmentation: random crops and flips of the training's images; ``None`` for the images as they are.
+        compile: whether ``torch.compile`` makes one program of teacher, student and loss: worth its half a minute or
+            so where a step is short and has many small operations. It needs a C++ compiler, for a GPU also Triton.
+            Results are those of another rounding, and of other draws where noise is left out that nothing depends on;
+            trainings that continue still end bit for bit as those that never stopped.
     """
 
     steps: int = 1000
@@ -82,6 +86,7 @@ class Training:
     patience: int | None = None
     augmentation: Augmentation | None = None
     snapshots: tuple[float, ...] = ()
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
@@ -177,6 +182,7 @@ class Training:
         unused |= {"betas"} if tuple(self.betas) == BETAS else set()
         unused |= {"momentum"} if self.momentum == MOMENTUM else set()
         unused |= set() if self.nesterov else {"nesterov"}
+        unused |= set() if self.compile else {"compile"}  # rounding differs, and may draws
         unused |= set() if self.schedule == "steps" else {"milestones", "decay"}
         found = {name: value for name, value in vars(self).items() if name not in unused}
         return found | ({"augmentation": vars(self.augmentation)} if self.augmentation else {})

@@ -9,7 +9,9 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.data import Dataset
 from limbeck.engine.batches import Batches
+from limbeck.engine.compiling import check_compiler
 from limbeck.engine.feature_networks import wants_network
+from limbeck.engine.pair_writing import running_device
 from limbeck.engine.predictive import class_count
 from limbeck.engine.recipe import Recipe, rows_of
 from limbeck.engine.seeding import seeded
@@ -61,7 +63,8 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) ->
     """Check models, and run one step of each method on a few rows with models that have learned nothing.
 
     Training a teacher may take hours; that a method names a layer which its student lacks should not come after them.
-    Done for classifiers that are given what they classify, which run in a moment.
+    Done for classifiers that are given what they classify, which run in a moment. Nor should it come after them that
+    the machine has no compiler, if steps are to be compiled.
 
     Args:
         recipe: the experiment.
@@ -70,7 +73,10 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) ->
 
     Raises:
         RecipeError: names the model or the method and what does not fit.
+        CompilationError: nothing can be compiled here.
     """
+    if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
+        check_compiler(running_device(recipe.trainer.accelerator))
     if dataset is None or source is None or recipe.target != "labels" or recipe.condition == "none":
         return
     if recipe.fits_teacher:

@@ -64,6 +64,7 @@ class NoiseSchedule(nn.Module):
             )
         # Not buffers, which a model in single precision would round for good.
         self._exact = torch.stack([alpha.sqrt(), (1 - alpha).sqrt()])
+        self._numbers: list[tuple[float, float]] = list(zip(*self._exact.tolist(), strict=True))
         self._rounded: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def at(self, t: int | Tensor, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -77,12 +78,14 @@ class NoiseSchedule(nn.Module):
             Numbers, or tensors of shape (batch, 1, ...).
         """
         if isinstance(t, int):
-            signal, noise = self._exact[:, t].tolist()
-            return signal, noise
+            return self._numbers[t]
         where = (like.device, like.dtype)
-        if where not in self._rounded:
-            self._rounded[where] = self._exact.to(*where)
-        both = self._rounded[where][:, t].view(2, -1, *([1] * (like.ndim - 1)))
+        table = self._rounded.get(where)
+        if table is None:
+            table = self._exact.to(*where)
+            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+                self._rounded[where] = table
+        both = table[:, t].view(2, -1, *([1] * (like.ndim - 1)))
         return both[0], both[1]
 
     def noised(self, image: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:

@@ -143,7 +143,8 @@ class LadderVAE(DGM):
         rows = -self._likelihood(z, x).log_prob(batch.y).flatten(1).sum(1)  # type: ignore[no-untyped-call]
         weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
         terms = {"y": rows.mean()}
-        for level, (posterior, prior) in sorted(pairs.items()):
+        for level in sorted(pairs):
+            posterior, prior = pairs[level]
             terms[f"z{level}"] = weight * kl(posterior, prior).mean()
         return Loss.of(terms)
 

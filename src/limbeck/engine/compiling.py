@@ -1,0 +1,149 @@
+"""One loss of a training, as it is or through ``torch.compile``."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective import Objective
+from limbeck.errors import CompilationError
+
+__all__ = ["LossOfStep", "check_compiler", "compilation", "compiled_loss", "plain_loss"]
+
+LossOfStep = Callable[[Objective, DGM | None, DGM, int | None, Tensor | None, Batch | None, float], Loss]
+"""Objective, teacher, student, batch size, what the teacher is asked for, rows and progress to a loss."""
+
+BACKEND: str | Callable[..., object] = "inductor"
+"""What torch compiles with. Tests take a quicker one."""
+
+
+def plain_loss(
+    objective: Objective,
+    teacher: DGM | None,
+    student: DGM,
+    batch_size: int | None,
+    x: Tensor | None,
+    batch: Batch | None,
+    progress: float,
+) -> Loss:
+    """Call an objective; arguments and result are those of :meth:`limbeck.core.objective.Objective.forward`."""
+    found: Loss = objective(teacher, student, batch_size=batch_size, x=x, batch=batch, progress=progress)
+    return found
+
+
+def compiled_loss(tell: Callable[[str], None]) -> LossOfStep:
+    """:func:`plain_loss` through ``torch.compile``, for one training inside :func:`compilation`.
+
+    The teacher's run, the student's and their comparison become one program, and so does the way back. It draws from
+    the same generators, seeded alike, but what nothing depends on it does not draw, such as targets of the teacher that
+    only their law is needed of, and it may draw in another order. Where no noise comes after such a one, losses agree
+    up to rounding, else they are those of other draws of the same law. On one machine the program is the same each
+    time, so a training that continues ends bit for bit as one that never stopped.
+
+    Where Python decides by the progress of the training, there is a program for each outcome. A step that torch cannot
+    follow to its end (a file is read, or a tensor's values decide), or not in
+    ``torch._dynamo.config.recompile_limit`` programs, runs uncompiled: in pieces it would be compiled again and again,
+    since what one piece leaves to the next is new in each step.
+
+    Args:
+        tell: given the reason if the step runs uncompiled.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
+
+    # Torch's own noise rather than inductor's: where the order is the same, it is what it would be without compiling.
+    options: dict[str, str | int | bool | Callable[..., object]] | None = None
+    if BACKEND == "inductor":
+        options = {"fallback_random": True}
+    _announce_progress()
+    compiled: LossOfStep = torch.compile(plain_loss, fullgraph=True, backend=BACKEND, options=options)
+    reasons: list[str] = []
+
+    def loss(*arguments: Any) -> Loss:
+        if not reasons:
+            try:
+                return compiled(*arguments)
+            except BackendCompilerFailed:
+                raise
+            except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+                # Nothing has run yet. An error of the model or the method comes again below, as itself.
+                reasons.append(_first_line(error))
+        found = plain_loss(*arguments)
+        if len(reasons) == 1:
+            tell(reasons[0])
+            reasons.append("told")
+        return found
+
+    return loss
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _announce_progress() -> None:
+    """Let torch see two values of the progress: it takes an argument for a constant until it sees it change.
+
+    Otherwise the first step, also after each continuation, would be compiled for itself alone.
+    """
+    one = torch.ones(())
+    first: Callable[..., object] = torch.compile(plain_loss, backend="eager")
+    for progress in (0.25, 0.5):
+        first(lambda *_, progress, **__: one * progress, None, None, None, None, None, progress)
+
+
+@contextlib.contextmanager
+def compilation(wanted: bool = True) -> Iterator[None]:
+    """Inside, a step may be compiled; afterwards what was compiled is forgotten, with the models that it holds.
+
+    Args:
+        wanted: whether anything is compiled at all.
+
+    Raises:
+        CompilationError: it could not be.
+    """
+    if not wanted:
+        yield
+        return
+    from torch._dynamo import config
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        with warnings.catch_warnings(), config.patch(allow_rnn=True):
+            # Of caches that torch looks behind, where ours hold what follows from their arguments alone, and of what it
+            # cannot follow, which is told once and for all.
+            warnings.filterwarnings("ignore", module=r"torch\._dynamo.*")
+            yield
+    except TorchDynamoException as error:
+        cause = getattr(error, "inner_exception", error)
+        raise CompilationError(
+            f"training.compile: torch could not compile the step ({type(cause).__name__}: {_first_line(cause)}). It "
+            "needs a C++ compiler such as g++ and, for a GPU, Triton: install what is missing, or leave "
+            "training.compile out."
+        ) from None
+    finally:
+        # Torch compiles a function only so many times; each model that is trained counts as one.
+        torch.compiler.reset()
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile next to nothing, to find out now rather than after a teacher's training that it is not possible.
+
+    Args:
+        device: where models are trained.
+
+    Raises:
+        CompilationError: it is not possible here.
+    """
+    with compilation():
+        torch.compile(_next, backend=BACKEND)(torch.zeros(1, device=device))
+
+
+def _next(value: Tensor) -> Tensor:
+    return value + 1
