@@ -225,6 +225,8 @@ def test_changed_budget_keeps_what_was_there() -> None:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_while_two_processes_train(kind: int) -> None:
     """The processes end with the command; the same command goes on from the last checkpoints to the same weights."""
+    # A shell starts what it runs in the background with Ctrl-C ignored, and processes inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     long = STEPS | {"steps": 800, "checkpoint_every": 10, "log_every": 200}
     write_recipe(Path(), baselines={}, training=long)
     words = [sys.executable, "-m", "limbeck", "sweep", "spots.yaml", "--over=student.width=2,3", "--jobs=2"]
