@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def _keep(store: dict[str, dict[str, Tensor]], path: str, module: nn.Module, inp
 def torchdistill_found() -> bool:
     """Whether it can be imported."""
     try:
-        import torchdistill.losses.mid_level  # noqa: F401
+        importlib.import_module("torchdistill.losses.mid_level")
     except ImportError:
         return False
     return True

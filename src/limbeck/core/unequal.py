@@ -62,8 +62,8 @@ def own_bound(*, replay: Replay = "sample", temperature: float = 1.0) -> Objecti
 
     for a loss that is a negative evidence lower bound. For means, p_phi is the law of the teacher's last means; at
     another temperature it is the teacher's law with its latents' noise scaled. Data that the teacher hardly ever draws
-    are strange to an encoder that has seen its samples alone: one that has seen them at a temperature above 1
-    reconstructs such data better, while the student's own samples spread as far as what it was trained on.
+    are strange to an encoder that has seen its samples alone: a temperature above 1 shows it more of them, while the
+    student's own samples spread as far as what it was trained on.
 
     Args:
         replay: train on draws from the teacher's law (``"sample"``) or on the means of its last conditionals
