@@ -133,6 +133,16 @@ class TestTable:
 
 
 class TestLines:
+    def test_a_teacher_of_other_data_is_left_out(self, tmp_path: Path) -> None:
+        """Its numbers cannot be compared, and would set the scale of the picture."""
+        made(tmp_path, [WIDTH])
+        assert "teacher" in [line.method for line in axis_panels(read_sweep(tmp_path), 0, "fid_data")[0].lines]
+        for path in tmp_path.glob("*/metrics.json"):
+            path.write_text(path.read_text().replace('"teacher_elsewhere": false', '"teacher_elsewhere": true'))
+        sweep = read_sweep(tmp_path)
+        for panels in (axis_panels(sweep, 0, "fid_data"), size_panels(sweep, "fid_data")):
+            assert [line.method for line in panels[0].lines] == ["surrogate", "scratch"]
+
     def test_panels(self, tmp_path: Path) -> None:
         sweep = read_sweep(made(tmp_path))
         panels = axis_panels(sweep, 0, "fid_data")

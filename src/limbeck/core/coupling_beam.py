@@ -12,6 +12,7 @@ from torch.distributions import Independent
 
 from limbeck.core.coupling import Request, frozen
 from limbeck.core.delta import Delta
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_only
@@ -137,7 +138,7 @@ def beam_search(
             raise SiteError("how many rows? Give batch_size or x.")
         batch_size = len(x)
     names = _categorical_targets(model, None if x is None else x[:1])
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = first_parameter(model).device
     tokens = torch.empty(batch_size, 1, 0, dtype=torch.int64, device=device)
     scores: Tensor | None = None
     for step, name in enumerate(names):

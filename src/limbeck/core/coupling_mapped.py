@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core.coupling import Request, frozen
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.mixing import mixed_targets
 from limbeck.core.noise_layout import NoiseLayout
@@ -97,7 +98,7 @@ class MappedNoise(nn.Module):
                 f"independent: the student has no latent {unknown[0]!r}; it has: {', '.join(learned.shapes) or 'none'}"
             )
         free = learned.where([name for name in learned.shapes if name not in self.independent])
-        like = next(student.parameters(), torch.empty(0))
+        like = first_parameter(student)
         self.noise_map = NoiseMap(taught, learned, free, self.map, self.start, self.seed).to(like)
         self._teacher, self._student = taught, learned
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.expectation import mean
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
@@ -276,9 +277,7 @@ class DGM(Trainable, ABC):
     ) -> Sites:
         if batch_size is None:
             batch_size = _rows(x, noise, values)
-        first: Tensor | None = next(self.parameters(), None)
-        if first is None:
-            first = torch.empty(0)
+        first = first_parameter(self)
         return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limbeck.core.comparison import Divergence, Pair, compare
 from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
 from limbeck.core.divergence.learned import Learned
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.match import Match
@@ -210,7 +211,7 @@ class Objective(nn.Module):
                     made = template.fitted(found.teacher, found.student)
                 except LimbeckError as error:
                     raise type(error)(f"site {found.name!r}: {error}") from None
-                like = next(student.parameters(), torch.empty(0))
+                like = first_parameter(student)
                 self.learned[found.key] = made.to(like.device, like.dtype)
 
     def undecayed(self) -> Iterator[nn.Parameter]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
@@ -197,7 +198,7 @@ class DDIM(Pipelined):
         if size is not None:
             config["unet"]["sample_size"] = size
         other = type(self)(**{**config, **changes})
-        parameter = next(self.parameters())
+        parameter = first_parameter(self)
         other.to(parameter.device, parameter.dtype)  # before the weights come, which it would round
         other.load_state_dict(self.state_dict())
         return other.train(self.training)

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from limbeck.core.delta import Delta
 from limbeck.core.depth import step_name
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
@@ -83,7 +84,7 @@ class Flow(DGM):
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """From latents to data; shapes as in :class:`~limbeck.core.graph.DGM`."""
         levels = self.levels
-        like = sites.zeros()
+        like = first_parameter(self)
         h: Tensor | None = None
         for index in reversed(range(len(levels))):
             steps, split = list(levels[index].steps), levels[index].split

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
@@ -189,7 +190,7 @@ class NetworkClassifier(DGM):
             )
         if not len(mean) == len(deviation) > 0 or not min(deviation) > 0.0:
             raise ModelError(f"a mean and a positive deviation of each channel are needed, not {mean} and {deviation}")
-        like = next(self.parameters(), torch.empty(0))
+        like = first_parameter(self)
         self.mean, self.deviation = (like.new_tensor(values).reshape(-1, 1, 1) for values in (mean, deviation))
         self.adapted.fill_(True)
         return self

@@ -159,7 +159,7 @@ def _panels(sweep: Sweep, along: set[int], measure: str, place: Callable[[Finish
     for fixed in itertools.product(*(axes[number].values for number in others)):
         group = [f for f in sweep.finished if [f.point.values[number] for number in others] == list(fixed)]
         lines = []
-        for method in dict.fromkeys(name for found in group for name in found.results.methods):
+        for method in dict.fromkeys(name for found in group for name in _comparable(found.results)):
             found: dict[float, list[float]] = {}
             for one in group:
                 at, values = place(one, method), one.results.values(method, measure)
@@ -170,6 +170,11 @@ def _panels(sweep: Sweep, along: set[int], measure: str, place: Callable[[Finish
         if lines:
             panels.append(Panel(label_of([axes[number] for number in others], fixed), lines))
     return panels
+
+
+def _comparable(results: RunResults) -> list[str]:
+    """The models whose numbers can share an axis: not a teacher that was measured on other data than its students."""
+    return [method for method in results.methods if method != "teacher" or not results.teacher_elsewhere]
 
 
 def _size(found: Finished, method: str) -> float | None:
