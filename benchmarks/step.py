@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from limbeck.core import methods
 from limbeck.core.graph import DGM
 from limbeck.core.sites import Sites
-from limbeck.engine.prepare import prepare
+from limbeck.engine.teachers.prepare import prepare
 from limbeck.models import LadderVAE
 
 LATENT_WEIGHT = 1e-3
@@ -215,8 +215,8 @@ def tiny(size: Size) -> Iterator[Row]:
 
 def fit(size: Size) -> Iterator[Row]:
     """A whole training through the engine, with history and checkpoints, against a hand-written loop."""
-    from limbeck.engine.fit import fit as train
-    from limbeck.engine.options import Training
+    from limbeck.engine.settings.options import Training
+    from limbeck.engine.training.fit import fit as train
 
     teacher = LadderVAE(**size.digits).eval().requires_grad_(False)
     student, least = (LadderVAE(**{**size.digits, "width": size.digits_student}).train() for _ in range(2))

@@ -30,7 +30,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep
 from limbeck.engine import CachedTeacher, TeacherCache, TrainerOptions, Training, cached
-from limbeck.engine.batches import Batches
+from limbeck.engine.settings.batches import Batches
 from limbeck.models import NetworkClassifier
 
 MARGIN = 0.03

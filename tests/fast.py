@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.graph import DGM
-from limbeck.engine.classifier_evaluation import ClassifierEvaluation
-from limbeck.engine.evaluation import Judge, Subject
+from limbeck.engine.evaluations.classifiers.classifier_evaluation import ClassifierEvaluation
+from limbeck.engine.evaluations.evaluation import Judge, Subject
 
 
 class Fast(ClassifierEvaluation):

@@ -24,12 +24,30 @@ MAY_USE = {
 }
 
 
-def used(path: Path) -> Iterator[str]:
-    """Rooms and modules of ours that a file imports, or names in a text as ``limbeck.ROOM...``."""
+ENGINE = SOURCES / "engine"
+ENGINE_ROOMS = (
+    ("stages",),
+    ("settings",),
+    ("teachers",),
+    ("pairs", "caching"),
+    ("training",),
+    ("evaluations",),
+    ("evaluations.classifiers", "evaluations.images", "evaluations.strokes"),
+    ("evaluations.diffusion", "evaluations.flows"),
+    ("experiments",),
+    ("sweeps",),
+)
+"""Rooms of the engine; each uses those of the lines above it, and none of its own line but itself."""
+
+BESIDE_THE_ENGINES_ROOMS = {"__init__", "distill"}
+
+
+def named(path: Path) -> Iterator[str]:
+    """What a file imports of ours, or names in a text as ``limbeck.ROOM...``: without ``limbeck.``, with what it is."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom):
-            names = [node.module] if node.module and node.module != "limbeck" else [f".{x.name}" for x in node.names]
+            names = [f"{node.module or ''}.{name.name}" for name in node.names]
         elif isinstance(node, ast.Import):
             names = [name.name for name in node.names]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
@@ -37,7 +55,29 @@ def used(path: Path) -> Iterator[str]:
         for name in names:
             package, _, rest = name.partition(".")
             if rest and package in ("limbeck", ""):
-                yield rest.partition(".")[0]
+                yield rest
+
+
+def used(path: Path) -> Iterator[str]:
+    """Rooms and modules of ours that a file imports or names."""
+    for name in named(path):
+        yield name.partition(".")[0]
+
+
+def used_of_the_engine(path: Path) -> Iterator[str]:
+    """Rooms of the engine that a file imports or names; what stands beside them as it is written."""
+    rooms = [room for line in ENGINE_ROOMS for room in line]
+    for name in named(path):
+        package, _, rest = name.partition(".")
+        if package == "engine":
+            yield max((room for room in rooms if f"{rest}.".startswith(f"{room}.")), key=len, default=rest)
+
+
+def above_in_the_engine(path: Path, room: str) -> set[str]:
+    """What a file of a room must not use, and does."""
+    line = next(number for number, rooms in enumerate(ENGINE_ROOMS) if room in rooms)
+    below = {other for rooms in ENGINE_ROOMS[:line] for other in rooms}
+    return set(used_of_the_engine(path)) - below - {room}
 
 
 @pytest.mark.parametrize("room", MAY_USE)
@@ -65,3 +105,49 @@ def test_an_arrow_upwards_is_seen(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.py"
         path.write_text(way)
         assert list(used(path)) == ["models"]
+
+
+@pytest.mark.parametrize("room", [room for line in ENGINE_ROOMS for room in line])
+def test_a_room_of_the_engine_uses_only_those_before_it(room: str) -> None:
+    files = list((ENGINE / room.replace(".", "/")).glob("*.py"))
+    assert files
+    found = {f"{path.stem} -> {name}" for path in files for name in above_in_the_engine(path, room)}
+    assert found == set()
+
+
+def test_every_folder_of_the_engine_has_its_place() -> None:
+    folders = {path.parent.relative_to(ENGINE).as_posix().replace("/", ".") for path in ENGINE.rglob("*.py")}
+    assert folders == {".", *(room for line in ENGINE_ROOMS for room in line)}
+    assert {path.stem for path in ENGINE.glob("*.py")} == BESIDE_THE_ENGINES_ROOMS
+
+
+@pytest.mark.parametrize(
+    ("room", "way", "seen"),
+    [
+        ("stages", "from limbeck.engine.sweeps.sweep import Sweep", "sweeps"),
+        ("stages", "from limbeck.engine.sweeps import sweep", "sweeps"),
+        ("stages", "from limbeck.engine import sweeps", "sweeps"),
+        ("stages", "import limbeck.engine.sweeps.sweep", "sweeps"),
+        ("stages", "NAME = 'limbeck.engine.sweeps.sweep.Sweep'", "sweeps"),
+        ("stages", "if TYPE_CHECKING:\n    from limbeck.engine.settings.options import Training", "settings"),
+        ("training", "def f():\n    from limbeck.engine.experiments.recipe import Recipe", "experiments"),
+        ("pairs", "from limbeck.engine.caching.filling import cached", "caching"),
+        ("evaluations", "from limbeck.engine.evaluations.images import extractor", "evaluations.images"),
+        ("sweeps", "from limbeck.engine import Training", "Training"),
+        ("sweeps", "from limbeck.engine.distill import distill", "distill.distill"),
+    ],
+)
+def test_an_arrow_upwards_in_the_engine_is_seen(room: str, way: str, seen: str, tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(f"from limbeck.engine.{room}.own import thing\n{way}")
+    assert above_in_the_engine(path, room) == {seen}
+
+
+def test_arrows_downwards_in_the_engine_are_free(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from limbeck.engine.stages.progress import Progress\nfrom limbeck.engine.evaluations.images import extractor\n"
+        "from limbeck.core.graph import DGM\n"
+    )
+    assert above_in_the_engine(path, "evaluations.flows") == set()
+    assert above_in_the_engine(path, "sweeps") == set()

@@ -24,8 +24,8 @@ from limbeck.core.objective import Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.data import Dataset, DataSource, ImageDataset, ImageSplit
-from limbeck.engine.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.progress import Progress
+from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.stages.progress import Progress
 from limbeck.metrics import Measure
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from limbeck.core.sites import Sites
     from limbeck.core.trace import Kind, Site, Trace
     from limbeck.engine.distill import Distilled, distill
-    from limbeck.engine.prepare import prepare
+    from limbeck.engine.teachers.prepare import prepare
     from limbeck.errors import LimbeckError
 
 __version__ = "0.1.0"
@@ -50,7 +50,7 @@ __getattr__ = lazy_names(
         "methods": "limbeck.methods",
         "metrics": "limbeck.metrics",
         "models": "limbeck.models",
-        "prepare": "limbeck.engine.prepare",
+        "prepare": "limbeck.engine.teachers.prepare",
         "reparam": "limbeck.reparam",
         "report": "limbeck.report",
     },

@@ -273,7 +273,7 @@ def test_model_that_draws_nothing_usable(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_finished_stages_survive_a_mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher of a run is kept when a student fails, and the run goes on from there."""
-    from limbeck.engine.module import StudentModule
+    from limbeck.engine.training.module import StudentModule
 
     monkeypatch.setattr("limbeck.report.write_report", lambda runs, out: out)
     path = write_recipe(Path())

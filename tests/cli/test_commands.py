@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 import limbeck
 from limbeck.cli.main import COMMANDS
 from limbeck.core.storage import WEIGHTS
-from limbeck.engine.fingerprints import weights_fingerprint
-from limbeck.engine.history import History
+from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.training.history import History
 from limbeck.models import LadderVAE, NetworkClassifier
 from tests.tiny import Tiny, built, call, hashes, write_recipe
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+    monkeypatch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
     monkeypatch.chdir(tmp_path)
 
 
@@ -39,7 +39,7 @@ def dry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped recipe, a few steps of each stage."""
     folder = tmp_path_factory.mktemp("dry")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+        patch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
         patch.chdir(folder)
         assert call("run", "ladder-vae-digits", "--dry-run") == 0
     return folder / "runs" / "ladder-vae-digits" / "dry-run"

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from limbeck.core.graph import DGM
-from limbeck.engine.history import History
+from limbeck.engine.training.history import History
 from limbeck.models import DDIM
 from tests.tiny import call, hashes
 from tests.zoo import TINY_UNET

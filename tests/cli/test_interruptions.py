@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 import limbeck.files
-from limbeck.engine.checkpoints import read_checkpoint
-from limbeck.engine.module import StudentModule
+from limbeck.engine.training.checkpoints import read_checkpoint
+from limbeck.engine.training.module import StudentModule
 from tests.tiny import call, counted, hashes, in_child, recipe, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ STAGES = ["spots/default/students/scratch/0", "spots/default/students/surrogate/
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the speed of a model nor the page is what is tested here."""
-    monkeypatch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+    monkeypatch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
     monkeypatch.setattr("limbeck.report.write_report", lambda runs, out: out)
 
 
@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """Uninterrupted runs, with and without a moving average."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.engine.image_evaluation.throughput", lambda sample, rows: 1.0)
+        patch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
         patch.setattr("limbeck.report.write_report", lambda runs, out: out)
         found = {}
         for name in ("plain", "ema"):
@@ -122,7 +122,7 @@ def test_killed_again_and_again(
 
 
 def test_killed_while_measuring(tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from limbeck.engine.image_evaluation import ImageJudge
+    from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
 
     prepared(tmp_path, "plain")
     assert lives(tmp_path, monkeypatch, ImageJudge, "measure", 2) >= 1
@@ -134,7 +134,7 @@ def test_finished_run_does_nothing_again(whole: dict[str, Path], monkeypatch: py
     runs = whole["plain"]
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
     monkeypatch.setattr(StudentModule, "training_step", None)
-    monkeypatch.setattr("limbeck.engine.image_evaluation.ImageJudge.measure", None)
+    monkeypatch.setattr("limbeck.engine.evaluations.images.image_evaluation.ImageJudge.measure", None)
     assert run(runs.parent) == 0
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")} == before
 
@@ -219,7 +219,7 @@ def test_disk_full_for_checkpoints(
             raise limbeck.files.storage_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         return plain(path, data)
 
-    monkeypatch.setattr("limbeck.engine.checkpoints.atomic_write_bytes", full)
+    monkeypatch.setattr("limbeck.engine.training.checkpoints.atomic_write_bytes", full)
     prepared(tmp_path, "plain")
     assert run(tmp_path) == 0
     err = capsys.readouterr().err
@@ -272,7 +272,7 @@ def test_really_full_disk(tmp_path: Path, whole: dict[str, Path], capsys: pytest
 
 
 def test_second_process_in_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from limbeck.engine.locking import locked
+    from limbeck.engine.stages.locking import locked
 
     path = write_recipe(tmp_path)
     with locked(tmp_path / "runs" / "spots" / "default"):

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from limbeck.core.graph import DGM
-from limbeck.engine.history import History
+from limbeck.engine.training.history import History
 from limbeck.errors import ModelError
 from limbeck.models import NetworkClassifier
 from tests.tiny import call

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.engine.checkpoints import read_checkpoint
-from limbeck.engine.history import History
+from limbeck.engine.training.checkpoints import read_checkpoint
+from limbeck.engine.training.history import History
 from tests.tiny import STEPS, call, hashes, recipe, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -97,9 +97,9 @@ def test_loss_on_data_is_that_of_one_process(tmp_path: Path) -> None:
 _KILL = """
 import os, sys
 import torch
-from limbeck.engine.checkpoints import Checkpoints
+from limbeck.engine.training.checkpoints import Checkpoints
 from tests.tiny import counted
-from limbeck.engine.module import StudentModule
+from limbeck.engine.training.module import StudentModule
 if not os.path.exists("killed"):
     def die():
         open("killed", "w").close()

@@ -22,8 +22,8 @@ from limbeck.core.objective import Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_ALL, Kind, Trace
 from limbeck.core.unequal import mapped, own_bound
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import MatchError
 from limbeck.models import LadderVAE
 from tests.zoo import CHAIN, ZOO, Entry, LinearGaussian, NoisyClassifier, inputs

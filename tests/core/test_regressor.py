@@ -11,8 +11,8 @@ from limbeck.core import methods
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import Regressor, lp
 from limbeck.core.loss import Batch
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import DivergenceError
 from limbeck.methods import feature
 from limbeck.models import MLPClassifier

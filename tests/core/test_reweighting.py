@@ -11,7 +11,7 @@ from limbeck.core.match import Match
 from limbeck.core.objective import Objective
 from limbeck.core.reweighting import check_patterns, with_weights
 from limbeck.core.transfer import transfer
-from limbeck.engine.objective_description import describe_objective
+from limbeck.engine.stages.objective_description import describe_objective
 from limbeck.errors import MatchError
 from limbeck.models import MLPClassifier
 from tests.tiny import built

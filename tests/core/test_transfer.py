@@ -18,9 +18,9 @@ from limbeck.core.divergence.learned import Learned
 from limbeck.core.joint import Joint
 from limbeck.core.loss import Batch
 from limbeck.core.transfer import matched, transfer
-from limbeck.engine.fit import fit
-from limbeck.engine.objective_description import describe_objective
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.stages.objective_description import describe_objective
+from limbeck.engine.training.fit import fit
 from limbeck.errors import DivergenceError, MatchError
 from limbeck.models import VIB, MLPClassifier
 

@@ -17,9 +17,9 @@ from limbeck import methods
 from limbeck.core.loss import Batch
 from limbeck.core.sites import Sites
 from limbeck.data import Augmentation, take_per_class
-from limbeck.engine.batches import Batches
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.batches import Batches
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import DataError, RecipeError
 from limbeck.models import MLPClassifier
 from tests.tiny import STEPS, call, hashes, write_recipe

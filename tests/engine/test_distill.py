@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import limbeck
-from limbeck.engine.fingerprints import weights_fingerprint
-from limbeck.engine.options import TrainerOptions, Training
-from limbeck.engine.progress import SilentProgress
+from limbeck.engine.settings.options import TrainerOptions, Training
+from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.stages.progress import SilentProgress
 from limbeck.errors import CheckpointError
 from tests.tiny import Tiny, built, die, in_child, rows
 

@@ -9,8 +9,8 @@ import torch
 
 from limbeck.core.loss import Batch
 from limbeck.core.trace import Kind
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError
 from limbeck.methods import scratch
 from limbeck.models import Autoregressive

@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from limbeck import methods
 from limbeck.core.loss import Batch
 from limbeck.core.trace import Kind
-from limbeck.engine.prepare import prepare
+from limbeck.engine.teachers.prepare import prepare
 from limbeck.errors import ModelError
 from limbeck.models import LadderVAE
 from limbeck.models.ladder_blocks import DomainNorm

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from limbeck.core.delta import Delta
 from limbeck.core.loss import Batch
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError
 from limbeck.methods import scratch
 from limbeck.models import DCGAN

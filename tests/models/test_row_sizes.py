@@ -7,8 +7,8 @@ import torch
 
 from limbeck import methods
 from limbeck.core.loss import Batch
-from limbeck.engine.fit import fit
-from limbeck.engine.options import Training
+from limbeck.engine.settings.options import Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError
 from limbeck.models import TableGlow
 

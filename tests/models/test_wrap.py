@@ -21,8 +21,8 @@ from limbeck import methods
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, keep_only
-from limbeck.engine.fit import fit
-from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.settings.options import TrainerOptions, Training
+from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError
 from limbeck.models import NetworkClassifier
 from limbeck.models.module_paths import penultimate_path
@@ -314,8 +314,8 @@ def test_autocast_gives_low_precision_features_and_trains() -> None:
 TWO = """
 import sys, torch
 from limbeck import methods
-from limbeck.engine.fit import fit
-from limbeck.engine.options import TrainerOptions, Training
+from limbeck.engine.training.fit import fit
+from limbeck.engine.settings.options import TrainerOptions, Training
 from tests.models.test_wrap import rows, wide
 
 student = wide(1, width=1)

@@ -16,7 +16,7 @@ from limbeck.cli.parsing import instantiate, new_parser, parse, to_yaml
 from limbeck.cli.recipe_files import find_recipe, shipped_recipes
 from limbeck.core.coupling import SharedNoise, SharedValues
 from limbeck.data import DataSource
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.experiments.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 NAMES = [recipe.name for recipe in shipped_recipes()]

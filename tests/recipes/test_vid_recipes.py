@@ -14,9 +14,9 @@ from PIL import Image
 
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
-from limbeck.engine.experiment import Experiment
-from limbeck.engine.progress import SilentProgress
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.experiments.experiment import Experiment
+from limbeck.engine.experiments.recipe import Recipe
+from limbeck.engine.stages.progress import SilentProgress
 from limbeck.models import NetworkClassifier
 from tests.recipes.test_recipes import load
 

@@ -11,7 +11,7 @@ import pytest
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
 from limbeck.core.coupling import SharedNoise, SharedValues
-from limbeck.engine.recipe import Recipe
+from limbeck.engine.experiments.recipe import Recipe
 from limbeck.metrics import parameter_count
 from tests.recipes.test_recipes import load
 

@@ -28,7 +28,7 @@ from limbeck.errors import RecipeError
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
     from limbeck.data import Split
-    from limbeck.engine.pair_options import Pairs
+    from limbeck.engine.pairs.pair_options import Pairs
 
 __all__ = ["run"]
 
@@ -47,13 +47,13 @@ def run(words: Sequence[str]) -> None:
     from limbeck.core.graph import DGM
     from limbeck.core.objective import Objective
     from limbeck.data import DataSource
-    from limbeck.engine.cache_options import TeacherCache
+    from limbeck.engine.caching.cache_options import TeacherCache
     from limbeck.engine.distill import distill
-    from limbeck.engine.environment import is_main_process
-    from limbeck.engine.options import TrainerOptions, Training
-    from limbeck.engine.pair_options import Pairs
-    from limbeck.engine.recipe import rows_of
-    from limbeck.engine.seeding import derive_seed, seeded
+    from limbeck.engine.experiments.recipe import rows_of
+    from limbeck.engine.pairs.pair_options import Pairs
+    from limbeck.engine.settings.options import TrainerOptions, Training
+    from limbeck.engine.stages.environment import is_main_process
+    from limbeck.engine.stages.seeding import derive_seed, seeded
     from limbeck.models import DDIM
 
     parser = new_parser(
@@ -162,7 +162,7 @@ def _teacher(given: str, words: Sequence[str]) -> tuple[DGM, Sequence[str]]:
 
 def _start(student: DGM, teacher: DGM) -> None:
     """Give the student the teacher's weights, or what of them fits."""
-    from limbeck.engine.environment import is_main_process
+    from limbeck.engine.stages.environment import is_main_process
     from limbeck.models import DDIM
 
     if not isinstance(student, DDIM):

@@ -24,8 +24,8 @@ def run(words: Sequence[str]) -> None:
     """
     from limbeck.core.graph import DGM
     from limbeck.data import DataSource
-    from limbeck.engine.evaluation import Evaluation, Subject
-    from limbeck.engine.progress import TerminalProgress
+    from limbeck.engine.evaluations.evaluation import Evaluation, Subject
+    from limbeck.engine.stages.progress import TerminalProgress
 
     words = folder_words(words)
     recipe = _recipe_of(words)

@@ -37,9 +37,9 @@ def run(words: Sequence[str]) -> None:
         words: the command line after ``limbeck distill``.
     """
     from limbeck.data import DataSource
-    from limbeck.engine.cache_options import TeacherCache
-    from limbeck.engine.environment import is_main_process
-    from limbeck.engine.options import TrainerOptions, Training
+    from limbeck.engine.caching.cache_options import TeacherCache
+    from limbeck.engine.settings.options import TrainerOptions, Training
+    from limbeck.engine.stages.environment import is_main_process
 
     parser = new_parser(
         "limbeck distill",
@@ -100,9 +100,9 @@ def _distil(
 ) -> None:
     from limbeck.core.transfer import transfer
     from limbeck.engine.distill import distill
-    from limbeck.engine.environment import is_main_process
-    from limbeck.engine.recipe import rows_of
-    from limbeck.engine.rehearsal import check_classes, check_method
+    from limbeck.engine.experiments.recipe import rows_of
+    from limbeck.engine.experiments.rehearsal import check_classes, check_method
+    from limbeck.engine.stages.environment import is_main_process
 
     objective = transfer(matches, found.task_weight)
     check_classes(student, dataset, "images", "the student")
@@ -124,7 +124,7 @@ def _classifier(
 ) -> NetworkClassifier:  # fmt: skip
     """A network as a model whose sites are the layers that the matches name."""
     from limbeck.core.graph import DGM
-    from limbeck.engine.seeding import derive_seed, seeded
+    from limbeck.engine.stages.seeding import derive_seed, seeded
     from limbeck.models import NetworkClassifier
 
     if not is_builder(given):
@@ -216,7 +216,7 @@ def _tell(teacher: NetworkClassifier, student: NetworkClassifier, dataset: Any, 
     from safetensors.torch import save
 
     from limbeck.data import as_float
-    from limbeck.engine.predictive import predict
+    from limbeck.engine.evaluations.classifiers.predictive import predict
     from limbeck.files import atomic_write_bytes
     from limbeck.metrics import accuracy, parameter_count
 

@@ -14,7 +14,7 @@ from limbeck.errors import RecipeError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from limbeck.engine.recipe import Recipe
+    from limbeck.engine.experiments.recipe import Recipe
 
 __all__ = ["OPTIONS", "RecipeCommand", "recipe_wanted"]
 
@@ -51,8 +51,8 @@ class RecipeCommand:
         Raises:
             RecipeError: there is no such recipe, or it is not a YAML mapping.
         """
-        from limbeck.engine.recipe import Recipe
-        from limbeck.engine.sweep import Backend
+        from limbeck.engine.experiments.recipe import Recipe
+        from limbeck.engine.sweeps.sweep import Backend
 
         file = find_recipe(words[0])
         file.read()
@@ -74,8 +74,8 @@ class RecipeCommand:
 
     def built(self, found: Namespace) -> tuple[Recipe, str]:
         """The recipe that settings describe, and its YAML with every default filled in."""
-        from limbeck.engine.recipe import Recipe
-        from limbeck.engine.seeding import seeded
+        from limbeck.engine.experiments.recipe import Recipe
+        from limbeck.engine.stages.seeding import seeded
 
         resolved = to_yaml(self.parser, found, without=OPTIONS)
         with seeded(_SEED):

@@ -21,9 +21,9 @@ def run(words: Sequence[str]) -> None:
         _usage()
         return
     recipe_wanted(words, "run")
-    from limbeck.engine.environment import is_main_process
-    from limbeck.engine.experiment import Experiment
-    from limbeck.engine.progress import SilentProgress, TerminalProgress
+    from limbeck.engine.experiments.experiment import Experiment
+    from limbeck.engine.stages.environment import is_main_process
+    from limbeck.engine.stages.progress import SilentProgress, TerminalProgress
     from limbeck.report import results_table, size_table, to_rich, write_report
 
     command = RecipeCommand.of("run", words)

@@ -88,12 +88,12 @@ def run(words: Sequence[str]) -> None:
 
         atomic_write_bytes(out, save({name: value.contiguous() for name, value in targets.items()}))
     elif draws:
-        from limbeck.engine.stroke_figure import save_drawings
-        from limbeck.engine.stroke_models import drawings_of
+        from limbeck.engine.evaluations.strokes.stroke_figure import save_drawings
+        from limbeck.engine.evaluations.strokes.stroke_models import drawings_of
 
         save_drawings(None, drawings_of(model, targets), out, columns=found.columns)
     else:
-        from limbeck.engine.image_samples import image_targets
+        from limbeck.engine.evaluations.images.image_samples import image_targets
         from limbeck.pictures import save_grid
 
         save_grid(image_targets(targets).numpy(), out, columns=found.columns)

@@ -17,8 +17,8 @@ from limbeck.errors import LimbeckError, RecipeError
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from limbeck.engine.axes import Axis, GridPoint
-    from limbeck.engine.sweep_plan import Point
+    from limbeck.engine.experiments.axes import Axis, GridPoint
+    from limbeck.engine.sweeps.sweep_plan import Point
 
 __all__ = ["run", "run_sweep"]
 
@@ -56,8 +56,8 @@ def run_sweep(command: RecipeCommand, found: Namespace, typed: str) -> None:
     """
     from rich.console import Console
 
-    from limbeck.engine.axes import grid
-    from limbeck.engine.sweep import Sweep
+    from limbeck.engine.experiments.axes import grid
+    from limbeck.engine.sweeps.sweep import Sweep
     from limbeck.files import atomic_write_text
     from limbeck.report.sweep import print_sweep, write_sweep_report
 
@@ -95,7 +95,7 @@ def write_page(directory: Path) -> None:
 
 def _axes(command: RecipeCommand, found: Namespace) -> list[Axis]:
     """The axes of the recipe and of the command line; one of the latter replaces one of the same keys."""
-    from limbeck.engine.axes import Axis, check_axes
+    from limbeck.engine.experiments.axes import Axis, check_axes
 
     typed = [_typed_axis(word) for word in found.over]
     check_axes(typed)
@@ -116,7 +116,7 @@ def _axes(command: RecipeCommand, found: Namespace) -> list[Axis]:
 
 
 def _typed_axis(word: str) -> Axis:
-    from limbeck.engine.axes import Axis
+    from limbeck.engine.experiments.axes import Axis
 
     keys, equals, values = word.partition("=")
     if not equals or not keys:
@@ -143,7 +143,7 @@ def _check_key(key: str, axis: Axis, command: RecipeCommand) -> None:
 
 def _point(command: RecipeCommand, point: GridPoint) -> Point:
     """The ordinary run at one point of the grid."""
-    from limbeck.engine.sweep_plan import Point
+    from limbeck.engine.sweeps.sweep_plan import Point
 
     words = [f"--{key}={_word(value)}" for key, value in point.overrides.items()]
     try:

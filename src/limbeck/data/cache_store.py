@@ -59,7 +59,7 @@ class CacheStore:
 
     A file gets its name when it is complete, and counts from when the manifest names it: a process that is killed
     leaves nothing that could be taken for a result. Whoever writes holds the directory
-    (:func:`limbeck.engine.locking.locked`); reading needs no lock.
+    (:func:`limbeck.engine.stages.locking.locked`); reading needs no lock.
 
     Args:
         directory: where the files are.

@@ -13,26 +13,26 @@ from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
 from limbeck.core.storage import written_config
-from limbeck.engine.batches import Batches
-from limbeck.engine.cache_options import TeacherCache, check_repeated
-from limbeck.engine.caching import cached
-from limbeck.engine.checkpoints import remove_checkpoints
-from limbeck.engine.environment import is_main_process
-from limbeck.engine.fingerprints import fingerprint, weights_fingerprint
-from limbeck.engine.fit import fit
-from limbeck.engine.history import History
-from limbeck.engine.model_description import describe_model
-from limbeck.engine.objective_description import describe_objective
-from limbeck.engine.objective_files import save_objective
-from limbeck.engine.options import TrainerOptions, Training
-from limbeck.engine.pair_options import Pairs
-from limbeck.engine.prepare import prepare
-from limbeck.engine.progress import Progress, SilentProgress, TerminalProgress
-from limbeck.engine.recorded import RecordedTeacher
-from limbeck.engine.recording import record
-from limbeck.engine.seeding import derive_seed
-from limbeck.engine.stages import Stage
-from limbeck.engine.teacher_cache import CachedTeacher
+from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
+from limbeck.engine.caching.filling import cached
+from limbeck.engine.caching.teacher_cache import CachedTeacher
+from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.pairs.record import record
+from limbeck.engine.pairs.recorded import RecordedTeacher
+from limbeck.engine.settings.batches import Batches
+from limbeck.engine.settings.options import TrainerOptions, Training
+from limbeck.engine.stages.environment import is_main_process
+from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.model_description import describe_model
+from limbeck.engine.stages.objective_description import describe_objective
+from limbeck.engine.stages.progress import Progress, SilentProgress, TerminalProgress
+from limbeck.engine.stages.seeding import derive_seed
+from limbeck.engine.stages.stage import Stage
+from limbeck.engine.teachers.prepare import prepare
+from limbeck.engine.training.checkpoints import remove_checkpoints
+from limbeck.engine.training.fit import fit
+from limbeck.engine.training.history import History
+from limbeck.engine.training.objective_files import save_objective
 from limbeck.errors import RecipeError
 from limbeck.metrics import parameter_count
 
@@ -107,7 +107,7 @@ def distill(
 
     Raises:
         RecipeError: there is no place for the pairs or outputs, or the student cannot be validated.
-        LimbeckError: see :func:`limbeck.engine.fit.fit`, :func:`limbeck.engine.record` and
+        LimbeckError: see :func:`limbeck.engine.fit`, :func:`limbeck.engine.record` and
             :func:`limbeck.engine.cached`.
 
     Example:

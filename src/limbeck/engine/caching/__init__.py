@@ -1,0 +1,1 @@
+"""Cached teachers: the outputs of a classifier for rows that repeat, computed once, then looked up."""

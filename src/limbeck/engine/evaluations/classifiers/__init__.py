@@ -1,0 +1,1 @@
+"""Measuring classifiers: predictive distributions, accuracy, likelihood, calibration."""

@@ -1,0 +1,232 @@
+"""Measuring classifiers: accuracy, likelihood, calibration, likeness to the teacher, size, speed, a diagram."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.data import Dataset, ImageDataset, as_float
+from limbeck.engine.evaluations.classifiers.predictive import has_latents, predict
+from limbeck.engine.evaluations.classifiers.reliability_figure import reliability_figure
+from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.settings.placement import chosen_device, placed
+from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.seeding import derive_seed
+from limbeck.errors import ModelError, RecipeError
+from limbeck.metrics import (
+    Measure,
+    accuracy,
+    calibration_error,
+    mean_nll,
+    parameter_count,
+    reliability,
+    throughput,
+)
+from limbeck.pictures import save_figure
+
+__all__ = ["ClassifierEvaluation"]
+
+_TIE = 1e-3  # errors that no likelihood is worth
+_FEW = 10  # classes, up to which the first five of a prediction say nothing
+
+
+class ClassifierEvaluation(Evaluation):
+    """Accuracy, NLL and calibration of a classifier's predictive distribution on the test images.
+
+    For models of ``target: labels`` given ``condition: images`` with one categorical target. The predictive
+    distribution is the mean of the class probabilities over noise draws ([U] Eq. 11); a model without latents needs
+    one draw only.
+
+    Args:
+        draws: noise draws of the latents that a prediction averages.
+        bins: bins of equal width in the calibration error and in the diagram.
+        rows: test images to measure on; ``None`` for all.
+        primary: which measure comes first; the share of the gap to the teacher that a student closes is told in it.
+        compare: whether predictions are compared with the teacher's; say no where its classes mean something else.
+            They are not compared in any case where it has another number of classes.
+        timing: seconds for which each model's speed is measured.
+        device: where models without latents predict; ``"auto"`` is a GPU if there is one.
+
+    Raises:
+        RecipeError: a number is below 1, or there is no such measure.
+    """
+
+    def __init__(
+        self,
+        draws: int = 12,
+        bins: int = 15,
+        rows: int | None = None,
+        primary: Literal["nll", "accuracy"] = "nll",
+        compare: bool = True,
+        timing: float = 1.0,
+        device: str = "auto",
+    ) -> None:
+        if draws < 1 or bins < 1 or (rows is not None and rows < 1):
+            raise RecipeError(f"evaluation: draws ({draws}), bins ({bins}) and rows ({rows}) must be at least 1")
+        if primary not in ("nll", "accuracy"):
+            raise RecipeError(f"evaluation: primary must be nll or accuracy, not {primary!r}")
+        if not timing > 0:
+            raise RecipeError(f"evaluation: timing must be a positive number of seconds, not {timing}")
+        self.draws = draws
+        self.bins = bins
+        self.rows = rows
+        self.primary = primary
+        self.compare = compare
+        self.timing = timing
+        self.device = device
+
+    score_label = "error rate, ties told apart by the NLL"
+
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
+        """See :class:`Evaluation`."""
+        first = [
+            Measure("nll", "test NLL", "lower", 4, "nats"),
+            Measure("accuracy", "test accuracy", "higher", 2, "%"),
+        ]
+        top5 = Measure("top5", "right class among the first 5", "higher", 2, "%", detail=True)
+        return [
+            *(first if self.primary == "nll" else reversed(first)),
+            *([top5] if dataset is not None and len(getattr(dataset, "classes", ())) > _FEW else []),
+            Measure("confidence", "mean probability of the chosen class", "neither", 2, "%", detail=True),
+            Measure("ece", f"ECE, {self.bins} bins", "lower", 4),
+            Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats"),
+            Measure("agreement", "same class as the teacher", "higher", 2, "%"),
+            Measure("parameters_generative", "parameters", "lower", 0),
+            Measure("samples_per_second", f"images a second{self._drawing(', {} draws')}", "higher", 0),
+            Measure("train_seconds", "training time", "lower", 0, "s"),
+        ]
+
+    def _drawing(self, text: str) -> str:
+        """A text about the draws; empty where there is one only, so that there is nothing to say."""
+        return "" if self.draws == 1 else text.format(self.draws)
+
+    def judge(
+        self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
+    ) -> ClassifierJudge:
+        """See :class:`Evaluation`.
+
+        Raises:
+            RecipeError: the data are not labelled images.
+        """
+        if not isinstance(dataset, ImageDataset):
+            raise RecipeError(
+                "ClassifierEvaluation needs labelled images: give the recipe data of images, target: labels and "
+                "condition: images"
+            )
+        return ClassifierJudge(self, dataset, teacher, seed)
+
+    def score(self, model: DGM, rows: Batch) -> float:
+        """Error rate; of models with as many errors the one with the smaller mean NLL is better.
+
+        That adds a thousandth of an error at most.
+        """
+        if rows.x is None:
+            raise RecipeError("ClassifierEvaluation needs something to classify: condition: images")
+        device = torch.device("cpu") if has_latents(model, rows.x[:1]) else chosen_device(self.device)
+        with placed(model, device):
+            found = predict(model, as_float(rows.x), draws=self.draws, generator=torch.Generator().manual_seed(0))
+        errors = round(len(rows) * (1.0 - accuracy(found, rows.y)))
+        nll = max(0.0, mean_nll(found, rows.y))
+        return (errors + _TIE * (nll / (1.0 + nll) if math.isfinite(nll) else 1.0)) / len(rows)
+
+    def dry(self) -> ClassifierEvaluation:
+        """See :class:`Evaluation`."""
+        return ClassifierEvaluation(
+            min(2, self.draws), self.bins, min(200, self.rows or 200), self.primary, self.compare,
+            min(0.01, self.timing), self.device,
+        )  # fmt: skip
+
+
+class ClassifierJudge(Judge):
+    """See :class:`ClassifierEvaluation`."""
+
+    def __init__(self, settings: ClassifierEvaluation, dataset: ImageDataset, teacher: DGM, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.reference_key = weights_fingerprint(teacher)
+        self.device = chosen_device(settings.device)
+        self.images = as_float(dataset.test.images[: settings.rows])
+        self.labels = dataset.test.labels[: settings.rows]
+        self.classes = len(dataset.classes)
+        self.taught = self._predict(teacher, "teacher")
+        share = float(torch.bincount(self.labels).max()) / len(self.labels)
+        self.references = {"most frequent class, accuracy": 100 * share}
+        self.notes = [
+            f"Measured on {len(self.labels):,} test images."
+            + settings._drawing(
+                " A prediction is the mean of the class probabilities over {} noise draws (one where the model has no "
+                "latents), the same noise for every model."
+            ),
+            f"ECE: expected calibration error of the most probable class in {settings.bins} bins of equal width. "
+            f"Speeds are those of 100 images at a time on {self.device.type}.",
+        ]
+        if settings.compare:
+            self.notes.append(
+                "KL and agreement compare the predictions with the teacher's"
+                + settings._drawing(
+                    "; for the teacher itself they compare two sets of {} draws, so they are what the finite number of "
+                    "draws leaves"
+                )
+                + "."
+            )
+
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """See :class:`Judge`."""
+        model = subject.model
+        found = self._predict(model, "predictions")
+        if found.shape[1] != self.classes and weights_fingerprint(model) == self.reference_key:
+            return self._cost(model)  # a teacher of another task: its classes are not those of the labels
+        if found.shape[1] <= int(self.labels.max()):
+            raise ModelError(
+                f"the model tells {found.shape[1]} classes apart, but the labels of the test rows go up to "
+                f"{int(self.labels.max())}"
+            )
+        diagram = reliability(found, self.labels, self.settings.bins)
+        error = calibration_error(found, self.labels, self.settings.bins)
+        save_figure(reliability_figure(diagram, error), subject.directory / "samples.png")
+        values = {
+            "nll": mean_nll(found, self.labels),
+            "accuracy": 100 * accuracy(found, self.labels),
+            "confidence": 100 * found.amax(1).exp().mean().item(),
+            "ece": error,
+            **self._cost(model),
+        }
+        if found.shape[1] > _FEW:
+            among = found.topk(5).indices == self.labels[:, None]
+            values["top5"] = 100 * among.any(1).double().mean().item()
+        return values | self._likeness(found)
+
+    def _likeness(self, found: Tensor) -> dict[str, float]:
+        """How near predictions are to the teacher's, where both speak of the same classes."""
+        taught = self.taught
+        if not self.settings.compare or found.shape != taught.shape:
+            return {}
+        divergence = (taught.exp() * (taught - found)).masked_fill(taught == -math.inf, 0.0).sum(1)
+        return {"kl_teacher": divergence.mean().item(), "agreement": 100 * accuracy(found, taught.argmax(1))}
+
+    def _predict(self, model: DGM, purpose: str) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+        with placed(model, self._place(model)):
+            return predict(model, self.images, draws=self.settings.draws, generator=generator)
+
+    def _place(self, model: DGM) -> torch.device:
+        """The device for a model; noise is drawn on the CPU, so a model that needs any stays there."""
+        return torch.device("cpu") if has_latents(model, self.images[:1]) else self.device
+
+    def _cost(self, model: DGM) -> dict[str, float]:
+        """How large and how fast a model is."""
+        images = self.images[:100]
+        draws = self.settings.draws
+        with placed(model, self._place(model)):
+            speed = throughput(
+                lambda rows: predict(model, images[:rows], draws=draws), len(images), seconds=self.settings.timing
+            )
+        size = float(parameter_count(model.generative_parameters()))
+        return {"parameters_generative": size, "samples_per_second": speed}

@@ -1,0 +1,1 @@
+"""Measuring diffusion samplers: quality against steps, likeness to the teacher, pictures."""

@@ -1,0 +1,128 @@
+"""How the models of a run are measured: an interface that each kind of experiment fills in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+
+from limbeck.core.coupling import frozen
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.data import Dataset
+from limbeck.engine.settings.batches import chunks
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.seeding import seeded
+from limbeck.metrics import Measure, PictureKind
+
+__all__ = ["Evaluation", "Judge", "Subject"]
+
+_SCORED = 256  # rows at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to be measured.
+
+    Attributes:
+        model: the model, in eval mode.
+        directory: where its pictures go.
+        infers: whether its inference program was trained, so that likelihoods mean something.
+        history: where tasks are learned in turn, the models after each of them, the last of them ``model``.
+        variant: whether it is one of :meth:`Judge.variants`.
+    """
+
+    model: DGM
+    directory: Path
+    infers: bool
+    history: tuple[DGM, ...] = ()
+    variant: bool = False
+
+
+class Judge(ABC):
+    """Measures models against one data set and one teacher; made by :meth:`Evaluation.judge`."""
+
+    references: dict[str, float]
+    notes: list[str]
+    seed: int
+    reference_key: str
+    """Changes when what models are measured against changes: teacher, extractor."""
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """Measure a model and write its pictures.
+
+        Args:
+            subject: the model.
+
+        Returns:
+            Measure key to value, for keys in :attr:`Evaluation.measures`.
+        """
+
+    def variants(self) -> Mapping[str, DGM]:
+        """Models that nobody trains and that are measured all the same, such as the teacher with fewer steps.
+
+        Returns:
+            Name of the row to model; by default none.
+        """
+        return {}
+
+
+class Evaluation(ABC):
+    """Settings of an evaluation; plain constructor arguments, so that a recipe can name them."""
+
+    score_label: ClassVar[str] = "loss"
+    """What :meth:`score` is, for messages and notes."""
+
+    pictures: ClassVar[Sequence[PictureKind]] = ()
+    """What :meth:`Judge.measure` may draw besides ``samples.png``; reports show it in this order."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that :meth:`judge` may take, for the time left."""
+        return 0
+
+    def score(self, model: DGM, rows: Batch) -> float:
+        """How bad a model is on rows that it has not learned: what weights are chosen by.
+
+        By default the model's own loss.
+
+        Args:
+            model: in eval mode.
+            rows: held out of the training rows.
+
+        Returns:
+            Lower is better.
+        """
+        like = next(model.parameters(), torch.empty(0))
+        total = 0.0
+        with seeded(0), frozen(model):
+            for part in chunks(rows, _SCORED):
+                y, x = part.y.to(like) if part.y.is_floating_point() else part.y, part.x
+                x = x.to(like) if x is not None and x.is_floating_point() else x
+                total += float(model.loss(Batch(y, x)).total) * len(part)
+        return total / len(rows)
+
+    @abstractmethod
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
+        """The columns of the table."""
+
+    @abstractmethod
+    def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> Judge:
+        """Prepare everything that all models of a run are measured against.
+
+        Args:
+            dataset: real data, if the recipe names any; numbers are reported on its test split.
+            teacher: the trained teacher.
+            cache: directory for what can be used again by other runs.
+            seed: fixes samples and noise; the same for every model.
+            progress: told what takes long.
+        """
+
+    @abstractmethod
+    def dry(self) -> Self:
+        """The same evaluation on few samples, for a dry run."""

@@ -1,0 +1,173 @@
+"""Measuring models of token sequences: divergence from the teacher, likelihood, right answers, size and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from limbeck.core.coupling_beam import beam_search
+from limbeck.core.divergence import kl
+from limbeck.core.graph import DGM
+from limbeck.core.trace import Kind, Trace
+from limbeck.data import Dataset, SequenceDataset
+from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.seeding import derive_seed
+from limbeck.errors import ModelError, RecipeError
+from limbeck.metrics import Measure, parameter_count, throughput
+
+__all__ = ["SequenceEvaluation"]
+
+
+class SequenceEvaluation(Evaluation):
+    """KL from the teacher over whole sequences, test NLL, and how often decoded sequences are right.
+
+    For models of ``target: tokens`` given ``condition: inputs`` whose targets are the tokens, one categorical site
+    each, and that have no latents. A decoded sequence is right if it is one of the test sequences of its input.
+
+    Args:
+        beam_size: of the beam search.
+        samples: sequences drawn an input, for the divergence and for the share of right ones.
+        inputs: test inputs to measure on; ``None`` for all.
+    """
+
+    def __init__(self, beam_size: int = 5, samples: int = 8, inputs: int | None = None) -> None:
+        if beam_size < 1 or samples < 1 or (inputs is not None and inputs < 1):
+            raise RecipeError(
+                f"evaluation: beam_size ({beam_size}), samples ({samples}) and inputs ({inputs}) must be at least 1"
+            )
+        self.beam_size = beam_size
+        self.samples = samples
+        self.inputs = inputs
+
+    def measures(self, dataset: Dataset | None) -> list[Measure]:
+        """See :class:`Evaluation`."""
+        return [
+            Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats a sequence"),
+            Measure("nll", "test NLL", "lower", 4, "nats a sequence"),
+            Measure("right_beam", f"right, beam of {self.beam_size}", "higher", 2, "%"),
+            Measure("right_greedy", "right, greedy", "higher", 2, "%"),
+            Measure("right_drawn", "right, drawn", "higher", 2, "%"),
+            Measure("mode_probability", "probability of the decoded mode", "neither", 3),
+            Measure("agreement", "same mode as the teacher", "higher", 2, "%"),
+            Measure("parameters_generative", "parameters", "lower", 0),
+            Measure("samples_per_second", "sequences a second", "higher", 0),
+            Measure("train_seconds", "training time", "lower", 0, "s"),
+        ]
+
+    def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> SequenceJudge:
+        """See :class:`Evaluation`.
+
+        Raises:
+            RecipeError: the data are not sequences.
+        """
+        if not isinstance(dataset, SequenceDataset):
+            raise RecipeError(
+                "SequenceEvaluation needs sequences: give the recipe data of sequences, target: tokens and "
+                "condition: inputs"
+            )
+        return SequenceJudge(self, dataset, teacher, seed)
+
+    def dry(self) -> SequenceEvaluation:
+        """See :class:`Evaluation`."""
+        return SequenceEvaluation(min(2, self.beam_size), 1, min(20, self.inputs or 20))
+
+
+class SequenceJudge(Judge):
+    """See :class:`SequenceEvaluation`."""
+
+    def __init__(self, settings: SequenceEvaluation, dataset: SequenceDataset, teacher: DGM, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.reference_key = weights_fingerprint(teacher)
+        inputs, tokens = dataset.test.inputs, dataset.test.tokens
+        flat, self.owner = torch.unique(inputs.flatten(1), dim=0, return_inverse=True)
+        flat = flat[: settings.inputs]
+        kept = self.owner < len(flat)
+        self.x = flat.view(-1, *inputs.shape[1:])
+        self.owner, self.tokens, self.rows = self.owner[kept], tokens[kept], inputs[kept]
+        self.answers: list[set[tuple[int, ...]]] = [set() for _ in flat]
+        for owner, row in zip(self.owner.tolist(), self.tokens.tolist(), strict=True):
+            self.answers[owner].add(tuple(row))
+        self.drawn_x = self.x.repeat_interleave(settings.samples, dim=0)
+        with torch.no_grad():
+            self.taught = teacher.trace(x=self.drawn_x, generator=self._generator("teacher"))
+        self.taught_mode = self._mode(teacher, settings.beam_size)[0]
+        answers = sum(map(len, self.answers)) / len(self.answers)
+        self.references = {"NLL of a perfect model: entropy of the answers given the input, in nats": self._entropy()}
+        self.notes = [
+            f"Measured on {len(self.x):,} test inputs with {len(self.tokens):,} sequences, {answers:.1f} different "
+            "ones an input; a decoded sequence is right if it is one of them, to the last symbol.",
+            f"The KL of whole sequences is the sum over tokens of the KL of their conditionals on {settings.samples} "
+            "sequences an input that the teacher draws, the same for every model.",
+        ]
+
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """See :class:`Judge`."""
+        model, settings = subject.model, self.settings
+        mode, probability = self._mode(model, settings.beam_size)
+        greedy, _ = self._mode(model, 1)
+        with torch.no_grad():
+            drawn = _tokens(model.trace(x=self.drawn_x, generator=self._generator("samples")))
+        owner = torch.arange(len(self.x)).repeat_interleave(settings.samples)
+        return {
+            "kl_teacher": self._divergence(model),
+            "nll": self._nll(model),
+            "right_beam": 100 * self._right(mode, torch.arange(len(mode))),
+            "right_greedy": 100 * self._right(greedy, torch.arange(len(greedy))),
+            "right_drawn": 100 * self._right(drawn, owner),
+            "mode_probability": probability.mean().item(),
+            "agreement": 100 * (mode == self.taught_mode).all(1).double().mean().item(),
+            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            "samples_per_second": throughput(lambda rows: model.sample(x=self.rows[:rows]), min(100, len(self.rows))),
+        }
+
+    @torch.no_grad()
+    def _divergence(self, model: DGM) -> float:
+        learned = model.trace(x=self.drawn_x, values=self.taught.values)
+        total = torch.zeros((), dtype=torch.float64)
+        for name, site in self.taught.items():
+            if site.kind is Kind.TARGET:
+                assert site.distribution is not None
+                law = learned[name].distribution
+                assert law is not None
+                total += kl(site.distribution, law).double().mean()
+        return float(total)
+
+    @torch.no_grad()
+    def _nll(self, model: DGM) -> float:
+        names = [site.name for site in self.taught.of_kind(Kind.TARGET)]
+        if len(names) != self.tokens.shape[1]:
+            raise ModelError(f"the teacher has {len(names)} targets, but the sequences {self.tokens.shape[1]} tokens")
+        trace = model.trace(x=self.rows, values=dict(zip(names, self.tokens.unbind(1), strict=True)))
+        mean: float = trace.log_prob(Kind.TARGET).double().mean().item()
+        return -mean
+
+    def _mode(self, model: DGM, size: int) -> tuple[Tensor, Tensor]:
+        best, score = beam_search(model, size, x=self.x)
+        return torch.stack(list(best.values()), dim=1), score.exp()
+
+    def _right(self, tokens: Tensor, owner: Tensor) -> float:
+        found: list[bool] = [
+            tuple(row) in self.answers[one] for row, one in zip(tokens.tolist(), owner.tolist(), strict=True)
+        ]
+        return sum(found) / len(found)
+
+    def _entropy(self) -> float:
+        """Mean over test rows of -log of the share that their sequence has among those of their input."""
+        both, inverse, count = torch.unique(
+            torch.cat([self.owner[:, None], self.tokens], dim=1), dim=0, return_inverse=True, return_counts=True
+        )
+        share: Tensor = count.double() / torch.bincount(self.owner)[both[:, 0]]
+        return -share.log()[inverse].mean().item()
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+
+
+def _tokens(trace: Trace) -> Tensor:
+    """Targets in the order of the program, shape (rows, length)."""
+    return torch.stack(list(trace.targets.values()), dim=1)

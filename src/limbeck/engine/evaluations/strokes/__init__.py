@@ -1,0 +1,1 @@
+"""Measuring models of pen drawings."""

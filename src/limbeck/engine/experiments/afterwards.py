@@ -1,0 +1,148 @@
+"""What a student without transfer knows of the teacher's features: divergences fitted to it when it is trained."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from limbeck.core.divergence import ObservationModel
+from limbeck.core.graph import DGM
+from limbeck.engine.evaluations.likelihood_figure import save_likelihoods
+from limbeck.engine.evaluations.picture_kinds import LIKELIHOODS
+from limbeck.engine.experiments.recipe import Recipe
+from limbeck.engine.experiments.tasks import Task
+from limbeck.engine.experiments.taught import Teacher
+from limbeck.engine.settings.options import Training
+from limbeck.engine.stages.environment import is_main_process
+from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.objective_description import describe_objective
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.stage import Stage
+from limbeck.engine.teachers.stand_in import StandIn
+from limbeck.engine.training.fit import fit
+from limbeck.engine.training.snapshots import SNAPSHOTS, read_snapshots, snapshot
+from limbeck.errors import NonFiniteLossError
+from limbeck.files import atomic_write_bytes
+
+__all__ = ["Finished", "afterwards_steps", "draw_likelihoods", "without_transfer"]
+
+_FILE = "afterwards.safetensors"
+
+
+class Finished(StandIn):
+    """A trained model that learns no more, whatever is done with it: neither its weights nor its statistics change.
+
+    Args:
+        source: the model; a copy is taken.
+    """
+
+    def __init__(self, source: DGM) -> None:
+        super().__init__(copy.deepcopy(source).eval().requires_grad_(False))
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+
+def without_transfer(recipe: Recipe, method: str) -> str | None:
+    """The method that trains a student of the same architecture without the teacher; ``None`` if there is none."""
+    student = recipe.student_of(method).config
+    for other, baseline in recipe.methods.items():
+        same = recipe.student_of(other).config == student and recipe.start_of(other) == "random"
+        if same and not baseline.objective.needs_teacher:
+            return other
+    return None
+
+
+def afterwards_steps(recipe: Recipe) -> int:
+    """Optimiser steps of :func:`draw_likelihoods`."""
+    if not recipe.training.snapshots or recipe.tasks is not None:
+        return 0
+    looked = [
+        method
+        for method, baseline in recipe.methods.items()
+        if any(isinstance(match.divergence, ObservationModel) for match in baseline.objective.matches)
+        and without_transfer(recipe, method) is not None
+    ]
+    return len(looked) * recipe.training.steps
+
+
+def draw_likelihoods(
+    recipe: Recipe,
+    models: Mapping[str, DGM],
+    task: Task,
+    teacher: Teacher,
+    directory: Path,
+    progress: Progress,
+) -> None:
+    """Draw the snapshots of the first seed's students, beside a student without transfer.
+
+    Args:
+        recipe: the experiment, with its choices made.
+        models: method to its student of the first seed.
+        task: what these learned.
+        teacher: theirs.
+        directory: the run directory.
+        progress: told steps.
+    """
+    for method in recipe.methods if recipe.training.snapshots and recipe.tasks is None else ():
+        folder = directory / "students" / method / str(recipe.seed)
+        found = read_snapshots(folder / SNAPSHOTS)
+        if found is None:
+            continue
+        images, magnitudes, times = found
+        other = without_transfer(recipe, method)
+        fitted = None
+        if other is not None:
+            fitted = _fitted(recipe, method, models[other], other, task, teacher, folder, images, progress)
+        if is_main_process():
+            save_likelihoods(folder / LIKELIHOODS.file, images, magnitudes, times, fitted)
+
+
+def _fitted(
+    recipe: Recipe,
+    method: str,
+    model: DGM,
+    other: str,
+    task: Task,
+    teacher: Teacher,
+    folder: Path,
+    images: Tensor,
+    progress: Progress,
+) -> dict[str, Tensor] | None:
+    """Log-likelihoods of a method's divergences for a finished student, after as many steps as a student has."""
+    training = _settings(recipe.training_of(method))
+    objective = copy.deepcopy(recipe.methods[method].objective)
+    key = fingerprint(
+        student=weights_fingerprint(model), objective=describe_objective(objective), training=training.essential(),
+        teacher=teacher.key, rows=[task.key, recipe.per_class], seed=recipe.seed, precision=recipe.trainer.precision,
+    )  # fmt: skip
+    record, label = Stage(folder, "afterwards", key), f"{method}'s divergences, for {other}"
+    if record.result is not None:
+        progress.start(label, training.steps, training.steps)
+        progress.advance(training.steps)
+        return load((folder / _FILE).read_bytes()) or None
+    student = Finished(model)
+    try:
+        fit(student, objective, training, teacher=teacher.prepared, data=task.rows, seed=recipe.seed,
+            trainer=recipe.trainer, progress=progress, label=label)  # fmt: skip
+    except NonFiniteLossError as error:  # a picture more or less must not stop a run whose students are all trained
+        progress.message(f"{label}: {error}")
+        return None
+    found = snapshot(objective.cpu(), teacher.prepared, student, images)
+    maps = {site: one.likelihood.contiguous() for site, one in found.items()}
+    if is_main_process():
+        atomic_write_bytes(folder / _FILE, save(maps))
+        record.finish({})
+    return maps
+
+
+def _settings(training: Training) -> Training:
+    return dataclasses.replace(training, snapshots=(), validate_every=None, validate_on=None, patience=None)

@@ -1,0 +1,120 @@
+"""How many classes models and data have, and whether methods fit models: found out before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Objective
+from limbeck.data import Dataset
+from limbeck.engine.evaluations.classifiers.predictive import class_count
+from limbeck.engine.evaluations.images.feature_networks import wants_network
+from limbeck.engine.experiments.recipe import Recipe, rows_of
+from limbeck.engine.settings.batches import Batches
+from limbeck.engine.settings.placement import running_device
+from limbeck.engine.stages.seeding import seeded
+from limbeck.engine.training.compiling import check_compiler
+from limbeck.errors import LimbeckError, RecipeError
+
+__all__ = ["check_classes", "check_method", "classes_of", "rehearse"]
+
+_ROWS = 4  # rows of a rehearsal: batch norms need several
+
+
+def classes_of(dataset: Dataset) -> int:
+    """Number of classes of labelled data: its names, if it has any, else up to the largest label."""
+    names = getattr(dataset, "classes", None)
+    return len(names) if names else 1 + max(int(split.parts["labels"].max()) for split in dataset.splits.values())
+
+
+def check_classes(model: DGM, dataset: Dataset, condition: str, who: str) -> None:
+    """Check that a classifier has an output for every label of its data.
+
+    Args:
+        model: any model; nothing is checked if its target is no class.
+        dataset: what it is trained or measured on, with ``labels``.
+        condition: the part of the data that it classifies.
+        who: what to call it.
+
+    Raises:
+        RecipeError: it has fewer classes than there are labels, or cannot run on the data.
+    """
+    x = _few(dataset, condition, 2).x
+    assert x is not None
+    try:
+        count = class_count(model, x)
+    except RuntimeError as error:
+        shape = "x".join(map(str, x.shape[1:]))
+        raise RecipeError(
+            f"{who} cannot run on the {condition} of {dataset.name}, {shape} each: {' '.join(str(error).split())}"
+        ) from None
+    except LimbeckError as error:
+        raise RecipeError(f"{who}: {error}") from None
+    largest = max(int(split.parts["labels"].max()) for split in dataset.splits.values())
+    if count is not None and largest >= count:
+        raise RecipeError(
+            f"{who} tells {count} classes apart, but the labels of {dataset.name} go up to {largest}; give it "
+            f"{classes_of(dataset)} classes, or choose classes of the data"
+        )
+
+
+def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) -> None:
+    """Check models, and run one step of each method on a few rows with models that have learned nothing.
+
+    Training a teacher may take hours; that a method names a layer which its student lacks should not come after them.
+    Done for classifiers that are given what they classify, which run in a moment. Nor should it come after them that
+    the machine has no compiler, if steps are to be compiled.
+
+    Args:
+        recipe: the experiment.
+        dataset: what the students learn from.
+        source: what the teacher learns from.
+
+    Raises:
+        RecipeError: names the model or the method and what does not fit.
+        CompilationError: nothing can be compiled here.
+    """
+    if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
+        check_compiler(running_device(recipe.trainer.accelerator))
+    if dataset is None or source is None or recipe.target != "labels" or recipe.condition == "none":
+        return
+    if recipe.fits_teacher:
+        check_classes(recipe.teacher, source, recipe.condition, "the teacher")
+    for method in recipe.methods:
+        check_classes(recipe.student_of(method), dataset, recipe.condition, f"the student of {method!r}")
+    if not recipe.fits_teacher or recipe.tasks is not None:
+        return
+    for method, baseline in recipe.methods.items():
+        if baseline.objective.needs_teacher and not wants_network(baseline.objective):
+            student = recipe.student_of(method)
+            check_method(baseline.objective, recipe.teacher, student, dataset, recipe.condition, repr(method))
+
+
+def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Dataset, condition: str, who: str) -> None:
+    """Run one step of a method on a few rows; models and method stay as they are.
+
+    Args:
+        objective: the method.
+        teacher: any model of the teacher's architecture.
+        student: any of the student's.
+        dataset: what students learn from, with ``labels``.
+        condition: the part of the data that is classified.
+        who: what to call the method.
+
+    Raises:
+        RecipeError: the method cannot compare these two.
+    """
+    objective, student = copy.deepcopy(objective), copy.deepcopy(student)
+    batch = _few(dataset, condition, _ROWS)
+    try:
+        with seeded(0):
+            objective.prepare(teacher, student, batch.x)
+            objective(teacher, student.train(), batch=batch)
+    except LimbeckError as error:
+        raise RecipeError(f"{who}: {error}") from None
+
+
+def _few(dataset: Dataset, condition: str, count: int) -> Batch:
+    rows = rows_of(dataset.train, "labels", condition)
+    return Batches(rows, min(count, len(rows)), 0)(0)

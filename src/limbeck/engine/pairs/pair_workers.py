@@ -1,0 +1,80 @@
+"""More processes that make pairs beside the one that was asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cloudpickle
+import torch
+
+from limbeck.core.graph import DGM
+from limbeck.data.pair_claims import claims
+from limbeck.data.pair_store import CLAIMS
+from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.pairs.recording import Recording
+from limbeck.engine.stages.environment import is_main_process
+from limbeck.engine.stages.orphans import end_with
+
+__all__ = ["helpers"]
+
+
+@contextlib.contextmanager
+def helpers(
+    recorded: Recording, teacher: DGM, pairs: Pairs, shards: Sequence[int], device: torch.device
+) -> Iterator[Callable[[], None]]:
+    """Start as many processes as make ``pairs.workers`` with this one; leaving ends them, whatever happened.
+
+    Meanwhile each has an equal share of the threads. Numbers do not depend on the number of processes; as everywhere,
+    the number of threads can change them by rounding.
+
+    Args:
+        recorded: where the pairs belong.
+        teacher: makes them; it is on the CPU.
+        pairs: how many processes, and what they do.
+        shards: what is to be made, by whoever comes first.
+        device: where the teacher runs.
+
+    Yields:
+        A function that waits until they are done and raises what stopped one of them.
+    """
+    number = min(pairs.workers, len(shards)) if is_main_process() else 1
+    if number == 1:
+        yield lambda: None
+        return
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+    all_threads = torch.get_num_threads()
+    threads = max(1, all_threads // number)
+    packed = cloudpickle.dumps((recorded, teacher, pairs, list(shards)))
+    paths = [os.path.abspath(path) for path in sys.path]
+    executor = ProcessPoolExecutor(number - 1, initializer=end_with, initargs=(os.getpid(),))
+    torch.set_num_threads(threads)
+    try:
+        waiting = [executor.submit(_help, packed, os.getcwd(), paths, device, threads) for _ in range(number - 1)]
+
+        def finish() -> None:
+            for one in waiting:
+                # One that was killed has left its part to the others, and all of it is done by now.
+                with contextlib.suppress(TerminatedWorkerError):
+                    one.result()
+
+        yield finish
+    finally:
+        torch.set_num_threads(all_threads)
+        executor.shutdown(wait=True, kill_workers=True)
+
+
+def _help(packed: bytes, directory: str, paths: Sequence[str], device: torch.device, threads: int) -> None:
+    """What each of them does; the pickled work is read when the modules it names can be found."""
+    from limbeck.engine.pairs.pair_writing import write
+
+    os.chdir(Path(directory))
+    sys.path.extend(path for path in paths if path not in sys.path)
+    torch.set_num_threads(threads)
+    recorded, teacher, pairs, shards = cloudpickle.loads(packed)
+    with claims(recorded.store.directory / CLAIMS) as held:
+        write(recorded, teacher, pairs, shards, device, held)

@@ -1,0 +1,214 @@
+"""A teacher that replays what it did before: couplings and objectives need not know that it does not run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from limbeck.core.delta import Delta
+from limbeck.core.discrete_gradient import Relaxation
+from limbeck.core.graph import DGM
+from limbeck.core.reparam import Law
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
+from limbeck.data.pair_layout import decode
+from limbeck.engine.pairs.pair_rows import PairRows
+from limbeck.engine.pairs.pair_sites import PairSite
+from limbeck.engine.pairs.recording import Recording
+from limbeck.engine.teachers.stand_in import StandIn
+from limbeck.errors import ModelError
+
+__all__ = ["RecordedTeacher"]
+
+
+class RecordedTeacher(StandIn):
+    """A teacher whose runs were recorded: :meth:`trace` reads random ones of them instead of running it.
+
+    Latents, the laws of the targets and the states that were stored are those of the real teacher, up to the rounding
+    of the stored means. A run that is given noises or values, a temperature, or an observation to infer from is the
+    real teacher's, which is also what an objective takes that needs more than runs: :attr:`source`.
+
+    A page of rows is read at once, at random and with replacement, its number drawn from the generator, by default
+    torch's global one on the CPU: the engine seeds it a step at a time, so that a training that continues reads the
+    same rows. Reading takes some microseconds a row (``benchmarks/pairs.py``), so no thread reads ahead.
+
+    A teacher with a conditioning input was recorded with inputs of its own. Ask for rows first, and pass their input::
+
+        x = teacher.choose(batch_size)
+        loss = objective(teacher, student, x=x).total
+
+    Args:
+        source: the real teacher.
+        recorded: its runs.
+        first: the first page that is replayed.
+        pages: how many pages are.
+        held_out: how many pages before ``first`` are :attr:`held_out`.
+    """
+
+    def __init__(self, source: DGM, recorded: Recording, first: int, pages: int, held_out: int = 0) -> None:
+        super().__init__(source)
+        self.recorded = recorded
+        self.first = first
+        self.pages = pages
+        self.held_out_pages = held_out
+        self._chosen: PairRows | None = None
+        self._x: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.pages * self._page_rows
+
+    @property
+    def _page_rows(self) -> int:
+        return self.recorded.noise.page_rows
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many pairs this one never replays."""
+        return self.held_out_pages * self._page_rows
+
+    @cached_property
+    def held_out(self) -> RecordedTeacher | None:
+        """The same teacher on pairs that this one never replays; ``None`` if none were held out."""
+        if not self.held_out_pages:
+            return None
+        return RecordedTeacher(self.source, self.recorded, self.first - self.held_out_pages, self.held_out_pages)
+
+    # ------------------------------------------------------------------------------------------------ which rows
+
+    def choose(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Choose the rows of the next runs, for a teacher with a conditioning input.
+
+        Args:
+            batch_size: number of rows.
+            generator: source of the choice.
+
+        Returns:
+            Their conditioning input, shape (batch, ...), to be passed to the runs; ``None`` if the teacher has none,
+            and then nothing is chosen: each run has rows of its own.
+        """
+        if self.recorded.inputs is None:
+            return None
+        return self._choose(PairRows.random(self.first, self.pages, self._page_rows, batch_size, generator))
+
+    @contextlib.contextmanager
+    def reading(self, start: int, stop: int) -> Iterator[Tensor | None]:
+        """Inside, every run replays the rows from ``start`` up to ``stop``.
+
+        Args:
+            start: number of a row, from 0.
+            stop: one beyond the last, at most ``len(self)``.
+
+        Yields:
+            Their conditioning input, shape (stop - start, ...), if the teacher has one.
+        """
+        try:
+            yield self._choose(PairRows.span(self.first, self._page_rows, start, stop))
+        finally:
+            self._chosen = self._x = None
+
+    def _choose(self, rows: PairRows) -> Tensor | None:
+        self._chosen = rows
+        numbers = self.recorded.noise.inputs_only(rows.pages)
+        self._x = self.recorded.inputs_of(None if numbers is None else rows.of(numbers), self._like())
+        return self._x
+
+    def _wanted(self, batch_size: int | None, x: Tensor | None, generator: torch.Generator | None) -> PairRows:
+        chosen = self._chosen
+        if self.recorded.inputs is None:
+            if chosen is not None:
+                return chosen
+            size = batch_size if batch_size is not None or x is None else len(x)
+            if size is None:
+                raise ModelError("how many rows? Give batch_size")
+            return PairRows.random(self.first, self.pages, self._page_rows, size, generator)
+        if chosen is None or x is None or not _same(x, self._x):
+            raise ModelError(
+                "this recorded teacher has conditioning inputs of its own: take x = teacher.choose(batch_size), then "
+                "pass x=x; or ask the teacher itself (teacher.source)"
+            )
+        return chosen
+
+    # ------------------------------------------------------------------------------------------------------- runs
+
+    def trace(
+        self,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        *,
+        noise: Mapping[str, Tensor] | None = None,
+        laws: Mapping[str, Law] | None = None,
+        values: Mapping[str, Tensor] | None = None,
+        keep: Keep = keep_all,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        relaxation: Relaxation | None = None,
+    ) -> Trace:
+        """Replay recorded runs; see :meth:`limbeck.DGM.trace`.
+
+        With ``keep_all``, the default, states that were not stored are left out.
+
+        Raises:
+            ModelError: a state is to be kept that was not stored, or ``x`` is not what :meth:`choose` gave.
+        """
+        if noise is not None or values is not None or temperature != 1.0:
+            return self.source.trace(batch_size, x, noise=noise, laws=laws, values=values, keep=keep,
+                                     generator=generator, temperature=temperature, relaxation=relaxation)  # fmt: skip
+        rows = self._wanted(batch_size, x, generator)
+        drawn: dict[str, Tensor] | None = None
+        sites: dict[str, Site] = {}
+        for site in self.recorded.sites:
+            kept = keep(site.name, Kind(site.kind))
+            if not kept:
+                continue
+            if site.kind == "latent":
+                drawn = self.recorded.noise.draw(rows.pages)[1] if drawn is None else drawn
+                sites[site.name] = self._latent(site, self._placed(drawn[site.name], rows), kept)
+            elif site.dtype is not None:
+                stored = self._placed(self.recorded.store.read(site.name, rows.pages), rows)
+                sites[site.name] = self._stored(site, stored, kept, generator)
+            elif keep is not keep_all:
+                raise ModelError(self._not_stored(site.name))
+        return Trace(sites, rows.count, [site.name for site in self.recorded.sites])
+
+    def _latent(self, site: PairSite, noise: Tensor, kept: int) -> Site:
+        zeros = torch.zeros_like(noise)
+        law = Normal(zeros, torch.ones_like(zeros), validate_args=False) if kept & KEEP_DISTRIBUTION else None
+        return Site(site.name, Kind.LATENT, Law.NORMAL, law, noise if kept & KEEP_VALUE else None,
+                    noise if kept & KEEP_NOISE else None)  # fmt: skip
+
+    def _stored(self, site: PairSite, value: Tensor, kept: int, generator: torch.Generator | None) -> Site:
+        if site.kind == "deterministic":
+            delta = Delta(value) if kept & KEEP_DISTRIBUTION else None
+            return Site(site.name, Kind.DETERMINISTIC, Law.NONE, delta, value if kept & KEEP_VALUE else None)
+        found = Site(site.name, Kind.TARGET, Law.NORMAL)
+        if kept & KEEP_DISTRIBUTION:
+            found.distribution = site.law_of(value)
+        if kept & (KEEP_VALUE | KEEP_NOISE):
+            device = value.device if generator is None else generator.device
+            noise = torch.randn(value.shape, dtype=value.dtype, device=device, generator=generator).to(value.device)
+            found.noise = noise if kept & KEEP_NOISE else None
+            found.value = value + site.scale * noise if kept & KEEP_VALUE else None
+        return found
+
+    def _placed(self, read: Tensor, rows: PairRows) -> Tensor:
+        """Rows where the teacher is and of its type; bytes travel as bytes."""
+        like = self._like()
+        return decode(rows.of(read).to(like.device), like.dtype)
+
+    def _like(self) -> Tensor:
+        return next(self.source.parameters(), torch.empty(0))
+
+    def _not_stored(self, name: str) -> str:
+        stored = [site.name for site in self.recorded.sites if site.kind == "deterministic" and site.dtype is not None]
+        return (
+            f"the recorded pairs hold no state {name!r}, which the objective asks for; add it to pairs.states "
+            f"(now: {', '.join(stored) or 'none'}), or let the teacher run anew (pairs: false)"
+        )
+
+
+def _same(x: Tensor, chosen: Tensor | None) -> bool:
+    return x is chosen or (chosen is not None and x.shape == chosen.shape and torch.equal(x, chosen.to(x)))

@@ -1,0 +1,82 @@
+"""An objective as plain values for fingerprints: what is compared, how and with which weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from enum import Enum
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+import limbeck
+from limbeck.core.combination import Combined
+from limbeck.core.objective import Objective
+from limbeck.engine.stages.fingerprints import weights_fingerprint
+
+__all__ = ["describe_objective"]
+
+
+def describe_objective(objective: Objective) -> Any:
+    """Coupling, matches and weights as plain values, the same in every process."""
+    if isinstance(objective, Combined):
+        parts = {name: describe_objective(part) for name, part in objective.objectives.items()}
+        return {"parts": parts, "weights": _describe(objective.weights)}
+    found = {
+        "coupling": _describe(objective.coupling),
+        "matches": [_describe(match) for match in objective.matches],
+        "weight": objective.weight,
+        "train_weight": objective.train_weight,
+        "replay": [objective.replay_weight, objective.replay],
+    }
+    if type(objective) is not Objective:  # one with a loss and settings of its own
+        own = {name: value for name, value in vars(objective).items() if isinstance(value, bool | int | float | str)}
+        plain = {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
+        found |= {"class": f"{type(objective).__module__}.{type(objective).__qualname__}", "settings": plain}
+    return found
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, functools.partial):
+        return {"partial": _describe(value.func), "args": _describe(value.args), "keywords": _describe(value.keywords)}
+    if isinstance(value, nn.Module):
+        return {"module": f"{type(value).__module__}.{value!r}", "weights": weights_fingerprint(value)}
+    if isinstance(value, re.Pattern):
+        return value.pattern
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        told = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
+        return {"class": kind, **{name: _describe(getattr(value, name)) for name in told}}
+    if isinstance(value, Mapping):
+        return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item) for item in value]
+    if callable(value):
+        return _describe_callable(value)
+    return value
+
+
+def _describe_callable(value: Any) -> Any:
+    """By name and, since two of one name can differ, by code, defaults and what they enclose."""
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, FunctionType):
+        enclosed = [_describe(cell.cell_contents) for cell in value.__closure__ or ()]
+        given = [_describe(value.__defaults__), _describe(value.__kwdefaults__)]
+        # The library's own code is told by its version; a user's may change from one run to the next.
+        own = name.startswith("limbeck.")
+        code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
+        return {"function": name, "code": code, "enclosed": enclosed, "defaults": given}
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return name
+    return {"object": name, "attributes": _describe(vars(value))}
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]

@@ -1,0 +1,49 @@
+"""Fingerprints of plain values and of weights: what counts, and what does not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from limbeck.engine.settings.options import Training
+from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from tests.tiny import built
+
+
+def test_order_does_not_matter_but_content_does() -> None:
+    assert fingerprint(a=1, b={"c": 2, "d": 3}) == fingerprint(b={"d": 3, "c": 2}, a=1)
+    parts = [{"a": 1}, {"a": 2}, {"b": 1}, {"a": "1"}, {"a": None}, {"a": [1]}, {"a": Training()}]
+    assert len({fingerprint(**part) for part in parts}) == len(parts)
+
+
+def test_dataclasses_by_their_fields() -> None:
+    assert fingerprint(a=Training(steps=5)) == fingerprint(a=dataclasses.asdict(Training(steps=5)))
+
+
+def test_of_something_without_a_stable_form() -> None:
+    with pytest.raises(TypeError, match="cannot be part of a fingerprint"):
+        fingerprint(a=object())
+
+
+def test_weights_bit_for_bit() -> None:
+    model = built(norm=True)
+    before = weights_fingerprint(model)
+    assert before == weights_fingerprint(built(norm=True))
+    with torch.no_grad():
+        model.body[0].bias[1].copy_(torch.nextafter(model.body[0].bias[1], torch.tensor(9.0)))
+    assert weights_fingerprint(model) != before
+
+
+def test_buffers_and_precision_count() -> None:
+    model = built(norm=True)
+    before = weights_fingerprint(model)
+    model.body[1].running_mean += 1
+    assert weights_fingerprint(model) != before
+    half, single = nn.Linear(1, 1).half(), nn.Linear(1, 1)
+    for model in (half, single):
+        nn.init.zeros_(model.weight)
+        nn.init.zeros_(model.bias)
+    assert weights_fingerprint(half) != weights_fingerprint(single)
