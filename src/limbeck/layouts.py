@@ -26,6 +26,6 @@ class Reader(NamedTuple):
 
 
 FOREIGN: Mapping[str, Reader] = MappingProxyType(
-    {"model_index.json": Reader("limbeck.models.ddim.DDIM", "from_pipeline")}
+    {"model_index.json": Reader("limbeck.models.DDIM", "from_pipeline")}
 )
 """The file that tells a layout to who reads it."""

@@ -35,6 +35,17 @@ def test_what_is_written(saved: Path) -> None:
     assert load_file(saved / WEIGHTS).keys() == Mixed(4).state_dict().keys()
 
 
+def test_a_saved_model_outlives_the_file_of_its_class(tmp_path: Path) -> None:
+    """The public name is written, and where an older file names a module that has moved, the name above it is found."""
+    model = ladder(4)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text())["class"] == "limbeck.models.LadderVAE"
+    for path in ("limbeck.models.LadderVAE", "limbeck.models.ladder_vae.LadderVAE", "limbeck.models.moved.LadderVAE"):
+        rewrite(tmp_path, **{"class": path})
+        for expected in (DGM, LadderVAE):
+            assert type(expected.from_pretrained(tmp_path)) is LadderVAE
+
+
 def test_saving_again_replaces(saved: Path) -> None:
     model = Mixed(7)
     model.save_pretrained(saved)

@@ -59,7 +59,7 @@ def written_config(model: DGM) -> str:
         ModelError: its constructor arguments are not JSON values, so that it cannot be saved.
     """
     kind = type(model)
-    record = {"class": f"{kind.__module__}.{kind.__qualname__}", "config": model.config}
+    record = {"class": _public_name(kind), "config": model.config}
     try:
         return json.dumps(record, indent=2) + "\n"
     except TypeError as error:
@@ -134,17 +134,26 @@ def _read_config(directory: Path) -> dict[str, Any]:
     return record
 
 
+def _public_name(kind: type) -> str:
+    """The shortest path to a class, so that a saved model outlives the file that the class is written in today."""
+    packages = kind.__module__.split(".")
+    for count in range(1, len(packages)):
+        path = ".".join(packages[:count])
+        if getattr(sys.modules.get(path), kind.__name__, None) is kind:
+            return f"{path}.{kind.__name__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model]:
-    if path == f"{expected.__module__}.{expected.__qualname__}":
+    if path in (f"{expected.__module__}.{expected.__qualname__}", _public_name(expected)):
         return expected
     module_name, _, name = path.rpartition(".")
-    if module_name.startswith("limbeck."):
-        try:
-            importlib.import_module(module_name)
-        except ImportError:
-            raise ModelError(f"{directory}: this version of limbeck has no {module_name!r}; upgrade it") from None
-    found = getattr(sys.modules.get(module_name), name, None)
+    found = _own_class(module_name, name) if module_name.startswith("limbeck.") else None
     if found is None:
+        found = getattr(sys.modules.get(module_name), name, None)
+    if found is None:
+        if module_name.startswith("limbeck."):
+            raise ModelError(f"{directory}: this version of limbeck has no {path!r}; upgrade it")
         raise ModelError(
             f"{directory} holds a {path}, which is not imported; import its module first (on the command "
             f"line: --import={module_name}), or call {name}.from_pretrained(...)"
@@ -152,3 +161,16 @@ def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model
     if not (isinstance(found, type) and issubclass(found, expected)):
         raise ModelError(f"{directory} holds a {path}, not the expected {expected.__name__}")
     return found
+
+
+def _own_class(module_name: str, name: str) -> Any:
+    """A name of this library, also where its module has moved since and a package above it still tells the name."""
+    packages = module_name.split(".")
+    for count in range(len(packages), 1, -1):
+        try:
+            found = getattr(importlib.import_module(".".join(packages[:count])), name, None)
+        except ImportError:
+            continue
+        if found is not None:
+            return found
+    return None
