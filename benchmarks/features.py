@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from limbeck import methods
 from limbeck.core.loss import Batch
-from limbeck.core.match import Match
+from limbeck.core.objective import Match
 from limbeck.core.trace import Kind
 from limbeck.divergence import VID
 from limbeck.models import NetworkClassifier

@@ -23,7 +23,7 @@ import torch
 from timing import Row, Step, add_options, finished, measure, take_turns, training_step
 from torch import Tensor, nn
 
-from limbeck.core import flow_methods
+from limbeck.core import methods
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.models import Flow, Glow, TableGlow, ZukoFlow
@@ -200,10 +200,10 @@ def distillation(size: Size, device: str) -> Iterator[Row]:
         # A sample costs a coupling flow one more pass of each model, an autoregressive one a pass for each column.
         passes = 1 if kind.startswith("Glow") else size.features
         objectives = {
-            "LKD": (flow_methods.lkd(), 1.05),
-            "ILKD": (flow_methods.ilkd(), 1.1),
-            "SKD": (flow_methods.skd(), 1.1 + 1.2 * passes),
-            "SKD, stable": (flow_methods.skd(inverse=False), 2.2 + 0.5 * passes),
+            "LKD": (methods.lkd(), 1.05),
+            "ILKD": (methods.ilkd(), 1.1),
+            "SKD": (methods.skd(), 1.1 + 1.2 * passes),
+            "SKD, stable": (methods.skd(inverse=False), 2.2 + 0.5 * passes),
         }
         sides = {
             f"{kind}: {name}": (finished(engine_step(objective, teacher, student(), y), device), limit)

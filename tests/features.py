@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution
 
-from limbeck.core.comparison import Divergence
 from limbeck.core.delta import Delta
 from limbeck.core.joint import Joint
-from limbeck.core.transfer import NAMED
+from limbeck.core.methods.knowledge_transfer import NAMED
+from limbeck.core.objective import Divergence
 from limbeck.divergence import CRD, VID, Learned, LwF, Regressor, attention, selectivity
 
 BATCH = 6

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,23 +24,87 @@ MAY_USE = {
     "report": {"metrics"},
 }
 
+ITSELF = ""
+"""The modules of a room that are in none of its rooms."""
 
-ENGINE = SOURCES / "engine"
-ENGINE_ROOMS = (
-    ("stages",),
-    ("settings",),
-    ("teachers",),
-    ("pairs", "caching"),
-    ("training",),
-    ("evaluations",),
-    ("evaluations.classifiers", "evaluations.images", "evaluations.strokes"),
-    ("evaluations.diffusion", "evaluations.flows"),
-    ("experiments",),
-    ("sweeps",),
+PUBLIC_NAMES = {"divergence", "methods", "reparam"}
+"""Modules beside the rooms that are rooms of core by another name."""
+
+
+@dataclass(frozen=True)
+class Storeys:
+    """A room of the package that has rooms of its own.
+
+    Attributes:
+        package: its name.
+        lines: rooms; each uses those of the lines above it, and none of its own line but itself.
+        alone: where the room ``ITSELF`` has no line, the modules beside the rooms, which no room uses.
+        excepted: room to the modules beside the rooms that it uses all the same.
+    """
+
+    package: str
+    lines: tuple[tuple[str, ...], ...]
+    alone: frozenset[str] = frozenset()
+    excepted: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return SOURCES / self.package
+
+    @property
+    def rooms(self) -> list[str]:
+        return [room for line in self.lines for room in line]
+
+    def files(self, room: str) -> list[Path]:
+        return list((self.folder / room.replace(".", "/")).glob("*.py"))
+
+    def room_of(self, name: str) -> str:
+        """The room, or the room within a room, of what an import names."""
+        return max((room for room in self.rooms if room and f"{name}.".startswith(f"{room}.")), key=len, default=ITSELF)
+
+    def used(self, path: Path) -> Iterator[str]:
+        """What a file imports or names of the package, without the package's name."""
+        for name in named(path):
+            package, _, rest = name.partition(".")
+            if package == self.package:
+                yield rest
+            elif self.package == "core" and package in PUBLIC_NAMES:
+                yield name
+
+    def above(self, path: Path, room: str) -> set[str]:
+        """What a file of a room must not use, and does: rooms, and modules beside them."""
+        line = next(number for number, rooms in enumerate(self.lines) if room in rooms)
+        free = {other for rooms in self.lines[:line] for other in rooms} | {room}
+        excepted = self.excepted.get(room, frozenset())
+        found = {(self.room_of(name), name) for name in self.used(path)}
+        return {where or name for where, name in found if where not in free and name.partition(".")[0] not in excepted}
+
+
+CORE = Storeys(
+    "core",
+    (("reparam",), (ITSELF,), ("divergence",), ("coupling",), ("objective",), ("methods.diffusion",), ("methods",)),
+    excepted={"reparam": frozenset({"delta"})},  # a point mass needs no noise, and is a law like any other
 )
-"""Rooms of the engine; each uses those of the lines above it, and none of its own line but itself."""
-
-BESIDE_THE_ENGINES_ROOMS = {"__init__", "distill"}
+ENGINE = Storeys(
+    "engine",
+    (
+        ("stages",),
+        ("settings",),
+        ("teachers",),
+        ("pairs", "caching"),
+        ("training",),
+        ("evaluations",),
+        ("evaluations.classifiers", "evaluations.images", "evaluations.strokes"),
+        ("evaluations.diffusion", "evaluations.flows"),
+        ("experiments",),
+        ("sweeps",),
+    ),
+    alone=frozenset({"__init__", "distill"}),
+)
+WITH_ROOMS = (CORE, ENGINE)
+EVERY_ROOM = [
+    pytest.param(storeys, room, id=f"{storeys.package}.{room}") for storeys in WITH_ROOMS for room in storeys.rooms
+]
 
 
 def named(path: Path) -> Iterator[str]:
@@ -62,22 +127,6 @@ def used(path: Path) -> Iterator[str]:
     """Rooms and modules of ours that a file imports or names."""
     for name in named(path):
         yield name.partition(".")[0]
-
-
-def used_of_the_engine(path: Path) -> Iterator[str]:
-    """Rooms of the engine that a file imports or names; what stands beside them as it is written."""
-    rooms = [room for line in ENGINE_ROOMS for room in line]
-    for name in named(path):
-        package, _, rest = name.partition(".")
-        if package == "engine":
-            yield max((room for room in rooms if f"{rest}.".startswith(f"{room}.")), key=len, default=rest)
-
-
-def above_in_the_engine(path: Path, room: str) -> set[str]:
-    """What a file of a room must not use, and does."""
-    line = next(number for number, rooms in enumerate(ENGINE_ROOMS) if room in rooms)
-    below = {other for rooms in ENGINE_ROOMS[:line] for other in rooms}
-    return set(used_of_the_engine(path)) - below - {room}
 
 
 @pytest.mark.parametrize("room", MAY_USE)
@@ -107,47 +156,91 @@ def test_an_arrow_upwards_is_seen(tmp_path: Path) -> None:
         assert list(used(path)) == ["models"]
 
 
-@pytest.mark.parametrize("room", [room for line in ENGINE_ROOMS for room in line])
-def test_a_room_of_the_engine_uses_only_those_before_it(room: str) -> None:
-    files = list((ENGINE / room.replace(".", "/")).glob("*.py"))
+@pytest.mark.parametrize(("storeys", "room"), EVERY_ROOM)
+def test_a_room_within_uses_only_those_before_it(storeys: Storeys, room: str) -> None:
+    files = storeys.files(room)
     assert files
-    found = {f"{path.stem} -> {name}" for path in files for name in above_in_the_engine(path, room)}
+    found = {f"{path.stem} -> {name}" for path in files for name in storeys.above(path, room)}
     assert found == set()
 
 
-def test_every_folder_of_the_engine_has_its_place() -> None:
-    folders = {path.parent.relative_to(ENGINE).as_posix().replace("/", ".") for path in ENGINE.rglob("*.py")}
-    assert folders == {".", *(room for line in ENGINE_ROOMS for room in line)}
-    assert {path.stem for path in ENGINE.glob("*.py")} == BESIDE_THE_ENGINES_ROOMS
+@pytest.mark.parametrize(("storeys", "room"), EVERY_ROOM)
+def test_a_room_uses_its_own_modules_by_their_names(storeys: Storeys, room: str) -> None:
+    """Not by what its ``__init__`` takes from them, which waits for them."""
+    assert round_about(storeys, room, storeys.files(room)) == set()
+
+
+def round_about(storeys: Storeys, room: str, files: Iterable[Path]) -> set[str]:
+    """What files of a room import from the room and from none of its modules."""
+    own = {path.stem for path in storeys.files(room)} - {"__init__"}
+    names = {name for path in files for name in storeys.used(path) if room and storeys.room_of(name) == room}
+    return {name for name in names if name.removeprefix(room).lstrip(".").partition(".")[0] not in own}
+
+
+@pytest.mark.parametrize("storeys", WITH_ROOMS, ids=lambda storeys: storeys.package)
+def test_every_folder_has_its_place(storeys: Storeys) -> None:
+    folders = {path.parent.relative_to(storeys.folder) for path in storeys.folder.rglob("*.py")}
+    assert folders == {Path(), *(Path(room.replace(".", "/")) for room in storeys.rooms)}
+    if ITSELF not in storeys.rooms:
+        assert {path.stem for path in storeys.folder.glob("*.py")} == storeys.alone
 
 
 @pytest.mark.parametrize(
-    ("room", "way", "seen"),
+    ("storeys", "room", "way", "seen"),
     [
-        ("stages", "from limbeck.engine.sweeps.sweep import Sweep", "sweeps"),
-        ("stages", "from limbeck.engine.sweeps import sweep", "sweeps"),
-        ("stages", "from limbeck.engine import sweeps", "sweeps"),
-        ("stages", "import limbeck.engine.sweeps.sweep", "sweeps"),
-        ("stages", "NAME = 'limbeck.engine.sweeps.sweep.Sweep'", "sweeps"),
-        ("stages", "if TYPE_CHECKING:\n    from limbeck.engine.settings.options import Training", "settings"),
-        ("training", "def f():\n    from limbeck.engine.experiments.recipe import Recipe", "experiments"),
-        ("pairs", "from limbeck.engine.caching.filling import cached", "caching"),
-        ("evaluations", "from limbeck.engine.evaluations.images import extractor", "evaluations.images"),
-        ("sweeps", "from limbeck.engine import Training", "Training"),
-        ("sweeps", "from limbeck.engine.distill import distill", "distill.distill"),
+        (ENGINE, "stages", "from limbeck.engine.sweeps.sweep import Sweep", "sweeps"),
+        (ENGINE, "stages", "from limbeck.engine.sweeps import sweep", "sweeps"),
+        (ENGINE, "stages", "from limbeck.engine import sweeps", "sweeps"),
+        (ENGINE, "stages", "import limbeck.engine.sweeps.sweep", "sweeps"),
+        (ENGINE, "stages", "NAME = 'limbeck.engine.sweeps.sweep.Sweep'", "sweeps"),
+        (ENGINE, "stages", "if TYPE_CHECKING:\n    from limbeck.engine.settings.options import Training", "settings"),
+        (ENGINE, "training", "def f():\n    from limbeck.engine.experiments.recipe import Recipe", "experiments"),
+        (ENGINE, "pairs", "from limbeck.engine.caching.filling import cached", "caching"),
+        (ENGINE, "evaluations", "from limbeck.engine.evaluations.images import extractor", "evaluations.images"),
+        (ENGINE, "sweeps", "from limbeck.engine import Training", "Training"),
+        (ENGINE, "sweeps", "from limbeck.engine.distill import distill", "distill.distill"),
+        (CORE, "reparam", "from limbeck.core.graph import DGM", "graph.DGM"),
+        (CORE, ITSELF, "from limbeck.core.divergence import kl", "divergence"),
+        (CORE, ITSELF, "if TYPE_CHECKING:\n    from limbeck.core.coupling import Request", "coupling"),
+        (CORE, "divergence", "from limbeck.core.objective import Match", "objective"),
+        (CORE, "coupling", "def f():\n    from limbeck.core.objective.comparison import compare", "objective"),
+        (CORE, "coupling", "from limbeck.core import methods", "methods"),
+        (CORE, "objective", "from limbeck import methods", "methods"),
+        (CORE, "objective", "from limbeck.methods import joint", "methods"),
+        (CORE, "objective", "from limbeck.core.methods.diffusion.denoiser import Diffusion", "methods.diffusion"),
+        (CORE, "methods.diffusion", "from limbeck.core.methods.basic import joint", "methods"),
+        (CORE, "methods.diffusion", "from limbeck.core.methods import joint", "methods"),
     ],
 )
-def test_an_arrow_upwards_in_the_engine_is_seen(room: str, way: str, seen: str, tmp_path: Path) -> None:
+def test_an_arrow_upwards_within_is_seen(storeys: Storeys, room: str, way: str, seen: str, tmp_path: Path) -> None:
     path = tmp_path / "module.py"
-    path.write_text(f"from limbeck.engine.{room}.own import thing\n{way}")
-    assert above_in_the_engine(path, room) == {seen}
+    path.write_text(f"from limbeck.{storeys.package}.{f'{room}.own' if room else 'own'} import thing\n{way}")
+    assert storeys.above(path, room) == {seen}
 
 
-def test_arrows_downwards_in_the_engine_are_free(tmp_path: Path) -> None:
+def test_arrows_downwards_within_are_free(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         "from limbeck.engine.stages.progress import Progress\nfrom limbeck.engine.evaluations.images import extractor\n"
-        "from limbeck.core.graph import DGM\n"
+        "from limbeck.core.graph import DGM\nfrom limbeck.core import reparam\n"
     )
-    assert above_in_the_engine(path, "evaluations.flows") == set()
-    assert above_in_the_engine(path, "sweeps") == set()
+    assert ENGINE.above(path, "evaluations.flows") == set()
+    assert ENGINE.above(path, "sweeps") == set()
+    assert CORE.above(path, "coupling") == set()
+    path.write_text("from limbeck.core.delta import Delta\n")
+    assert CORE.above(path, "reparam") == set()
+
+
+@pytest.mark.parametrize(
+    ("way", "seen"),
+    [
+        ("from limbeck.core.coupling import Request", {"coupling.Request"}),
+        ("from limbeck.core import coupling", {"coupling"}),
+        ("from limbeck.core.coupling.coupling import Request", set[str]()),
+        ("from limbeck.core.coupling import beam", set[str]()),
+    ],
+)
+def test_a_way_round_through_the_rooms_own_names_is_seen(way: str, seen: set[str], tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(way)
+    assert round_about(CORE, "coupling", [path]) == seen

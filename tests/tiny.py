@@ -19,8 +19,7 @@ from torch.nn import functional as F
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.data import Dataset, DataSource, ImageDataset, ImageSplit

@@ -11,12 +11,10 @@ from limbeck.lazy import lazy_names
 
 if TYPE_CHECKING:
     from limbeck import data, divergence, engine, methods, metrics, models, reparam, report
-    from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
-    from limbeck.core.coupling_mapped import MappedNoise
+    from limbeck.core.coupling import IndependentNoise, MappedNoise, SharedNoise, SharedValues
     from limbeck.core.graph import DGM
     from limbeck.core.loss import Batch, Loss
-    from limbeck.core.match import Match
-    from limbeck.core.objective import Objective
+    from limbeck.core.objective import Match, Objective
     from limbeck.core.sites import Sites
     from limbeck.core.trace import Kind, Site, Trace
     from limbeck.engine.distill import Distilled, distill
@@ -35,8 +33,8 @@ __getattr__ = lazy_names(
         "Kind": "limbeck.core.trace",
         "LimbeckError": "limbeck.errors",
         "Loss": "limbeck.core.loss",
-        "MappedNoise": "limbeck.core.coupling_mapped",
-        "Match": "limbeck.core.match",
+        "MappedNoise": "limbeck.core.coupling",
+        "Match": "limbeck.core.objective",
         "Objective": "limbeck.core.objective",
         "SharedNoise": "limbeck.core.coupling",
         "SharedValues": "limbeck.core.coupling",

@@ -25,7 +25,5 @@ class Reader(NamedTuple):
     method: str
 
 
-FOREIGN: Mapping[str, Reader] = MappingProxyType(
-    {"model_index.json": Reader("limbeck.models.DDIM", "from_pipeline")}
-)
+FOREIGN: Mapping[str, Reader] = MappingProxyType({"model_index.json": Reader("limbeck.models.DDIM", "from_pipeline")})
 """The file that tells a layout to who reads it."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import distributions as D
 
-from limbeck.core.comparison import Pair, compare
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import kl, kl_monte_carlo, lp, wasserstein2
+from limbeck.core.objective.comparison import Pair, compare
 from limbeck.core.stacking import stack, stacking_key
 from limbeck.errors import DivergenceError
 

@@ -12,9 +12,7 @@ from torch import nn
 
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
-from limbeck.core.coupling import SharedNoise, SharedValues
-from limbeck.core.coupling_posterior import WithPosterior
-from limbeck.core.replay import TeacherSamples
+from limbeck.core.coupling import SharedNoise, SharedValues, TeacherSamples, WithPosterior
 from limbeck.core.trace import Kind
 from limbeck.data import CelebA, Digits, Domains
 from limbeck.engine import ContinualEvaluation

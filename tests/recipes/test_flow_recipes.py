@@ -11,9 +11,8 @@ import pytest
 
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
-from limbeck.core.combination import Combined
-from limbeck.core.coupling import SharedNoise
-from limbeck.core.coupling_inference import SharedObservations
+from limbeck.core.coupling import SharedNoise, SharedObservations
+from limbeck.core.objective import Combined
 from limbeck.core.trace import Kind
 from limbeck.data import DigitPixels, Digits
 from limbeck.engine import FlowImageEvaluation, FlowTableEvaluation

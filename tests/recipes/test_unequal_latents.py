@@ -10,7 +10,7 @@ import pytest
 
 from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
-from limbeck.core.noise_layout import NoiseLayout
+from limbeck.core.coupling.noise_layout import NoiseLayout
 from limbeck.engine.experiments.recipe import Recipe
 from tests.recipes.test_recipes import generative, load
 

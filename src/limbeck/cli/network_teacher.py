@@ -12,7 +12,7 @@ from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_pa
 from limbeck.errors import MatchError, ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from limbeck.core.match import Match
+    from limbeck.core.objective import Match
     from limbeck.data import Dataset
     from limbeck.models import NetworkClassifier
 
@@ -98,7 +98,7 @@ def _distil(
     found: Any,
     built: Any,
 ) -> None:
-    from limbeck.core.transfer import transfer
+    from limbeck.core.methods import transfer
     from limbeck.engine.distill import distill
     from limbeck.engine.experiments.recipe import rows_of
     from limbeck.engine.experiments.rehearsal import check_classes, check_method
@@ -196,7 +196,7 @@ def _matches(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _matched(text: str) -> Match:
-    from limbeck.core.transfer import matched
+    from limbeck.core.methods.knowledge_transfer import matched
 
     try:
         return matched(text)

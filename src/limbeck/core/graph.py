@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.expectation import mean
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.reparam import Law
+from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
 from limbeck.core.trainable import Trainable

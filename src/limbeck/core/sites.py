@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from limbeck.core.delta import Delta
-from limbeck.core.discrete_gradient import Relaxation, relax
 from limbeck.core.reparam import Law, convert, is_discrete, law, noise_like, push, temper
+from limbeck.core.reparam.discrete_gradient import Relaxation, relax
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.errors import LimbeckError, SiteError
 

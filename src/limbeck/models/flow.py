@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from limbeck.core.coupling.depth import step_name
 from limbeck.core.delta import Delta
-from limbeck.core.depth import step_name
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -54,7 +54,7 @@ class Flow(DGM):
 
     @property
     def step_counts(self) -> tuple[int, ...]:
-        """See :class:`limbeck.core.depth.Stepped`."""
+        """See :class:`limbeck.core.coupling.depth.Stepped`."""
         return tuple(len(level.steps) for level in self.levels)
 
     @property
@@ -174,7 +174,7 @@ class Flow(DGM):
 
     @torch.no_grad()
     def align_with(self, teacher: DGM) -> None:
-        """Start with the teacher's coordinates; see :class:`limbeck.core.coupling_inference.Alignable`.
+        """Start with the teacher's coordinates; see :class:`limbeck.core.coupling.inference.Alignable`.
 
         Args:
             teacher: a flow with latents of the same shapes.

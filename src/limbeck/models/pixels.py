@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from limbeck.core.reparam_noise import Law, draw
+from limbeck.core.reparam import Law
+from limbeck.core.reparam.noise import draw
 from limbeck.models.bijection import Bijection
 
 __all__ = ["Pixels", "Squeeze", "dequantized"]

@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
 
 from limbeck.core.reparam import Law, Rule
-from limbeck.core.reparam_noise import draw
+from limbeck.core.reparam.noise import draw
 from limbeck.errors import DivergenceError
 
 __all__ = ["StrokeLaw", "stroke_kl", "stroke_parameters"]

@@ -16,9 +16,8 @@ from limbeck.core.delta import Delta
 from limbeck.core.divergence import kl, lp
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.match import Match
 from limbeck.core.methods import scratch
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.data import Augmentation, Digits

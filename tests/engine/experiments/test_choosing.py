@@ -13,10 +13,8 @@ import torch
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.match import Match
-from limbeck.core.methods import scratch
-from limbeck.core.objective import Objective
-from limbeck.core.transfer import transfer
+from limbeck.core.methods import scratch, transfer
+from limbeck.core.objective import Match, Objective
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, TeacherCache, Training
 from limbeck.engine.experiments.choosing import LEARNING_RATE, Candidate, Choice, candidates, with_candidate

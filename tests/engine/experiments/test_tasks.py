@@ -13,9 +13,8 @@ from torch.distributions import Normal
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Loss
-from limbeck.core.match import Match
 from limbeck.core.methods import scratch
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.data import DataSource, TableDataset, TableSplit
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge
 from limbeck.engine.experiments.experiment import Experiment

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 import limbeck
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.methods import scratch
-from limbeck.core.transfer import transfer
+from limbeck.core.methods import scratch, transfer
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, Training, predict
 from limbeck.engine.experiments.experiment import Experiment

@@ -15,10 +15,9 @@ from torch.distributions import Normal
 
 import limbeck
 from limbeck import methods
-from limbeck.core.coupling_mapped import MappedNoise
+from limbeck.core.coupling import MappedNoise
 from limbeck.core.graph import DGM
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site, Trace

@@ -13,8 +13,7 @@ import torch
 from limbeck import methods
 from limbeck.core.coupling import IndependentNoise, SharedNoise, SharedValues
 from limbeck.core.divergence import FeatureDistance, kl, kl_monte_carlo, wasserstein2
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.objective_description import describe_objective

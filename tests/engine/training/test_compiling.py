@@ -17,8 +17,7 @@ from torch._dynamo.testing import CompileCounter
 from limbeck import methods
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.schedule import Ramp
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from limbeck import methods
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.engine.settings.options import TrainerOptions, Training

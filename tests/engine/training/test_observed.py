@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.core.combination import Combined
 from limbeck.core.loss import Batch, Loss
-from limbeck.core.match import Match
-from limbeck.core.objective import Objective
-from limbeck.core.transfer import transfer
+from limbeck.core.methods import transfer
+from limbeck.core.objective import Combined, Match, Objective
 from limbeck.engine.experiments.learners import TrainingStage
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import SilentProgress

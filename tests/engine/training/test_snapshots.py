@@ -13,12 +13,10 @@ from torch.distributions import Distribution, Normal
 
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import VID, ObservationModel, kl
-from limbeck.core.likelihood_maps import likelihood_maps
 from limbeck.core.loss import Batch
-from limbeck.core.match import Match
-from limbeck.core.methods import scratch
-from limbeck.core.objective import Objective
-from limbeck.core.transfer import transfer
+from limbeck.core.methods import scratch, transfer
+from limbeck.core.objective import Match, Objective
+from limbeck.core.objective.likelihood_maps import likelihood_maps
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, TeacherCache, Training
 from limbeck.engine.evaluations.likelihood_figure import save_likelihoods

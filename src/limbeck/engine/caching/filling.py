@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from limbeck.core.combination import Combined
 from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Combined, Objective
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Trace
 from limbeck.data.cache_store import CacheStore, Column
 from limbeck.data.row_keys import RowKeys

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
+from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_all
 from limbeck.data.cache_store import CacheStore, Column

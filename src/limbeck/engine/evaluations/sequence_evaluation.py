@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling_beam import beam_search
+from limbeck.core.coupling.beam import beam_search
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Kind, Trace

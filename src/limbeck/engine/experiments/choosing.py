@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.loss import Batch
-from limbeck.core.reweighting import check_patterns, with_weights
+from limbeck.core.objective.reweighting import check_patterns, with_weights
 from limbeck.engine.stages.environment import is_main_process
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.progress import Progress

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from limbeck.core.delta import Delta
-from limbeck.core.discrete_gradient import Relaxation
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
+from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.data.pair_layout import decode
 from limbeck.engine.pairs.pair_rows import PairRows

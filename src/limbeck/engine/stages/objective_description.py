@@ -14,8 +14,7 @@ from typing import Any
 from torch import nn
 
 import limbeck
-from limbeck.core.combination import Combined
-from limbeck.core.objective import Objective
+from limbeck.core.objective import Combined, Objective
 from limbeck.engine.stages.fingerprints import weights_fingerprint
 
 __all__ = ["describe_objective"]

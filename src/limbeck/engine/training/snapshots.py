@@ -12,9 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.core.likelihood_maps import LikelihoodMap, likelihood_maps
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
+from limbeck.core.objective.likelihood_maps import LikelihoodMap, likelihood_maps
 from limbeck.engine.caching.teacher_cache import CachedTeacher
 from limbeck.engine.settings.batches import chunks
 from limbeck.engine.settings.options import Training
@@ -40,7 +40,7 @@ def shown_images(rows: Batch | None) -> Tensor | None:
 
 
 def snapshot(objective: Objective, teacher: DGM, student: DGM, images: Tensor) -> dict[str, LikelihoodMap]:
-    """The likelihood maps of a student, on the CPU; see :func:`limbeck.core.likelihood_maps.likelihood_maps`."""
+    """The likelihood maps of a student, on the CPU; see :mod:`limbeck.core.objective.likelihood_maps`."""
     source = teacher.source if isinstance(teacher, CachedTeacher) else teacher
     like = next(student.parameters(), images)
     found = likelihood_maps(objective, source, student, images.to(like))

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from limbeck.core.coupling.sifting import sifted_samples
 from limbeck.core.graph import DGM
-from limbeck.core.sifting import sifted_samples
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.evaluations.flows.flow_figure import LEVELS, likelihood_figure
@@ -45,7 +45,7 @@ class FlowTableEvaluation(Evaluation):
         timing: seconds that each of the two times is measured for, at least.
         trim: part of the teacher's samples that is left out of the divergence, those that the teacher finds least
             likely: one sample far from all data, where the inverse of a flow overflows, would be all that the mean is
-            about. See :func:`limbeck.core.sifting.sifted_samples`.
+            about. See :func:`limbeck.core.coupling.sifting.sifted_samples`.
         worst: part of the rows that the trimmed means leave out, for each model its own worst.
 
     Raises:

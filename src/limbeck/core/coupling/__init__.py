@@ -1,0 +1,39 @@
+"""Couplings: how the student's run is tied to the teacher's.
+
+What a coupling is, and those of the first paper, are in :mod:`~limbeck.core.coupling.coupling`; the others have modules
+of their own, beside what they are made of.
+"""
+
+from limbeck.core.coupling.beam import BeamTargets
+from limbeck.core.coupling.coupling import (
+    Coupling,
+    IndependentNoise,
+    Preparable,
+    Request,
+    SharedNoise,
+    SharedValues,
+    frozen,
+)
+from limbeck.core.coupling.data_targets import DataTargets
+from limbeck.core.coupling.inference import SharedObservations
+from limbeck.core.coupling.labels import WithData
+from limbeck.core.coupling.mapped import MappedNoise
+from limbeck.core.coupling.posterior import WithPosterior
+from limbeck.core.coupling.replay import TeacherSamples
+
+__all__ = [
+    "BeamTargets",
+    "Coupling",
+    "DataTargets",
+    "IndependentNoise",
+    "MappedNoise",
+    "Preparable",
+    "Request",
+    "SharedNoise",
+    "SharedObservations",
+    "SharedValues",
+    "TeacherSamples",
+    "WithData",
+    "WithPosterior",
+    "frozen",
+]

@@ -1,0 +1,188 @@
+"""The teacher's most probable sequence in place of its expectation: Kim & Rush's simplification of [U] Eq. 3."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.delta import Delta
+from limbeck.core.first_parameter import first_parameter
+from limbeck.core.graph import DGM
+from limbeck.core.reparam import Law
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_only
+from limbeck.errors import MatchError, SiteError
+
+__all__ = ["BeamTargets", "beam_search"]
+
+
+@dataclass(frozen=True)
+class BeamTargets:
+    """Both models see the teacher's most probable targets, and the teacher's law becomes a point mass there.
+
+    Kim & Rush (2016, Sec. 3.2) replace the teacher's distribution over sequences by its mode, which beam search finds
+    approximately. With :func:`~limbeck.core.divergence.nll` the loss is the student's negative log-likelihood of that
+    sequence. The student is driven to one answer a row, the teacher's best: it learns the mode, not the spread.
+
+    What was found is remembered by the *content* of a row of x, since an epoch later the answer is the same; another
+    teacher, or one whose weights have changed in place, starts anew.
+
+    Attributes:
+        beam_size: sequences kept at each step; 1 is greedy.
+        remember: number of different rows of x whose answers are kept; 0 searches every time.
+    """
+
+    beam_size: int = 5
+    remember: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1 or self.remember < 0:
+            raise MatchError(
+                f"beam_size must be at least 1, not {self.beam_size}, and remember not negative, but is {self.remember}"
+            )
+        # No field: what is remembered is no part of what the coupling is.
+        object.__setattr__(self, "_memory", _Memory())
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
+        with frozen(teacher):
+            best = self._search(teacher, request)
+        rows = len(next(iter(best.values())))
+        taught = Trace(
+            {
+                name: Site(name, Kind.TARGET, Law.NONE, Delta(value), value)
+                for name, value in best.items()
+                if request.keep_teacher(name, Kind.TARGET)
+            },
+            rows,
+            tuple(best),
+        )
+        learned = student.trace(
+            rows,
+            request.x,
+            # An empty mapping, not None: a latent of the student must be an error, not a fresh draw.
+            noise={},
+            values={request.rename(name, Kind.TARGET): value for name, value in best.items()},
+            keep=request.keep_student(taught),
+        )
+        return taught, learned
+
+    def _search(self, teacher: DGM, request: Request) -> dict[str, Tensor]:
+        x = request.x
+        if x is None or not self.remember:
+            return beam_search(teacher, self.beam_size, batch_size=request.batch_size, x=x)[0]
+        memory: _Memory = self.__dict__["_memory"]
+        memory.belongs_to(teacher)
+        keys = [row.tobytes() for row in x.detach().cpu().numpy()]
+        if len(memory.found) > self.remember:
+            memory.found.clear()
+        new = {key: number for number, key in enumerate(keys) if key not in memory.found}
+        if new:
+            answers, _ = beam_search(teacher, self.beam_size, x=x[list(new.values())])
+            memory.names = tuple(answers)
+            memory.found.update(zip(new, torch.stack(list(answers.values()), dim=1).cpu(), strict=True))
+        tokens = torch.stack([memory.found[key] for key in keys]).to(x.device)
+        return dict(zip(memory.names, tokens.unbind(1), strict=True))
+
+
+class _Memory:
+    """Answers by the content of a row of x, for one teacher in one state."""
+
+    def __init__(self) -> None:
+        self.found: dict[bytes, Tensor] = {}
+        self.names: tuple[str, ...] = ()
+        self._teacher: weakref.ref[DGM] | None = None
+        self._versions: list[int] = []
+
+    def belongs_to(self, teacher: DGM) -> None:
+        """Forget everything if the teacher is another, or was trained or loaded since."""
+        # torch counts the changes of a tensor in place.
+        versions = [tensor._version for tensor in (*teacher.parameters(), *teacher.buffers())]
+        if self._teacher is None or self._teacher() is not teacher or versions != self._versions:
+            self.found.clear()
+            self._teacher, self._versions = weakref.ref(teacher), versions
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Memory:
+        return _Memory()
+
+
+@torch.no_grad()
+def beam_search(
+    model: DGM, size: int, *, batch_size: int | None = None, x: Tensor | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The most probable targets of a model without latents, each a category, approximately.
+
+    At every target the ``size`` best beginnings are kept, by their log-probability so far. With ``size`` at least the
+    number of sequences it is exact. It needs one run of the program a target, each on ``size`` times the rows.
+
+    Args:
+        model: every random site is a categorical target of shape (batch,).
+        size: beginnings kept.
+        batch_size: number of rows, if there is no ``x``.
+        x: conditioning input, shape (batch, ...).
+
+    Returns:
+        Target name to category, int64 of shape (batch,), in the order of the program; and the log-probability of the
+        whole, in nats, shape (batch,).
+
+    Raises:
+        SiteError: the model has a latent, or a target that is no single category; or the batch size is unknown.
+    """
+    if batch_size is None:
+        if x is None:
+            raise SiteError("how many rows? Give batch_size or x.")
+        batch_size = len(x)
+    names = _categorical_targets(model, None if x is None else x[:1])
+    device = first_parameter(model).device
+    tokens = torch.empty(batch_size, 1, 0, dtype=torch.int64, device=device)
+    scores: Tensor | None = None
+    for step, name in enumerate(names):
+        beams = tokens.shape[1]
+        # Later targets are given, too, although nothing before them depends on it: what is given is not drawn, and a
+        # program whose tokens are all given can run its steps at once.
+        given = torch.cat([tokens, tokens.new_zeros(batch_size, beams, len(names) - step)], dim=2).flatten(0, 1)
+        trace = model.trace(
+            batch_size * beams,
+            None if x is None else x.repeat_interleave(beams, dim=0),
+            values=dict(zip(names, given.unbind(1), strict=True)),
+            keep=keep_only(name),
+        )
+        logits = torch.log_softmax(_unwrapped(trace[name].distribution).logits, dim=-1).view(batch_size, beams, -1)
+        total = logits if scores is None else scores[:, :, None] + logits
+        categories = total.shape[2]
+        scores, chosen = total.flatten(1).topk(min(size, beams * categories), dim=1)
+        before = tokens.gather(1, (chosen // categories)[:, :, None].expand(-1, -1, step))
+        tokens = torch.cat([before, (chosen % categories)[:, :, None]], dim=2)
+    assert scores is not None
+    return dict(zip(names, tokens[:, 0].unbind(1), strict=True)), scores[:, 0]
+
+
+def _categorical_targets(model: DGM, x: Tensor | None) -> list[str]:
+    """Names of the targets in the order of the program, from a run on one row."""
+    generator = torch.Generator().manual_seed(0)  # the global one is the training's
+    trace = model.trace(1, x, keep=lambda name, kind: KEEP_DISTRIBUTION, generator=generator)
+    names = []
+    for name, site in trace.items():
+        if site.kind is Kind.DETERMINISTIC:
+            continue
+        law = _unwrapped(site.distribution)
+        if site.kind is Kind.LATENT or site.law is not Law.GUMBEL or law.batch_shape != (1,) or law.event_shape:
+            raise SiteError(
+                f"beam search needs targets that are one category each and no latents, but {name!r} is a "
+                f"{site.kind.value} with {type(law).__name__} law of shape {tuple(law.batch_shape + law.event_shape)}"
+            )
+        names.append(name)
+    if not names:
+        raise SiteError(f"{type(model).__name__} has no target to search for")
+    return names
+
+
+def _unwrapped(distribution: Any) -> Any:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution

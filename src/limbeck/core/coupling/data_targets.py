@@ -1,0 +1,58 @@
+"""Both models see the data's targets: word-level distillation of sequences (Kim & Rush 2016, Sec. 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.graph import DGM
+from limbeck.core.trace import KEEP_NOTHING, Kind, Trace
+from limbeck.errors import MatchError
+
+__all__ = ["DataTargets"]
+
+
+@dataclass(frozen=True)
+class DataTargets:
+    """Each target's conditional is compared on the data's values of the targets before it, rather than the teacher's.
+
+    Attributes:
+        site: name of the teacher's target whose value a row of ``y`` is. With a ``*``, as in ``"y[*]"``, column ``t``
+            of ``y`` is the value of the target in which ``t`` takes its place.
+    """
+
+    site: str = "y[*]"
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
+        if request.y is None:
+            raise MatchError(
+                "DataTargets shows both models the data's targets, but got none; pass data=... or batch=..."
+            )
+        values = self._values(request.y)
+        with frozen(teacher):
+            taught = teacher.trace(
+                request.batch_size,
+                request.x,
+                # An empty mapping, not None: a latent must be an error, since the data say nothing of it.
+                noise={},
+                values=values,
+                keep=lambda name, kind: request.keep_teacher(name, kind) if name in values else KEEP_NOTHING,
+            )
+        learned = student.trace(
+            request.batch_size,
+            request.x,
+            noise={},
+            values={request.rename(name, Kind.TARGET): value for name, value in values.items()},
+            keep=request.keep_student(taught),
+        )
+        return taught, learned
+
+    def _values(self, y: Tensor) -> dict[str, Tensor]:
+        if "*" not in self.site:
+            return {self.site: y}
+        if y.ndim < 2:
+            raise MatchError(f"{self.site!r} needs one column a target, but y has shape {tuple(y.shape)}")
+        return {self.site.replace("*", str(column)): value for column, value in enumerate(y.unbind(1))}

@@ -1,0 +1,73 @@
+"""What a teacher generates in the place of data: generative replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.expectation import mean
+from limbeck.core.graph import DGM
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Kind, Trace
+from limbeck.errors import MatchError
+
+__all__ = ["KEEP", "Replay", "TeacherSamples", "check_replay", "generated"]
+
+Replay = Literal["sample", "mean"]
+"""What of a teacher's run stands for data: draws from its law, or the means of its last conditionals."""
+
+KEEP = {"sample": KEEP_VALUE, "mean": KEEP_DISTRIBUTION}
+"""What a trace must keep of its targets for :func:`generated`."""
+
+
+def check_replay(name: str, replay: str) -> None:
+    """Refuse a word that is neither.
+
+    Raises:
+        MatchError: names the argument and its value.
+    """
+    if replay not in KEEP:
+        raise MatchError(f"{name} must be sample or mean, not {replay!r}")
+
+
+def generated(taught: Trace, replay: Replay) -> dict[str, Tensor]:
+    """What a teacher's run generated: target name to value, shape (batch, ...).
+
+    Args:
+        taught: the run, with what :data:`KEEP` says of the targets.
+        replay: which part of it.
+    """
+    if replay == "sample":
+        return taught.targets
+    laws = {site.name: site.distribution for site in taught.of_kind(Kind.TARGET)}
+    return {name: mean(law) for name, law in laws.items() if law is not None}
+
+
+@dataclass(frozen=True)
+class TeacherSamples:
+    """The teacher generates and the student does not run: for objectives that replay samples and compare nothing.
+
+    Attributes:
+        temperature: scales the noise of the teacher's latents, see :meth:`~limbeck.core.graph.DGM.trace`. Above 1 the
+            samples spread beyond the teacher's own law: more of them are odd, and fewer data lie outside of them.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.temperature < float("inf"):
+            raise MatchError(f"the temperature of a teacher's samples must be positive, not {self.temperature}")
+
+    def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """Run the teacher; see :class:`~limbeck.core.coupling.Coupling`."""
+        with frozen(teacher):
+            taught = teacher.trace(
+                request.batch_size,
+                request.x,
+                keep=request.keep_teacher,
+                generator=request.generator,
+                temperature=self.temperature,
+            )
+        return taught, Trace({}, taught.batch_size, ())

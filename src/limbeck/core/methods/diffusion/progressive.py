@@ -1,0 +1,129 @@
+"""Progressive distillation: half the steps, again and again, until as few are left as the student has."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.coupling import frozen
+from limbeck.core.graph import DGM
+from limbeck.core.methods.diffusion.denoiser import DenoisingModel, Diffusion, denoiser_of
+from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
+from limbeck.errors import MatchError
+
+__all__ = ["Progressive"]
+
+
+class Progressive(DiffusionObjective):
+    r"""One step of the student does what two of its guide do; then it is its own guide, and the steps are halved.
+
+    From a noised image :math:`x_t` the guide takes two steps, to :math:`t'` and :math:`t''`. The image that one step of
+    the sampler from t would need to get there is
+
+    .. math:: \tilde x = \frac{x_{t''} - (\sigma_{t''} / \sigma_t) x_t}
+              {\sqrt{\alpha_{t''}} - (\sigma_{t''} / \sigma_t) \sqrt{\alpha_t}}, \quad
+              L = E[\max(\alpha_t / \sigma_t^2, 1) \, \tfrac12 \|\tilde x - f_\theta(x_t, t)\|^2]
+
+    with :math:`\sigma_t^2 = 1 - \alpha_t`. The training has equal parts with ``most``, half as many, ... steps, down to
+    the student's own. In the first the guide is the teacher, in each later one the student as it was at the end of the
+    part before, kept among the objective's buffers so that an interrupted training continues where it was. The images
+    are the teacher's: no data are needed.
+
+    Args:
+        most: steps of the student in the first part; the student's own times a power of 2.
+
+    Raises:
+        MatchError: ``most`` is no such number; when called, the models are no diffusion models, or ``prepare`` was not
+            called.
+
+    References:
+        Salimans & Ho, Progressive Distillation for Fast Sampling of Diffusion Models, ICLR 2022 (Alg. 2).
+    """
+
+    stage: Tensor
+
+    def __init__(self, most: int = 16) -> None:
+        super().__init__()
+        if most < 1:
+            raise MatchError(f"most must be at least 1, not {most}")
+        self.most = most
+        self.guide: nn.Module | None = None
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+
+    def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
+        """Make room for the guide; see :class:`Objective`."""
+        self._parts(student)
+        if self.guide is None:
+            self.guide = copy.deepcopy(denoiser_of(student, "student")).requires_grad_(False)
+
+    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+        """One term, ``"progressive"``."""
+        if self.guide is None:
+            raise MatchError(
+                "progressive distillation needs, before the first step, objective.prepare(teacher, student)"
+            )
+        parts, x = self._parts(student), asked.x
+        part = min(int(asked.progress * len(parts)), len(parts) - 1)
+        if student.training and int(self.stage) < part:
+            self.guide.load_state_dict(student.state_dict())
+            self.stage.fill_(part)
+        guide = cast(DenoisingModel, self.guide) if part else denoiser_of(teacher, "teacher")
+        learner = denoiser_of(student, "student")
+        schedule, steps = guide.schedule, parts[part]
+        image = asked.taught(teacher)
+        path = torch.tensor([*even_times(schedule.times, 2 * steps), schedule.times])
+        place = 2 * asked.chosen(0, steps, image)
+        t, middle, end = (path[place + ahead].to(image.device) for ahead in range(3))
+        state, _ = asked.noised(schedule, image, t)
+        with frozen(guide):
+            between = schedule.noised(*guide.denoise(state, t, x), middle)
+            there = schedule.noised(*guide.denoise(between, middle, x), end)
+        aim, weight = needed_image(schedule, state, t, there, end)
+        told, _ = learner.denoise(state, t, x)
+        rows = (weight * (told - aim).square()).flatten(1).sum(1)
+        return {"progressive": 0.5 * rows.mean()}
+
+    def _parts(self, student: DGM) -> list[int]:
+        """Numbers of steps of the student in each part of the training."""
+        least = len(denoiser_of(student, "student").timesteps)
+        parts = [self.most]
+        while parts[-1] > least and parts[-1] % 2 == 0:
+            parts.append(parts[-1] // 2)
+        if parts[-1] != least:
+            raise MatchError(
+                f"progressive distillation halves {self.most} steps down to the student's {least}; choose most = "
+                f"{least} times a power of 2"
+            )
+        return parts
+
+
+def even_times(times: int, steps: int) -> list[int]:
+    """Times of a sampler whose first is the last of the diffusion's, evenly spread.
+
+    >>> even_times(1000, 4)
+    [999, 749, 499, 249]
+    """
+    return [round(times - place * times / steps) - 1 for place in range(steps)]
+
+
+def needed_image(schedule: Diffusion, state: Tensor, t: Tensor, there: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """The image that leads a step of the sampler from one state to another, and how much it counts at that time.
+
+    Args:
+        schedule: the diffusion's.
+        state: shape (batch, ...).
+        t: its time, shape (batch,).
+        there: where the step should lead, shape (batch, ...).
+        end: the time there, shape (batch,).
+
+    Returns:
+        Shapes (batch, ...) and (batch, 1, ...).
+    """
+    signal, scale = (torch.as_tensor(factor) for factor in schedule.at(t, state))
+    signal_there, scale_there = schedule.at(end, state)
+    ratio = scale_there / scale
+    image = (there - ratio * state) / (signal_there - ratio * signal)
+    return image, (signal / scale).square().clamp_min(1.0)

@@ -1,0 +1,94 @@
+"""Several objectives as one: a sum whose parts tie teacher and student in different ways ([F] Eq. 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective.match import Weight
+from limbeck.core.objective.objective import Objective
+from limbeck.errors import MatchError
+
+__all__ = ["Combined"]
+
+
+class Combined(Objective):
+    r"""A weighted sum of objectives, each with its own coupling: :math:`L = \sum_i w_i L_i`.
+
+    One objective with several matches runs each model once; this one runs them once a part. A part whose weight is 0 is
+    not run, so that a schedule can switch it on and off.
+
+    Args:
+        parts: name to objective; terms are called ``"name/site"``.
+        weights: name to factor, a number or a function of the fraction of training that is done; by default 1.
+
+    Raises:
+        MatchError: there is no part, or a weight belongs to none.
+    """
+
+    def __init__(self, parts: Mapping[str, Objective], weights: Mapping[str, Weight] | None = None) -> None:
+        super().__init__([])
+        weights = weights or {}
+        stray = set(weights) - set(parts)
+        if stray or not parts:
+            told = f"the weight {sorted(stray)[0]!r} belongs to no part" if stray else "there are no parts"
+            raise MatchError(f"combined: {told}; parts: {', '.join(parts) or 'none'}")
+        self.parts = nn.ModuleDict(parts)
+        self.weights = {name: weights.get(name, 1.0) for name in parts}
+
+    @property
+    def objectives(self) -> dict[str, Objective]:
+        """The parts by name."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Objective)}
+
+    @property
+    def needs_teacher(self) -> bool:
+        """See :class:`Objective`."""
+        return any(part.needs_teacher for part in self.objectives.values())
+
+    @property
+    def needs_data(self) -> bool:
+        """See :class:`Objective`."""
+        return any(part.needs_data for part in self.objectives.values())
+
+    @property
+    def trains_inference(self) -> bool:
+        """See :class:`Objective`."""
+        return any(part.trains_inference for part in self.objectives.values())
+
+    def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
+        """See :class:`Objective`."""
+        for part in self.objectives.values():
+            part.prepare(teacher, student, x)
+
+    def forward(
+        self,
+        teacher: DGM | None,
+        student: DGM,
+        *,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        batch: Batch | None = None,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Run and compare for each part; see :class:`Objective`."""
+        terms: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
+        for name, part in self.objectives.items():
+            weight = self.weights[name]
+            factor = weight(progress) if callable(weight) else weight
+            if factor == 0.0:
+                continue
+            loss = part(
+                teacher, student, batch_size=batch_size, x=x, batch=batch, progress=progress, generator=generator
+            )
+            terms.update({f"{name}/{site}": factor * term for site, term in loss.terms.items()})
+            observed.update({f"{name}/{key}": value for key, value in loss.observed.items()})
+        if not terms:
+            raise MatchError("every part of this objective has weight 0 at this point of the training")
+        return Loss.of(terms, observed)

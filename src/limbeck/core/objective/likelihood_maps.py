@@ -1,0 +1,74 @@
+"""Where in an image the student knows what the teacher sees ([V] Fig. 2 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from limbeck.core.coupling import Request, frozen
+from limbeck.core.delta import Delta
+from limbeck.core.divergence import ObservationModel
+from limbeck.core.graph import DGM
+from limbeck.core.objective.combination import Combined
+from limbeck.core.objective.objective import Objective
+from limbeck.core.objective.pairing import pairings
+
+__all__ = ["LikelihoodMap", "likelihood_maps"]
+
+_MAP = 3  # dimensions: rows, height, width
+
+
+class LikelihoodMap:
+    r"""The log-likelihood of a teacher's feature at each place, and how large the feature is there.
+
+    Attributes:
+        likelihood: :math:`\log q(t_{hw} | s) = \sum_c \log q(t_{chw} | s)` in nats, shape (rows, height, width).
+        magnitude: mean of the absolute values over channels, shape (rows, height, width).
+    """
+
+    __slots__ = ("likelihood", "magnitude")
+
+    def __init__(self, likelihood: Tensor, magnitude: Tensor) -> None:
+        self.likelihood = likelihood
+        self.magnitude = magnitude
+
+
+@torch.no_grad()
+def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor) -> dict[str, LikelihoodMap]:
+    """The maps of every site of which an objective has a learned observation model.
+
+    Both models run in eval mode; no random number is used up, nothing is updated.
+
+    Args:
+        objective: prepared or trained.
+        teacher: the frozen model.
+        student: the model that learns from it.
+        x: conditioning input, shape (rows, ...).
+
+    Returns:
+        The teacher's site to its map, in the order of the program; those of vectors are left out.
+    """
+    found: dict[str, LikelihoodMap] = {}
+    with torch.random.fork_rng(), frozen(student):
+        for part in _parts(objective):
+            request = Request(None, x, part._keep_teacher, part._keep_student, part._rename)
+            taught, learned = part.coupling(teacher, student, request)
+            for pair in pairings(part.matches, part._matched, taught, learned, complete=False):
+                model = pair.match.divergence
+                if pair.key in part.learned:
+                    model = part.learned[pair.key]
+                if not isinstance(model, ObservationModel) or not isinstance(pair.teacher, Delta):
+                    continue
+                likelihood = model.log_likelihood(pair.teacher, pair.student)
+                if likelihood.ndim == _MAP and pair.name not in found:
+                    found[pair.name] = LikelihoodMap(likelihood.float(), pair.teacher.value.abs().mean(1).float())
+    return found
+
+
+def _parts(objective: Objective) -> Iterator[Objective]:
+    if isinstance(objective, Combined):
+        yield from objective.objectives.values()
+    elif objective.needs_teacher:
+        yield objective

@@ -1,0 +1,103 @@
+"""Which sites of teacher and student are compared, how, and how much it counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from limbeck.core.divergence import kl
+from limbeck.core.objective.comparison import Divergence
+from limbeck.core.trace import Kind
+from limbeck.errors import MatchError
+
+__all__ = ["Match", "Weight"]
+
+Weight = float | Callable[[float], float]
+"""A number, or a function of the fraction of training that is done."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which sites are compared, how, and how much it counts.
+
+    Attributes:
+        teacher: a site name; a pattern in which ``*`` stands for any text, as in ``"z[*]"``; or a mapping from teacher
+            site names to student site names.
+        student: the student's name or pattern; its ``*`` are filled, in order, with what the teacher's stood for. By
+            default the same name as the teacher's. Either may join several sites with ``&``, as in ``"h[0]&h[1]"``, but
+            no patterns: the divergence then gets a :class:`~limbeck.core.joint.Joint` of them.
+        divergence: function or module of (teacher's law, student's law), one number per row.
+        weight: factor of this match, or a function from progress in [0, 1] to one.
+        kind: only sites of this kind; ``None`` matches every kind.
+        required: whether it is an error that no teacher site fits.
+        partial: whether the teacher's sites that the student lacks are passed over, as where the one runs in many steps
+            and the other in few.
+        name: what to call its terms, before the site's name, as in ``"vid/h[0]"``; where two matches compare the same
+            sites, it keeps their terms apart.
+
+    Example:
+        >>> Match("block[*].mean", "layer[*]").student_name("block[3].mean")
+        'layer[3]'
+    """
+
+    teacher: str | Mapping[str, str] = "*"
+    student: str | None = None
+    divergence: Divergence = kl
+    weight: Weight = 1.0
+    kind: Kind | None = None
+    required: bool = True
+    partial: bool = False
+    name: str | None = field(default=None, metadata={"fingerprint": False})
+    _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.joint:
+            if "*" in f"{self.teacher}{self.student or ''}" or self.kind is not None or self.partial:
+                raise MatchError(f"a match that joins sites, {self.teacher!r}, takes their names, no pattern or kind")
+        elif isinstance(self.teacher, str):
+            pattern = re.compile(re.escape(self.teacher).replace(r"\*", "(.*)"))
+            object.__setattr__(self, "_pattern", pattern)
+            stars = (self.student or "").count("*")
+            if stars > self.teacher.count("*"):
+                raise MatchError(f"student pattern {self.student!r} has more '*' than teacher pattern {self.teacher!r}")
+        elif self.student is not None:
+            raise MatchError("give a student name only with a single teacher name or pattern, not with a mapping")
+
+    @property
+    def joint(self) -> bool:
+        """Whether several sites of one model are compared as one."""
+        return isinstance(self.teacher, str) and "&" in self.teacher + (self.student or "")
+
+    @property
+    def teacher_parts(self) -> tuple[str, ...]:
+        """The names that a joint match joins on the teacher's side."""
+        return tuple(str(self.teacher).split("&"))
+
+    @property
+    def student_parts(self) -> tuple[str, ...]:
+        """The names that a joint match joins on the student's side."""
+        return tuple((self.student or str(self.teacher)).split("&"))
+
+    def accepts(self, name: str, kind: Kind) -> bool:
+        """Whether a teacher site is part of this match."""
+        if self.joint:
+            return name in self.teacher_parts
+        if self.kind is not None and kind is not self.kind:
+            return False
+        return name in self.teacher if self._pattern is None else self._pattern.fullmatch(name) is not None
+
+    def student_name(self, name: str) -> str:
+        """The student site that belongs to an accepted teacher site."""
+        if not isinstance(self.teacher, str):
+            return self.teacher[name]
+        if self.student is None or self._pattern is None:
+            return name
+        found = self._pattern.fullmatch(name)
+        parts = iter(found.groups() if found else ())
+        return re.sub(r"\*", lambda _: next(parts), self.student)
+
+    @property
+    def renames(self) -> bool:
+        """Whether teacher and student names can differ."""
+        return not self.joint and (self.student is not None or not isinstance(self.teacher, str))

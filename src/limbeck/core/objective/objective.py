@@ -1,0 +1,273 @@
+"""An objective is a coupling and a list of matches: ``sum of weight * divergence(teacher site, student site)``."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
+from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
+from limbeck.core.divergence.learned import Learned
+from limbeck.core.first_parameter import first_parameter
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch, Loss
+from limbeck.core.objective.comparison import Divergence, Pair, compare
+from limbeck.core.objective.match import Match
+from limbeck.core.objective.pairing import Pairing, pairings
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
+from limbeck.errors import LimbeckError, MatchError
+
+__all__ = ["Objective"]
+
+
+class Objective(nn.Module):
+    """Compares a student with its teacher; calling it gives a loss to minimise over the student's parameters.
+
+    It is a module because divergences may have parameters of their own, which train with the student.
+
+    Args:
+        matches: what is compared.
+        coupling: how the student's run is tied to the teacher's.
+        weight: factor of the sum of the matches: alpha in [U] Eq. 10.
+        train_weight: factor of the student's own loss on data: 1 - alpha in [U] Eq. 10.
+        replay_weight: factor of the student's own loss on what the teacher generates: generative replay.
+        replay: what is replayed: ``"sample"`` draws from the teacher's law, ``"mean"`` takes the means of its last
+            conditionals, as is usual for pictures whose output noise is only a tolerance.
+
+    Example:
+        Inside one's own training loop::
+
+            objective = limbeck.methods.surrogate(latent_weight=1e-3)
+            loss = objective(teacher, student, batch_size=128).total
+    """
+
+    def __init__(
+        self,
+        matches: Sequence[Match],
+        coupling: Coupling | None = None,
+        *,
+        weight: float = 1.0,
+        train_weight: float = 0.0,
+        replay_weight: float = 0.0,
+        replay: Replay = "sample",
+    ) -> None:
+        super().__init__()
+        check_replay("replay", replay)
+        self.matches = tuple(matches)
+        self.coupling: Coupling = SharedNoise() if coupling is None else coupling
+        self.weight = weight
+        self.train_weight = train_weight
+        self.replay_weight = replay_weight
+        self.replay = replay
+        self.divergences = nn.ModuleList(m.divergence for m in self.matches if isinstance(m.divergence, nn.Module))
+        self.learned = nn.ModuleDict()  # of each pair of sites that a learned divergence compares, its own
+        # What a name maps to never changes between steps, so it is worked out once a name.
+        self._matches_of: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
+        self._renaming = tuple(match for match in self.matches if match.renames)
+        self._partial = any(match.partial for match in self.matches)
+        self._students: frozenset[str] = frozenset()
+        self._student_seen: weakref.ref[DGM] | None = None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether anything comes from a teacher: a comparison, or what it generates."""
+        return bool(self.matches) or self.replay_weight != 0.0
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether each step needs rows of data: for the student's own loss, or for what both models infer from."""
+        return self.train_weight != 0.0 or getattr(self.coupling, "needs_data", False)
+
+    @property
+    def trains_inference(self) -> bool:
+        """Whether the student's inference program learns anything."""
+        return self.needs_data or self.replay_weight != 0.0 or getattr(self.coupling, "runs_inference", False)
+
+    def forward(
+        self,
+        teacher: DGM | None,
+        student: DGM,
+        *,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        batch: Batch | None = None,
+        progress: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Loss:
+        """Run teacher and student once and compare them.
+
+        Args:
+            teacher: the frozen model; ``None`` if nothing is matched. It runs in eval mode without gradients.
+            student: the model to train.
+            batch_size: number of rows to draw when there is neither ``x`` nor ``batch``.
+            x: conditioning input, shape (batch, ...); by default ``batch.x``.
+            batch: data for the student's own loss; where ``x`` is given too, that is what the teacher is asked for, and
+                the batch keeps its own.
+            progress: fraction of training that is done, in [0, 1].
+            generator: source of noise.
+
+        Returns:
+            The loss averaged over rows. Terms are named after the teacher's sites, those in a loop after their family
+            (``"z[*]"``). The student's own loss on data is ``train/...`` beside them, on the teacher's samples
+            ``replay/...``.
+
+        Raises:
+            MatchError: a matched site is missing, or nothing can be compared.
+        """
+        terms: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
+        if self.needs_teacher:
+            if teacher is None:
+                raise MatchError("this objective compares with a teacher, but none was given")
+            if batch is not None and x is None:
+                x = batch.x
+            if batch is not None and batch_size is None:
+                batch_size = len(batch) if x is None else len(x)
+            y = None if batch is None else batch.y
+            if y is None and getattr(self.coupling, "needs_data", False):
+                raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
+            if self._partial:
+                self._look_at(student, x)
+            request = Request(
+                batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
+            )
+            taught, learned = self.coupling(teacher, student, request)
+            terms.update(compare(self._pairs(taught, learned, progress)))
+            observed = self._observed()
+            if self.replay_weight:
+                replayed = Batch(teacher.join_targets(generated(taught, self.replay)), x)
+                terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
+        if self.train_weight:
+            if batch is None:
+                raise MatchError("this objective trains on data too, but got no batch; pass data=... or batch=...")
+            prefix = "train/" if self.needs_teacher else ""
+            terms.update(_scaled(student.loss(batch, progress=progress), self.train_weight, prefix))
+        if not terms:
+            raise MatchError("this objective has no terms: give it matches or a train_weight")
+        return Loss.of(terms, observed)
+
+    def _matched(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
+        """The matches that a teacher's site belongs to, each with its position."""
+        key = (name, kind)
+        found = self._matches_of.get(key)
+        if found is None:
+            found = [
+                (position, match)
+                for position, match in enumerate(self.matches)
+                if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
+            ]
+            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+                self._matches_of[key] = found
+        return found
+
+    @torch.no_grad()
+    def _look_at(self, student: DGM, x: Tensor | None) -> None:
+        """Find out which sites a student has, once: of those that it lacks nothing need be kept."""
+        if self._student_seen is not None and self._student_seen() is student:
+            return
+        # On a branch of the random numbers: the first step of a training must not differ from the others.
+        with torch.random.fork_rng(), frozen(student):
+            declared = student.trace(1, None if x is None else x[:1], keep=lambda name, kind: KEEP_NOTHING).declared
+        self._students = frozenset(declared)
+        self._student_seen = weakref.ref(student)
+        self._matches_of.clear()
+
+    def _keep_teacher(self, name: str, kind: Kind) -> int:
+        kept = KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
+        if self.replay_weight and kind is Kind.TARGET:
+            kept |= KEEP[self.replay]
+        return kept
+
+    def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
+        """Size the parameters of couplings and divergences; to be called before an optimiser is made of them.
+
+        The engine does it by itself. Without effect where there are none, or where it was done before.
+
+        Args:
+            teacher: the frozen model, if there is one.
+            student: the model to train.
+            x: a few rows of conditioning input, shape (rows, ...), if the models have one.
+        """
+        if self._partial:
+            self._look_at(student, x)  # here rather than in the first step, where torch.compile could not follow it
+        if teacher is not None and isinstance(self.coupling, Preparable):
+            self.coupling.prepare(teacher, student, x)
+        if teacher is not None and any(isinstance(match.divergence, Learned) for match in self.matches):
+            self._size(teacher, student, x)
+
+    @torch.no_grad()
+    def _size(self, teacher: DGM, student: DGM, x: Tensor | None) -> None:
+        rows = 2 if x is None else None
+        request = Request(rows, x, self._keep_teacher, self._keep_student, self._rename)
+        with frozen(student):
+            taught, learned = self.coupling(teacher, student, request)
+        for found in pairings(self.matches, self._matched, taught, learned, complete=False):
+            template = found.match.divergence
+            if isinstance(template, Learned) and not template.sized and found.key not in self.learned:
+                try:
+                    made = template.fitted(found.teacher, found.student)
+                except LimbeckError as error:
+                    raise type(error)(f"site {found.name!r}: {error}") from None
+                like = first_parameter(student)
+                self.learned[found.key] = made.to(like.device, like.dtype)
+
+    def undecayed(self) -> Iterator[nn.Parameter]:
+        """Parameters of divergences that a penalty on weights must leave alone."""
+        for module in self.modules():
+            if isinstance(module, Learned) and module.sized:
+                yield from module.undecayed()
+
+    def _observed(self) -> dict[str, Tensor]:
+        """What learned divergences saw in the last comparison, by name and site."""
+        return {
+            f"{name}/{key.partition(':')[2]}": value
+            for key, module in self.learned.items()
+            if isinstance(module, Learned)
+            for name, value in module.observed.items()
+        }
+
+    def _keep_student(self, taught: Trace) -> Keep:
+        wanted: set[str] = set()
+        for name, site in taught.items():
+            for _, match in self._matched(name, site.kind):
+                wanted.update(match.student_parts if match.joint else (match.student_name(name),))
+        return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
+
+    def _rename(self, name: str, kind: Kind) -> str:
+        for match in self._renaming:
+            if match.accepts(name, kind):
+                return match.student_name(name)
+        return name
+
+    def _pairs(self, taught: Trace, learned: Trace, progress: float) -> list[Pair]:
+        weights = [self.weight * (m.weight(progress) if callable(m.weight) else m.weight) for m in self.matches]
+        return [
+            Pair(
+                found.name if found.match.name is None else f"{found.match.name}/{found.name}",
+                self._divergence(found),
+                weights[found.position],
+                found.teacher,
+                found.student,
+                found.mask,
+            )
+            for found in pairings(self.matches, self._matched, taught, learned)
+        ]
+
+    def _divergence(self, found: Pairing) -> Divergence:
+        """What compares a pair of sites; of a learned divergence the copy that belongs to it."""
+        divergence = found.match.divergence
+        if not isinstance(divergence, Learned):
+            return divergence
+        if found.key not in self.learned:
+            divergence.check_sized()
+            return divergence
+        sized: Divergence = self.learned[found.key]
+        return sized
+
+
+def _scaled(loss: Loss, weight: float, prefix: str) -> dict[str, Tensor]:
+    """The terms of a model's own loss, weighted, under names of their own."""
+    return {prefix + name: term if weight == 1.0 else weight * term for name, term in loss.terms.items()}
