@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from limbeck.lazy import lazy_names
+from limbeck.names import lazy_names
 
 if TYPE_CHECKING:
     from limbeck import data, divergence, engine, methods, metrics, models, reparam, report

@@ -24,6 +24,7 @@ from limbeck.cli.pipeline_teacher import (
 )
 from limbeck.cli.zuko_teacher import WEIGHTS, is_weights, zuko_teacher
 from limbeck.errors import RecipeError
+from limbeck.names import public_name
 
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
@@ -194,7 +195,7 @@ def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None
     kind = type(teacher)
     config = student_settings(teacher, steps_of(words)) if isinstance(teacher, DDIM) else teacher.config
     named = {name for name, known in inspect.signature(kind).parameters.items() if known.kind is not known.VAR_KEYWORD}
-    found = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    found = {"class_path": public_name(kind)}
     further = {name: value for name, value in config.items() if name not in named}
     settings = {"init_args": {name: value for name, value in config.items() if name in named}}
     # The parser drops what another class does not take, but not of these.

@@ -16,6 +16,7 @@ from safetensors.torch import save as dump_tensors
 from limbeck.errors import ModelError
 from limbeck.files import atomic_write_bytes
 from limbeck.layouts import FOREIGN
+from limbeck.names import public_name
 
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
@@ -59,7 +60,7 @@ def written_config(model: DGM) -> str:
         ModelError: its constructor arguments are not JSON values, so that it cannot be saved.
     """
     kind = type(model)
-    record = {"class": _public_name(kind), "config": model.config}
+    record = {"class": public_name(kind), "config": model.config}
     try:
         return json.dumps(record, indent=2) + "\n"
     except TypeError as error:
@@ -134,18 +135,8 @@ def _read_config(directory: Path) -> dict[str, Any]:
     return record
 
 
-def _public_name(kind: type) -> str:
-    """The shortest path to a class, so that a saved model outlives the file that the class is written in today."""
-    packages = kind.__module__.split(".")
-    for count in range(1, len(packages)):
-        path = ".".join(packages[:count])
-        if getattr(sys.modules.get(path), kind.__name__, None) is kind:
-            return f"{path}.{kind.__name__}"
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model]:
-    if path in (f"{expected.__module__}.{expected.__qualname__}", _public_name(expected)):
+    if path in (f"{expected.__module__}.{expected.__qualname__}", public_name(expected)):
         return expected
     module_name, _, name = path.rpartition(".")
     found = _own_class(module_name, name) if module_name.startswith("limbeck.") else None

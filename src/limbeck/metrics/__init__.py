@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from limbeck.lazy import lazy_names
 from limbeck.metrics.results import Measure, ModelResult, PictureKind, RunResults
 from limbeck.metrics.statistics import Summary, gap_closed, summarize
+from limbeck.names import lazy_names
 
 if TYPE_CHECKING:
     from limbeck.metrics.calibration import Reliability, accuracy, calibration_error, mean_nll, reliability

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from limbeck.engine.stages.model_description import describe_model
+import pytest
+
+from limbeck.engine.stages.model_description import describe_model, what_code_does
 from tests.tiny import Tiny, built
 
 
@@ -31,3 +33,48 @@ def test_code_beside_the_model_in_its_package_counts(tmp_path, monkeypatch) -> N
     for name in ("first", "same", "changed"):
         code[name] = describe_model(importlib.import_module(f"{name}.model").Model())["code"]
     assert code["first"] == code["same"] != code["changed"]
+
+
+CODE = '''"""What it is."""
+from package.parts import head
+import numpy as np
+
+class Model:
+    """Says."""
+    size = 3  # because
+
+    def generate(self):
+        """Does."""
+        return head(
+            np.zeros(self.size), "text"
+        )
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""What it is."""\n', ""),
+        ("package.parts", "package.rooms.parts"),
+        ("package.parts", ".parts"),
+        ("  # because", ""),
+        ('(\n            np.zeros(self.size), "text"\n        )', "(np.zeros(self.size), 'text')"),
+        ('        """Does."""\n', '        """Does it well."""\n'),
+    ],
+)
+def test_what_changes_nothing_does_not_count(old: str, new: str) -> None:
+    assert old in CODE
+    assert what_code_does(CODE.replace(old, new)) == what_code_does(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("size = 3", "size = 4"), ("import head", "import heart as head"), ('"text"', '"test"'), ("zeros", "ones")],
+)
+def test_what_changes_something_counts(old: str, new: str) -> None:
+    assert old in CODE
+    assert what_code_does(CODE.replace(old, new)) != what_code_does(CODE)
+
+
+def test_code_that_is_no_whole_is_told_as_it_is() -> None:
+    assert what_code_does("class A(:") == "class A(:"

@@ -18,6 +18,7 @@ from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.stage import Stage
 from limbeck.errors import MatchError, NonFiniteLossError, RecipeError
+from limbeck.names import public_name
 
 if TYPE_CHECKING:
     from limbeck.core.graph import DGM
@@ -203,8 +204,7 @@ def choose(
     for candidate in candidates(recipe.methods[method].choices):
         stage = stage_of(with_candidate(recipe, method, candidate), candidate)
         folder = directory / "choices" / method / candidate.slug
-        kind = type(evaluation)
-        key = fingerprint(training=stage.key, kind=f"{kind.__module__}.{kind.__qualname__}", settings=vars(evaluation))
+        key = fingerprint(training=stage.key, kind=public_name(type(evaluation)), settings=vars(evaluation))
         record = Stage(folder, "score", key)
         known = record.result
         if known is not None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
 import limbeck
 from limbeck.core.graph import DGM
+from limbeck.names import public_name
 
-__all__ = ["describe_model"]
+__all__ = ["describe_model", "what_code_does"]
 
 
 def describe_model(model: DGM) -> dict[str, Any]:
     """Class, constructor arguments and code version of a model: what its weights depend on apart from training."""
     kind = type(model)
     return {
-        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "class": public_name(kind),
         "config": model.config,
-        "code": hashlib.sha256("".join(_sources(kind, _parts(model))).encode()).hexdigest()[:16],
+        "code": hashlib.sha256("".join(sorted(_sources(kind, _parts(model)))).encode()).hexdigest()[:16],
         "limbeck": limbeck.__version__,
     }
 
@@ -49,11 +52,42 @@ def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
             if isinstance(name, str) and name not in found and name.rpartition(".")[0] == package:
                 found[name] = sys.modules[name]
                 waiting.append(found[name])
-    return [_source(found[name]) for name in sorted(found)]
+    return [_source(module) for module in found.values()]
 
 
 def _source(of: type | ModuleType) -> str:
     try:
-        return inspect.getsource(of)
+        return what_code_does(inspect.getsource(of))
     except (OSError, TypeError):  # defined at an interactive prompt
         return ""
+
+
+def what_code_does(source: str) -> str:
+    """Code without what changes nothing: layout, comments, docstrings, and from which module a name is imported.
+
+    So that a teacher which took hours is not trained again because a file of its model was tidied up or has moved.
+
+    Args:
+        source: of a module or a class.
+
+    Returns:
+        A text that is equal for two sources that differ in these alone.
+
+    Example:
+        >>> what_code_does("from a import b  # why") == what_code_does("from c import b")
+        True
+        >>> what_code_does("x = 1") == what_code_does("x = 2")
+        False
+    """
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:  # a class whose lines cannot be told from those around it
+        return source
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            node.module, node.level = None, 0
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
+                del node.body[0]
+    return ast.unparse(tree)

@@ -16,6 +16,7 @@ from torch import nn
 import limbeck
 from limbeck.core.objective import Combined, Objective
 from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.names import public_name
 
 __all__ = ["describe_objective"]
 
@@ -35,7 +36,7 @@ def describe_objective(objective: Objective) -> Any:
     if type(objective) is not Objective:  # one with a loss and settings of its own
         own = {name: value for name, value in vars(objective).items() if isinstance(value, bool | int | float | str)}
         plain = {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
-        found |= {"class": f"{type(objective).__module__}.{type(objective).__qualname__}", "settings": plain}
+        found |= {"class": public_name(type(objective)), "settings": plain}
     return found
 
 
@@ -43,15 +44,14 @@ def _describe(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return {"partial": _describe(value.func), "args": _describe(value.args), "keywords": _describe(value.keywords)}
     if isinstance(value, nn.Module):
-        return {"module": f"{type(value).__module__}.{value!r}", "weights": weights_fingerprint(value)}
+        return {"module": public_name(type(value)), "told": repr(value), "weights": weights_fingerprint(value)}
     if isinstance(value, re.Pattern):
         return value.pattern
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
         told = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
-        return {"class": kind, **{name: _describe(getattr(value, name)) for name in told}}
+        return {"class": public_name(type(value)), **{name: _describe(getattr(value, name)) for name in told}}
     if isinstance(value, Mapping):
         return {str(key): _describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,7 +63,7 @@ def _describe(value: Any) -> Any:
 
 def _describe_callable(value: Any) -> Any:
     """By name and, since two of one name can differ, by code, defaults and what they enclose."""
-    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    name = public_name(value)
     if isinstance(value, FunctionType):
         enclosed = [_describe(cell.cell_contents) for cell in value.__closure__ or ()]
         given = [_describe(value.__defaults__), _describe(value.__kwdefaults__)]
