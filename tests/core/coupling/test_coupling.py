@@ -12,7 +12,18 @@ from torch import nn
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal
 
 from limbeck.core import methods
-from limbeck.core.coupling import IndependentNoise, Request, SharedNoise, SharedValues, frozen
+from limbeck.core.coupling import (
+    DataTargets,
+    IndependentNoise,
+    Request,
+    SharedNoise,
+    SharedValues,
+    WithData,
+    WithPosterior,
+    frozen,
+    needs_data,
+    runs_inference,
+)
 from limbeck.core.coupling.mixing import mixture
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.graph import DGM
@@ -305,6 +316,22 @@ def test_a_coupling_of_ones_own() -> None:
     model = LinearGaussian(CHAIN)
     loss = Objective([Match("z2", divergence=kl)], apart)(model, model, batch_size=3)
     assert loss.total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_a_coupling_needs_is_what_it_and_the_one_within_need() -> None:
+    told = {
+        SharedNoise(): (False, False),
+        DataTargets(): (True, False),
+        WithData(): (True, False),
+        WithPosterior(): (False, True),
+        WithData(WithPosterior()): (True, True),
+        WithPosterior(WithData()): (True, True),
+        (lambda teacher, student, request: SharedNoise()(teacher, student, request)): (False, False),
+    }
+    for coupling, expected in told.items():
+        assert (needs_data(coupling), runs_inference(coupling)) == expected
+        objective = Objective([Match("y")], coupling)
+        assert (objective.needs_data, objective.trains_inference) == expected
 
 
 def test_independent_noise_checks_its_number() -> None:

@@ -19,7 +19,7 @@ from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 from limbeck.models import LadderVAE
-from limbeck.models.ladder_blocks import gaussian, precision_weighted
+from limbeck.models.ladder.blocks import gaussian, precision_weighted
 from tests.zoo import (
     BRANCH,
     BY_NAME,

@@ -201,7 +201,7 @@ def test_word_level_is_the_formula_of_kim_and_rush(temperature: float, alpha: fl
 
 def test_word_level_needs_sequences() -> None:
     teacher, student = writers()
-    with pytest.raises(MatchError, match=r"data's targets"):
+    with pytest.raises(MatchError, match=r"rows of data, but there are none"):
         methods.word_level(alpha=1.0)(teacher, student, x=normal(3, 2))
     with pytest.raises(MatchError, match=r"one column a target.*\(3,\)"):
         methods.word_level(alpha=1.0)(teacher, student, batch=Batch(torch.zeros(3, dtype=torch.int64), normal(3, 2)))

@@ -8,11 +8,15 @@ from limbeck.core.coupling.beam import BeamTargets
 from limbeck.core.coupling.coupling import (
     Coupling,
     IndependentNoise,
+    Observing,
     Preparable,
     Request,
     SharedNoise,
     SharedValues,
     frozen,
+    needs_data,
+    prepare_coupling,
+    runs_inference,
 )
 from limbeck.core.coupling.data_targets import DataTargets
 from limbeck.core.coupling.inference import SharedObservations
@@ -27,6 +31,7 @@ __all__ = [
     "DataTargets",
     "IndependentNoise",
     "MappedNoise",
+    "Observing",
     "Preparable",
     "Request",
     "SharedNoise",
@@ -36,4 +41,7 @@ __all__ = [
     "WithData",
     "WithPosterior",
     "frozen",
+    "needs_data",
+    "prepare_coupling",
+    "runs_inference",
 ]

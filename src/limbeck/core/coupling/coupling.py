@@ -20,7 +20,19 @@ from limbeck.core.reparam.discrete_gradient import DiscreteGradient, Relaxation,
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
-__all__ = ["Coupling", "IndependentNoise", "Preparable", "Request", "SharedNoise", "SharedValues", "frozen"]
+__all__ = [
+    "Coupling",
+    "IndependentNoise",
+    "Observing",
+    "Preparable",
+    "Request",
+    "SharedNoise",
+    "SharedValues",
+    "frozen",
+    "needs_data",
+    "prepare_coupling",
+    "runs_inference",
+]
 
 _T = TypeVar("_T")
 
@@ -71,6 +83,37 @@ class Preparable(Protocol):
             x: a few rows of conditioning input, shape (rows, ...), if the models have one.
         """
         ...
+
+
+@runtime_checkable
+class Observing(Protocol):
+    """A coupling in which models infer from something that is observed: rows of data, or what the teacher drew."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether each step needs rows of data."""
+        ...
+
+    @property
+    def runs_inference(self) -> bool:
+        """Whether the student's inference program runs, and so is trained."""
+        ...
+
+
+def needs_data(coupling: Coupling) -> bool:
+    """Whether a coupling needs rows of data in each step; one that does not say needs none."""
+    return isinstance(coupling, Observing) and coupling.needs_data
+
+
+def runs_inference(coupling: Coupling) -> bool:
+    """Whether a coupling runs the student's inference program; one that does not say does not."""
+    return isinstance(coupling, Observing) and coupling.runs_inference
+
+
+def prepare_coupling(coupling: Coupling, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
+    """Let a coupling size its parameters, if it has any; arguments as for :meth:`Preparable.prepare`."""
+    if isinstance(coupling, Preparable):
+        coupling.prepare(teacher, student, x)
 
 
 @contextmanager

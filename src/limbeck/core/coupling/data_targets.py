@@ -25,6 +25,16 @@ class DataTargets:
 
     site: str = "y[*]"
 
+    @property
+    def needs_data(self) -> bool:
+        """See :class:`~limbeck.core.coupling.Observing`."""
+        return True
+
+    @property
+    def runs_inference(self) -> bool:
+        """See :class:`~limbeck.core.coupling.Observing`."""
+        return False
+
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
         if request.y is None:

@@ -80,12 +80,12 @@ class SharedObservations:
 
     @property
     def runs_inference(self) -> bool:
-        """Tells the engine that the student's inference program is trained."""
+        """See :class:`~limbeck.core.coupling.Observing`."""
         return True
 
     @property
     def needs_data(self) -> bool:
-        """Tells the engine that each step needs rows of data."""
+        """See :class:`~limbeck.core.coupling.Observing`."""
         return self.observed in ("data", "mixed")
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:

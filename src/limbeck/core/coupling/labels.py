@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import Coupling, Preparable, Request, SharedNoise
+from limbeck.core.coupling.coupling import Coupling, Request, SharedNoise, prepare_coupling, runs_inference
 from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
@@ -45,7 +44,16 @@ class WithData:
 
     inner: Coupling = field(default_factory=SharedNoise)
     target: str | None = "y"
-    needs_data: ClassVar[bool] = True
+
+    @property
+    def needs_data(self) -> bool:
+        """See :class:`~limbeck.core.coupling.Observing`."""
+        return True
+
+    @property
+    def runs_inference(self) -> bool:
+        """See :class:`~limbeck.core.coupling.Observing`."""
+        return runs_inference(self.inner)
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
@@ -60,8 +68,7 @@ class WithData:
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
         """See :class:`~limbeck.core.coupling.Preparable`."""
-        if isinstance(self.inner, Preparable):
-            self.inner.prepare(teacher, student, x)
+        prepare_coupling(self.inner, teacher, student, x)
 
     def _told(self, student: DGM, request: Request) -> dict[str, Tensor]:
         """Target name to what the data say of it; nothing where there are none, as when parameters are sized."""

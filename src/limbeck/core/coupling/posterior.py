@@ -22,7 +22,7 @@ from typing import Literal
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from limbeck.core.coupling.coupling import Coupling, Preparable, Request, SharedNoise, frozen
+from limbeck.core.coupling.coupling import Coupling, Request, SharedNoise, frozen, needs_data, prepare_coupling
 from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
@@ -67,13 +67,17 @@ class WithPosterior:
 
     @property
     def runs_inference(self) -> bool:
-        """Tells the engine that the student's inference program is trained."""
+        """See :class:`~limbeck.core.coupling.Observing`."""
         return True
+
+    @property
+    def needs_data(self) -> bool:
+        """See :class:`~limbeck.core.coupling.Observing`."""
+        return needs_data(self.inner)
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
         """See :class:`~limbeck.core.coupling.Preparable`."""
-        if isinstance(self.inner, Preparable):
-            self.inner.prepare(teacher, student, x)
+        prepare_coupling(self.inner, teacher, student, x)
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both, both ways; see :class:`~limbeck.core.coupling.Coupling`."""

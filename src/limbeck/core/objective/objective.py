@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.coupling import Coupling, Preparable, Request, SharedNoise, frozen
+from limbeck.core.coupling import (
+    Coupling,
+    Request,
+    SharedNoise,
+    frozen,
+    needs_data,
+    prepare_coupling,
+    runs_inference,
+)
 from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.first_parameter import first_parameter
@@ -79,12 +87,12 @@ class Objective(nn.Module):
     @property
     def needs_data(self) -> bool:
         """Whether each step needs rows of data: for the student's own loss, or for what both models infer from."""
-        return self.train_weight != 0.0 or getattr(self.coupling, "needs_data", False)
+        return self.train_weight != 0.0 or needs_data(self.coupling)
 
     @property
     def trains_inference(self) -> bool:
         """Whether the student's inference program learns anything."""
-        return self.needs_data or self.replay_weight != 0.0 or getattr(self.coupling, "runs_inference", False)
+        return self.train_weight != 0.0 or self.replay_weight != 0.0 or runs_inference(self.coupling)
 
     def forward(
         self,
@@ -127,7 +135,7 @@ class Objective(nn.Module):
             if batch is not None and batch_size is None:
                 batch_size = len(batch) if x is None else len(x)
             y = None if batch is None else batch.y
-            if y is None and getattr(self.coupling, "needs_data", False):
+            if y is None and needs_data(self.coupling):
                 raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
             if self._partial:
                 self._look_at(student, x)
@@ -193,9 +201,10 @@ class Objective(nn.Module):
         """
         if self._partial:
             self._look_at(student, x)  # here rather than in the first step, where torch.compile could not follow it
-        if teacher is not None and isinstance(self.coupling, Preparable):
-            self.coupling.prepare(teacher, student, x)
-        if teacher is not None and any(isinstance(match.divergence, Learned) for match in self.matches):
+        if teacher is None:
+            return
+        prepare_coupling(self.coupling, teacher, student, x)
+        if any(isinstance(match.divergence, Learned) for match in self.matches):
             self._size(teacher, student, x)
 
     @torch.no_grad()
