@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling import Request, frozen
+from limbeck.core.coupling import frozen
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
 from limbeck.core.objective.combination import Combined
 from limbeck.core.objective.objective import Objective
-from limbeck.core.objective.pairing import pairings
 
 __all__ = ["LikelihoodMap", "likelihood_maps"]
 
@@ -53,9 +52,8 @@ def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor)
     found: dict[str, LikelihoodMap] = {}
     with torch.random.fork_rng(), frozen(student):
         for part in _parts(objective):
-            request = Request(None, x, part._keep_teacher, part._keep_student, part._rename)
-            taught, learned = part.coupling(teacher, student, request)
-            for pair in pairings(part.matches, part._matched, taught, learned, complete=False):
+            taught, learned = part.coupling(teacher, student, part.request(None, x))
+            for pair in part.matching.pairings(taught, learned, complete=False):
                 model = pair.match.divergence
                 if pair.key in part.learned:
                     model = part.learned[pair.key]

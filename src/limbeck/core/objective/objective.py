@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -24,8 +23,8 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective.comparison import Divergence, Pair, compare
 from limbeck.core.objective.match import Match
-from limbeck.core.objective.pairing import Pairing, pairings
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
+from limbeck.core.objective.pairing import Matching, Pairing
+from limbeck.core.trace import Kind, Trace
 from limbeck.errors import LimbeckError, MatchError
 
 __all__ = ["Objective"]
@@ -64,7 +63,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         check_replay("replay", replay)
-        self.matches = tuple(matches)
+        self.matching = Matching(matches)
         self.coupling: Coupling = SharedNoise() if coupling is None else coupling
         self.weight = weight
         self.train_weight = train_weight
@@ -72,12 +71,11 @@ class Objective(nn.Module):
         self.replay = replay
         self.divergences = nn.ModuleList(m.divergence for m in self.matches if isinstance(m.divergence, nn.Module))
         self.learned = nn.ModuleDict()  # of each pair of sites that a learned divergence compares, its own
-        # What a name maps to never changes between steps, so it is worked out once a name.
-        self._matches_of: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
-        self._renaming = tuple(match for match in self.matches if match.renames)
-        self._partial = any(match.partial for match in self.matches)
-        self._students: frozenset[str] = frozenset()
-        self._student_seen: weakref.ref[DGM] | None = None
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """What is compared, in the order in which it was given."""
+        return self.matching.matches
 
     @property
     def needs_teacher(self) -> bool:
@@ -137,11 +135,8 @@ class Objective(nn.Module):
             y = None if batch is None else batch.y
             if y is None and needs_data(self.coupling):
                 raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
-            if self._partial:
-                self._look_at(student, x)
-            request = Request(
-                batch_size, x, self._keep_teacher, self._keep_student, self._rename, generator, progress, y
-            )
+            self.matching.look_at(student, x)
+            request = self.request(batch_size, x, generator=generator, progress=progress, y=y)
             taught, learned = self.coupling(teacher, student, request)
             terms.update(compare(self._pairs(taught, learned, progress)))
             observed = self._observed()
@@ -157,34 +152,22 @@ class Objective(nn.Module):
             raise MatchError("this objective has no terms: give it matches or a train_weight")
         return Loss.of(terms, observed)
 
-    def _matched(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
-        """The matches that a teacher's site belongs to, each with its position."""
-        key = (name, kind)
-        found = self._matches_of.get(key)
-        if found is None:
-            found = [
-                (position, match)
-                for position, match in enumerate(self.matches)
-                if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
-            ]
-            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
-                self._matches_of[key] = found
-        return found
+    def request(
+        self,
+        batch_size: int | None,
+        x: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        progress: float = 1.0,
+        y: Tensor | None = None,
+    ) -> Request:
+        """What this objective asks of its coupling; arguments as in :class:`~limbeck.core.coupling.Request`."""
+        matching = self.matching
+        return Request(batch_size, x, self.keep_teacher, matching.keep_student, matching.rename, generator, progress, y)
 
-    @torch.no_grad()
-    def _look_at(self, student: DGM, x: Tensor | None) -> None:
-        """Find out which sites a student has, once: of those that it lacks nothing need be kept."""
-        if self._student_seen is not None and self._student_seen() is student:
-            return
-        # On a branch of the random numbers: the first step of a training must not differ from the others.
-        with torch.random.fork_rng(), frozen(student):
-            declared = student.trace(1, None if x is None else x[:1], keep=lambda name, kind: KEEP_NOTHING).declared
-        self._students = frozenset(declared)
-        self._student_seen = weakref.ref(student)
-        self._matches_of.clear()
-
-    def _keep_teacher(self, name: str, kind: Kind) -> int:
-        kept = KEEP_DISTRIBUTION if self._matched(name, kind) else KEEP_NOTHING
+    def keep_teacher(self, name: str, kind: Kind) -> int:
+        """What the teacher's run must store of a site: what is compared, and what is replayed."""
+        kept = self.matching.keep_teacher(name, kind)
         if self.replay_weight and kind is Kind.TARGET:
             kept |= KEEP[self.replay]
         return kept
@@ -199,8 +182,7 @@ class Objective(nn.Module):
             student: the model to train.
             x: a few rows of conditioning input, shape (rows, ...), if the models have one.
         """
-        if self._partial:
-            self._look_at(student, x)  # here rather than in the first step, where torch.compile could not follow it
+        self.matching.look_at(student, x)  # rather than in the first step, where torch.compile could not follow it
         if teacher is None:
             return
         prepare_coupling(self.coupling, teacher, student, x)
@@ -209,11 +191,9 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def _size(self, teacher: DGM, student: DGM, x: Tensor | None) -> None:
-        rows = 2 if x is None else None
-        request = Request(rows, x, self._keep_teacher, self._keep_student, self._rename)
         with frozen(student):
-            taught, learned = self.coupling(teacher, student, request)
-        for found in pairings(self.matches, self._matched, taught, learned, complete=False):
+            taught, learned = self.coupling(teacher, student, self.request(2 if x is None else None, x))
+        for found in self.matching.pairings(taught, learned, complete=False):
             template = found.match.divergence
             if isinstance(template, Learned) and not template.sized and found.key not in self.learned:
                 try:
@@ -238,19 +218,6 @@ class Objective(nn.Module):
             for name, value in module.observed.items()
         }
 
-    def _keep_student(self, taught: Trace) -> Keep:
-        wanted: set[str] = set()
-        for name, site in taught.items():
-            for _, match in self._matched(name, site.kind):
-                wanted.update(match.student_parts if match.joint else (match.student_name(name),))
-        return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
-
-    def _rename(self, name: str, kind: Kind) -> str:
-        for match in self._renaming:
-            if match.accepts(name, kind):
-                return match.student_name(name)
-        return name
-
     def _pairs(self, taught: Trace, learned: Trace, progress: float) -> list[Pair]:
         weights = [self.weight * (m.weight(progress) if callable(m.weight) else m.weight) for m in self.matches]
         return [
@@ -262,7 +229,7 @@ class Objective(nn.Module):
                 found.student,
                 found.mask,
             )
-            for found in pairings(self.matches, self._matched, taught, learned)
+            for found in self.matching.pairings(taught, learned)
         ]
 
     def _divergence(self, found: Pairing) -> Divergence:

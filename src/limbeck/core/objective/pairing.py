@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from limbeck.core.coupling import frozen
+from limbeck.core.graph import DGM
 from limbeck.core.joint import Joint
 from limbeck.core.objective.match import Match
-from limbeck.core.trace import Kind, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
-__all__ = ["Pairing", "pairings"]
+__all__ = ["Matching", "Pairing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +48,99 @@ class Pairing:
         return f"{self.position}:{self.name}".replace(".", "/")
 
 
-def pairings(
-    matches: Sequence[Match],
-    matched: Callable[[str, Kind], list[tuple[int, Match]]],
-    taught: Trace,
-    learned: Trace,
-    *,
-    complete: bool = True,
-) -> Iterator[Pairing]:
-    """All comparisons of two runs, in the order of the teacher's program.
+class Matching:
+    """The matches of an objective: what they ask of the two runs, and what they compare of them.
+
+    What a name maps to never changes between steps, so it is worked out once a name.
 
     Args:
-        matches: of the objective.
-        matched: name and kind of a teacher's site to the matches that it belongs to, each with its position.
-        taught: the teacher's run.
-        learned: the student's.
-        complete: whether it is an error that a match that is required finds nothing.
-
-    Raises:
-        MatchError: a site is missing.
+        matches: in the order in which they were given.
     """
-    used: set[int] = set()
-    for name, site in taught.items():
-        for position, match in matched(name, site.kind):
-            if match.joint:
-                parts, own = match.teacher_parts, match.student_parts
-                if position in used or any(part not in taught for part in parts):
-                    continue
-            else:
-                parts, own = (name,), (match.student_name(name),)
-            if absent := [part for part in own if part not in learned]:
-                raise MatchError(_missing(name, absent[0], learned))
-            used.add(position)
-            yield Pairing(position, match, "&".join(parts), _law(taught, parts), _law(learned, own), site.mask)
-    for position, match in enumerate(matches):
-        if complete and match.required and position not in used:
-            _refuse(match, taught)
+
+    def __init__(self, matches: Sequence[Match]) -> None:
+        self.matches = tuple(matches)
+        self._found: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
+        self._renaming = tuple(match for match in self.matches if match.renames)
+        self._partial = any(match.partial for match in self.matches)
+        self._students: frozenset[str] = frozenset()
+        self._student_seen: weakref.ref[DGM] | None = None
+
+    def of(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
+        """The matches that a teacher's site belongs to, each with its position."""
+        key = (name, kind)
+        found = self._found.get(key)
+        if found is None:
+            found = [
+                (position, match)
+                for position, match in enumerate(self.matches)
+                if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
+            ]
+            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+                self._found[key] = found
+        return found
+
+    def look_at(self, student: DGM, x: Tensor | None) -> None:
+        """Find out, once, which sites a student has, if a match passes over those that it lacks.
+
+        Args:
+            student: the model that learns.
+            x: conditioning input, shape (rows, ...), if it has one.
+        """
+        if not self._partial or (self._student_seen is not None and self._student_seen() is student):
+            return
+        # On a branch of the random numbers: the first step of a training must not differ from the others.
+        with torch.random.fork_rng(), frozen(student):
+            declared = student.trace(1, None if x is None else x[:1], keep=lambda name, kind: KEEP_NOTHING).declared
+        self._students = frozenset(declared)
+        self._student_seen = weakref.ref(student)
+        self._found.clear()
+
+    def keep_teacher(self, name: str, kind: Kind) -> int:
+        """What the teacher's run must store of a site: its law, if it is compared."""
+        return KEEP_DISTRIBUTION if self.of(name, kind) else KEEP_NOTHING
+
+    def keep_student(self, taught: Trace) -> Keep:
+        """Given the teacher's run, what the student's must store."""
+        wanted: set[str] = set()
+        for name, site in taught.items():
+            for _, match in self.of(name, site.kind):
+                wanted.update(match.student_parts if match.joint else (match.student_name(name),))
+        return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
+
+    def rename(self, name: str, kind: Kind) -> str:
+        """The student's name of a teacher's site."""
+        for match in self._renaming:
+            if match.accepts(name, kind):
+                return match.student_name(name)
+        return name
+
+    def pairings(self, taught: Trace, learned: Trace, *, complete: bool = True) -> Iterator[Pairing]:
+        """All comparisons of two runs, in the order of the teacher's program.
+
+        Args:
+            taught: the teacher's run.
+            learned: the student's.
+            complete: whether it is an error that a match that is required finds nothing.
+
+        Raises:
+            MatchError: a site is missing.
+        """
+        used: set[int] = set()
+        for name, site in taught.items():
+            for position, match in self.of(name, site.kind):
+                if match.joint:
+                    parts, own = match.teacher_parts, match.student_parts
+                    if position in used or any(part not in taught for part in parts):
+                        continue
+                else:
+                    parts, own = (name,), (match.student_name(name),)
+                if absent := [part for part in own if part not in learned]:
+                    raise MatchError(_missing(name, absent[0], learned))
+                used.add(position)
+                yield Pairing(position, match, "&".join(parts), _law(taught, parts), _law(learned, own), site.mask)
+        for position, match in enumerate(self.matches):
+            if complete and match.required and position not in used:
+                _refuse(match, taught)
 
 
 def _law(trace: Trace, parts: Sequence[str]) -> Distribution:

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from limbeck.core.objective.objective import Objective
+from limbeck.core.objective.pairing import Matching
 from limbeck.errors import MatchError
 
 __all__ = ["check_patterns", "with_weights"]
@@ -35,15 +36,14 @@ def with_weights(objective: Objective, weights: Mapping[str, float]) -> Objectiv
     """
     check_patterns(objective, weights)
     made = copy.deepcopy(objective)
-    made.matches = tuple(
-        dataclasses.replace(match, weight=weights[match.teacher])
-        if isinstance(match.teacher, str) and match.teacher in weights
-        else match
-        for match in made.matches
+    made.matching = Matching(
+        [
+            dataclasses.replace(match, weight=weights[match.teacher])
+            if isinstance(match.teacher, str) and match.teacher in weights
+            else match
+            for match in made.matches
+        ]
     )
-    # What was worked out for the matches before speaks of those.
-    made._renaming = tuple(match for match in made.matches if match.renames)
-    made._matches_of = {}
     return made
 
 

@@ -18,8 +18,8 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Combined, Objective
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Trace
-from limbeck.data.cache_store import CacheStore, Column
-from limbeck.data.row_keys import RowKeys
+from limbeck.data.caching.row_keys import RowKeys
+from limbeck.data.caching.store import CacheStore, Column
 from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
 from limbeck.engine.caching.cached_laws import dismantle, stored_numbers, stored_order
 from limbeck.engine.caching.teacher_cache import KEYS, CachedSite, CachedTeacher
@@ -230,7 +230,7 @@ class _Filling:
 def _asks(objective: Objective, name: str, kind: Kind) -> bool:
     if isinstance(objective, Combined):
         return any(_asks(part, name, kind) for part in objective.objectives.values())
-    return objective.needs_teacher and objective._keep_teacher(name, kind) != KEEP_NOTHING
+    return objective.needs_teacher and objective.keep_teacher(name, kind) != KEEP_NOTHING
 
 
 def _alike(found: Column, wanted: Column | None) -> bool:
