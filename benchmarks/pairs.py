@@ -26,7 +26,7 @@ import torch
 
 from limbeck import methods
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, Kind
-from limbeck.data.pair_layout import encode
+from limbeck.data.pairs.layout import encode
 from limbeck.engine import Pairs, RecordedTeacher, record
 from limbeck.models import DDIM
 

@@ -11,7 +11,7 @@ import limbeck.models
 from limbeck.core.divergence.transport import lp
 from limbeck.core.methods.basic import surrogate
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation
-from limbeck.models.ladder_vae import LadderVAE
+from limbeck.models.ladder.ladder_vae import LadderVAE
 from limbeck.names import public_name
 from tests.zoo import Mixed
 
@@ -45,4 +45,4 @@ def test_the_shortest_path(thing: object, name: str) -> None:
 
 def test_another_thing_of_that_name_above_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limbeck.models, "LadderVAE", Local)
-    assert public_name(LadderVAE) == "limbeck.models.ladder_vae.LadderVAE"
+    assert public_name(LadderVAE) == "limbeck.models.ladder.ladder_vae.LadderVAE"

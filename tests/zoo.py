@@ -30,14 +30,14 @@ from limbeck.core.sites import Sites
 from limbeck.models.autoregressive import Autoregressive
 from limbeck.models.chain import ResidualBinomialChain, ResidualGaussianChain
 from limbeck.models.dcgan import DCGAN
-from limbeck.models.ddim import DDIM
-from limbeck.models.flow import Flow
-from limbeck.models.helmholtz import HelmholtzMachine
-from limbeck.models.ladder_vae import LadderVAE
+from limbeck.models.diffusion.ddim import DDIM
+from limbeck.models.flows.flow import Flow
+from limbeck.models.helmholtz.helmholtz import HelmholtzMachine
+from limbeck.models.ladder.ladder_vae import LadderVAE
 from limbeck.models.mlp_classifier import MLPClassifier
 from limbeck.models.vib import VIB
-from limbeck.models.vrnn import VRNN
-from limbeck.models.wrap import NetworkClassifier
+from limbeck.models.vrnn.vrnn import VRNN
+from limbeck.models.wrapped.network_classifier import NetworkClassifier
 from tests.flows import ONE
 
 CHAIN = [["z2", "latent", 2, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 3, ["z1"]]]

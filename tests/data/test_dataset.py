@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
 from limbeck.data import DataSource, ImageDataset, ImageSplit, as_float, split_rows
-from limbeck.data.image_dataset import choose_classes
+from limbeck.data.images.image_dataset import choose_classes
 from limbeck.errors import DataError
 
 

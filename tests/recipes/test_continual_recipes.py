@@ -16,7 +16,7 @@ from limbeck.core.coupling import SharedNoise, SharedValues, TeacherSamples, Wit
 from limbeck.core.trace import Kind
 from limbeck.data import CelebA, Digits, Domains
 from limbeck.engine import ContinualEvaluation
-from tests.data.test_celeba import publish
+from tests.data.images.test_celeba import publish
 from tests.recipes.test_recipes import load
 
 NAMES = ("continual-digits", "continual-fashion", "continual-faces", "continual-celeba")

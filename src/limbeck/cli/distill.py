@@ -152,7 +152,7 @@ def run(words: Sequence[str]) -> None:
 def _teacher(given: str, words: Sequence[str]) -> tuple[DGM, Sequence[str]]:
     """The teacher, and the words that are not about it."""
     from limbeck.core.graph import DGM
-    from limbeck.models.diffusion_pipeline import is_pipeline
+    from limbeck.models.diffusion.pipeline import is_pipeline
 
     if is_weights(given):
         return zuko_teacher(given, words)
@@ -205,7 +205,7 @@ def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None
 
 def _default_objective(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any]:
     from limbeck.models import DDIM
-    from limbeck.models.flow import Flow
+    from limbeck.models.flows.flow import Flow
 
     if isinstance(teacher, DDIM):
         return default_objective(steps_of(words))

@@ -56,7 +56,7 @@ def tell_pipeline(student: DDIM, path: Path) -> None:
     """
     from rich.console import Console
 
-    from limbeck.models.diffusion_writing import CODE
+    from limbeck.models.diffusion.writing import CODE
 
     student.save_pipeline(path)
     own = (path / CODE).exists()

@@ -73,7 +73,7 @@ def _evaluation_of(words: Sequence[str]) -> dict[str, Any]:
     """The evaluation that fits the kind of model: flows have a likelihood, diffusion steps, classes, others a bound."""
     from limbeck.core.graph import DGM
     from limbeck.models import DDIM, VIB, MLPClassifier, NetworkClassifier
-    from limbeck.models.flow import Flow
+    from limbeck.models.flows.flow import Flow
 
     directory = next((word for word in words if not word.startswith("-")), None)
     model = None if directory is None or help_wanted(words) else DGM.from_pretrained(directory)

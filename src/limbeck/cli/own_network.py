@@ -64,7 +64,7 @@ class OwnNetwork:
             RecipeError: the module cannot be imported, or it has nothing of that name that builds a network.
             ModelError: the arguments or the weights do not fit.
         """
-        from limbeck.models.building import build
+        from limbeck.models.wrapped.building import build
 
         arguments = dict(settings)
         weights = arguments.get("weights")

@@ -143,7 +143,7 @@ def asked_classes(teacher: DGM) -> Tensor | None:
 
 def _has_own_times(given: str) -> bool:
     """Whether a pipeline was written by this library, with its times."""
-    from limbeck.models.diffusion_pipeline import read_pipeline
+    from limbeck.models.diffusion.pipeline import read_pipeline
 
     return bool(read_pipeline(given).own) if Path(given).is_dir() else False
 

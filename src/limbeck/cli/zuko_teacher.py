@@ -58,7 +58,7 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
 
 
 def _check_class(name: str) -> None:
-    from limbeck.models.zuko_parts import constructor
+    from limbeck.models.flows.zuko_parts import constructor
 
     try:
         constructor(name)

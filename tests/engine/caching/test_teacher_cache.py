@@ -21,7 +21,7 @@ from limbeck.core.objective import Match, Objective
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.data import Augmentation, Digits
-from limbeck.data.row_keys import RowKeys
+from limbeck.data.caching.row_keys import RowKeys
 from limbeck.engine import Pairs, TeacherCache, cached
 from limbeck.engine.caching import teacher_cache
 from limbeck.engine.caching.cached_laws import dismantle, laid_out, rebuild, stored_order
@@ -333,9 +333,9 @@ class TestNeverStale:
     @pytest.mark.parametrize("after", [1, 3])
     def test_killed_while_it_fills(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         def interrupted() -> None:
-            from limbeck.data import cache_store
+            from limbeck.data.caching import store
 
-            monkeypatch.setattr(cache_store.Writer, "add", counted(cache_store.Writer.add, 4 * after))
+            monkeypatch.setattr(store.Writer, "add", counted(store.Writer.add, 4 * after))
             taught(tmp_path)
 
         assert in_child(interrupted) == -9

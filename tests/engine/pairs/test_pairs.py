@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import limbeck.files
-from limbeck.data.pair_layout import encode
-from limbeck.data.pair_store import PairStore
+from limbeck.data.pairs.layout import encode
+from limbeck.data.pairs.store import PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.pair_report import PairReport
 from limbeck.engine.pairs.record import record

@@ -35,6 +35,27 @@ def test_code_beside_the_model_in_its_package_counts(tmp_path, monkeypatch) -> N
     assert code["first"] == code["same"] != code["changed"]
 
 
+@pytest.mark.parametrize("helper", ["package.models.parts", "package.models.room.parts", "package.models.other.parts"])
+def test_code_of_the_rooms_beside_and_above_counts(tmp_path, monkeypatch, helper: str) -> None:
+    """What shapes a model's weights may have been moved to another room of models; what is no model's is left out."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code = {}
+    for name, (size, said) in {"first": (1, 1), "same": (1, 2), "changed": (2, 1)}.items():
+        model, parts, words = (f"{name}_{path}" for path in ("package.models.room.model", helper, "package.words.said"))
+        texts = {
+            model: f"from limbeck.core.graph import DGM\nfrom {parts} import head\nfrom {words} import say\n\n"
+            "class Model(DGM):\n    def generate(self, sites, x=None):\n        head()\n",
+            parts: f"def head():\n    return {size}\n",
+            words: f"def say():\n    return {said}\n",
+        }
+        for module, text in texts.items():
+            path = tmp_path / f"{module.replace('.', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        code[name] = describe_model(importlib.import_module(model).Model())["code"]
+    assert code["first"] == code["same"] != code["changed"]
+
+
 CODE = '''"""What it is."""
 from package.parts import head
 import numpy as np
@@ -57,6 +78,7 @@ class Model:
         ('"""What it is."""\n', ""),
         ("package.parts", "package.rooms.parts"),
         ("package.parts", ".parts"),
+        ("from package.parts import head\nimport numpy as np", "import numpy as np\nfrom package.parts import head"),
         ("  # because", ""),
         ('(\n            np.zeros(self.size), "text"\n        )', "(np.zeros(self.size), 'text')"),
         ('        """Does."""\n', '        """Does it well."""\n'),
@@ -69,7 +91,13 @@ def test_what_changes_nothing_does_not_count(old: str, new: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("size = 3", "size = 4"), ("import head", "import heart as head"), ('"text"', '"test"'), ("zeros", "ones")],
+    [
+        ("size = 3", "size = 4"),
+        ("import head", "import heart as head"),
+        ("numpy as np", "torch as np"),
+        ('"text"', '"test"'),
+        ("zeros", "ones"),
+    ],
 )
 def test_what_changes_something_counts(old: str, new: str) -> None:
     assert old in CODE

@@ -26,7 +26,7 @@ from limbeck.engine.training import compiling
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.errors import CompilationError, MatchError, NonFiniteLossError
 from limbeck.models import HelmholtzMachine, LadderVAE
-from limbeck.models.wrap import NetworkClassifier
+from limbeck.models.wrapped.network_classifier import NetworkClassifier
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, call, rows, write_recipe
 
 ROOT = Path(__file__).parents[3]

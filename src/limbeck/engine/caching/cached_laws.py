@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, On
 
 from limbeck.core.delta import Delta
 from limbeck.core.trace import Trace
-from limbeck.data.cache_store import Column
+from limbeck.data.caching.store import Column
 from limbeck.errors import ModelError
 
 __all__ = ["dismantle", "laid_out", "rebuild", "stored_numbers", "stored_order"]

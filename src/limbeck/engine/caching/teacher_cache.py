@@ -15,8 +15,8 @@ from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_all
-from limbeck.data.cache_store import CacheStore, Column
-from limbeck.data.row_keys import RowKeys
+from limbeck.data.caching.row_keys import RowKeys
+from limbeck.data.caching.store import CacheStore, Column
 from limbeck.engine.caching.cached_laws import dismantle, laid_out, rebuild
 from limbeck.engine.stages.progress import Progress, SilentProgress
 from limbeck.engine.teachers.stand_in import StandIn

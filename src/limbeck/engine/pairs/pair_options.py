@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from limbeck.data.pair_layout import PairDtype
+from limbeck.data.pairs.layout import PairDtype
 from limbeck.errors import RecipeError
 
 __all__ = ["Pairs"]

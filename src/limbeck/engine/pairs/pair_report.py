@@ -6,7 +6,7 @@ import time
 
 from torch import Tensor
 
-from limbeck.data.pair_store import PairStore
+from limbeck.data.pairs.store import PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.stages.progress import Progress, amount, duration
 

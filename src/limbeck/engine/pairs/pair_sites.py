@@ -16,7 +16,7 @@ from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.trace import Kind, Site
-from limbeck.data.pair_layout import PairDtype, PairField
+from limbeck.data.pairs.layout import PairDtype, PairField
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.errors import ModelError

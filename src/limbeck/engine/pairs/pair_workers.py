@@ -12,8 +12,8 @@ import cloudpickle
 import torch
 
 from limbeck.core.graph import DGM
-from limbeck.data.pair_claims import claims
-from limbeck.data.pair_store import CLAIMS
+from limbeck.data.pairs.claims import claims
+from limbeck.data.pairs.store import CLAIMS
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.recording import Recording
 from limbeck.engine.stages.environment import is_main_process

@@ -12,9 +12,9 @@ from limbeck.core.coupling import frozen
 from limbeck.core.expectation import mean
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site
-from limbeck.data.pair_claims import Claims, claims
-from limbeck.data.pair_layout import encode
-from limbeck.data.pair_store import CLAIMS, PairStore
+from limbeck.data.pairs.claims import Claims, claims
+from limbeck.data.pairs.layout import encode
+from limbeck.data.pairs.store import CLAIMS, PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.pair_report import PairReport
 from limbeck.engine.pairs.pair_sites import PairSite

@@ -15,7 +15,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
-from limbeck.data.pair_layout import decode
+from limbeck.data.pairs.layout import decode
 from limbeck.engine.pairs.pair_rows import PairRows
 from limbeck.engine.pairs.pair_sites import PairSite
 from limbeck.engine.pairs.recording import Recording

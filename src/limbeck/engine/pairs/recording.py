@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.data.pair_claims import claims
-from limbeck.data.pair_layout import PairLayout
-from limbeck.data.pair_store import CLAIMS, PairStore
+from limbeck.data.pairs.claims import claims
+from limbeck.data.pairs.layout import PairLayout
+from limbeck.data.pairs.store import CLAIMS, PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.pair_sites import PairNoise, PairSite, noise_probe, sites_of
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint

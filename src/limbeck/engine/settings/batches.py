@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.loss import Batch
-from limbeck.data.augmentation import Augmentation
+from limbeck.data.images.augmentation import Augmentation
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import DataError
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.data.augmentation import Augmentation
+from limbeck.data.images.augmentation import Augmentation
 from limbeck.errors import RecipeError
 
 __all__ = ["TrainerOptions", "Training"]

@@ -38,7 +38,7 @@ def _parts(model: DGM) -> set[str]:
 
 
 def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
-    """The code of a model: of its module and its parts', and of modules beside these in their package that they use."""
+    """The code of a model: of its module and its parts', and of what these use of the rooms that they are in."""
     module = sys.modules.get(kind.__module__)
     if module is None or kind.__module__ == "__main__":
         return [_source(kind)]
@@ -46,13 +46,18 @@ def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
     waiting = list(found.values())
     while waiting:
         current = waiting.pop()
-        package = current.__name__.rpartition(".")[0]
-        for value in vars(current).values() if package else ():
+        room = _room(current.__name__)
+        for value in vars(current).values() if room else ():
             name = getattr(value, "__module__", None)
-            if isinstance(name, str) and name not in found and name.rpartition(".")[0] == package:
+            if isinstance(name, str) and name not in found and _room(name) == room:
                 found[name] = sys.modules[name]
                 waiting.append(found[name])
     return [_source(module) for module in found.values()]
+
+
+def _room(module: str) -> str:
+    """The package of a module, or the one that it lies in, below its library: a model's helpers may be in its rooms."""
+    return ".".join(module.split(".")[:-1][:2])
 
 
 def _source(of: type | ModuleType) -> str:
@@ -63,7 +68,7 @@ def _source(of: type | ModuleType) -> str:
 
 
 def what_code_does(source: str) -> str:
-    """Code without what changes nothing: layout, comments, docstrings, and from which module a name is imported.
+    """Code without what changes nothing: layout, comments, docstrings, the order of imports, where a name comes from.
 
     So that a teacher which took hours is not trained again because a file of its model was tidied up or has moved.
 
@@ -83,11 +88,14 @@ def what_code_does(source: str) -> str:
         tree = ast.parse(textwrap.dedent(source))
     except SyntaxError:  # a class whose lines cannot be told from those around it
         return source
+    imported: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            node.module, node.level = None, 0
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        for body in (value for value in vars(node).values() if isinstance(value, list)):
+            imports = [part for part in body if isinstance(part, ast.Import | ast.ImportFrom)]
+            imported.update(ast.unparse(name) for part in imports for name in part.names)
+            body[:] = [part for part in body if part not in imports]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
                 del node.body[0]
-    return ast.unparse(tree)
+    return "\n".join([*sorted(imported), ast.unparse(tree)])

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from limbeck.core.graph import DGM
 from limbeck.data import Digits
-from limbeck.data.table import TableDataset, TableSplit
+from limbeck.data.tables.table import TableDataset, TableSplit
 from limbeck.engine import FlowTableEvaluation, Subject
 from limbeck.engine.evaluations.flows.flow_rows import drawn_rows, log_densities
 from limbeck.engine.stages.progress import SilentProgress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import Measure, ModelResult, RunResults
-from limbeck.models.bijection import Bijection, Level
-from limbeck.models.flow import Flow
+from limbeck.models.flows.bijection import Bijection, Level
+from limbeck.models.flows.flow import Flow
 from limbeck.report.tables import gaps, main_measure, results_table, seeds_table, size_table
 from tests.tiny import Tiny
 

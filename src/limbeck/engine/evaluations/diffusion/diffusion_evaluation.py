@@ -32,7 +32,7 @@ class DiffusionEvaluation(ImageEvaluation):
         teacher_samples: images drawn from the teacher, at any number of steps; by default ``samples``. FID falls with
             the number of images, so that with fewer the teacher looks a little worse than it is.
         steps_shown: numbers of steps at which the teacher is measured besides its own.
-        spacing: of these steps; see :func:`limbeck.models.diffusion_schedule.sampling_times`.
+        spacing: of these steps; see :func:`limbeck.models.diffusion.schedule.sampling_times`.
         pairs: images of teacher and student from the same noise that are compared one by one.
         extractor: as for :class:`ImageEvaluation`.
         extractor_steps: as for :class:`ImageEvaluation`.

@@ -17,7 +17,7 @@ class Variants(Mapping[str, DGM]):
     Args:
         teacher: a sampler; of any other model there are no variants.
         steps: how many; the teacher's own number is left out.
-        spacing: see :func:`limbeck.models.diffusion_schedule.sampling_times`.
+        spacing: see :func:`limbeck.models.diffusion.schedule.sampling_times`.
     """
 
     def __init__(self, teacher: DGM, steps: Sequence[int], spacing: str) -> None:

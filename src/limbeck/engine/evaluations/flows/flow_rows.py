@@ -19,7 +19,7 @@ _CHUNK = 4096  # rows at a time: the memory of a pass does not grow with the tab
 
 @runtime_checkable
 class ExactDensity(Protocol):
-    """What a model needs besides being a :class:`~limbeck.DGM`, as every :class:`~limbeck.models.flow.Flow` has."""
+    """What a model needs besides being a :class:`~limbeck.DGM`, as every :class:`~limbeck.models.Flow` has."""
 
     def log_prob(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Log density of rows of shape (batch, ...), in nats, shape (batch,)."""
@@ -28,7 +28,7 @@ class ExactDensity(Protocol):
 
 @runtime_checkable
 class Invertible(Protocol):
-    """A model whose two programs are inverses of each other, as those of every :class:`~limbeck.models.flow.Flow`."""
+    """A model whose two programs are inverses of each other, as those of every :class:`~limbeck.models.Flow`."""
 
     def encode(self, y: Tensor, x: Tensor | None = None) -> tuple[Tensor, ...]:
         """The latents of rows of shape (batch, ...), each of shape (batch, ...)."""
@@ -92,6 +92,6 @@ def scored(model: DGM) -> ExactDensity:
     """
     if not isinstance(model, ExactDensity):
         raise ModelError(
-            f"{type(model).__name__} has no exact density; give it log_prob(y, x=None), as limbeck.models.flow.Flow has"
+            f"{type(model).__name__} has no exact density; give it log_prob(y, x=None), as limbeck.models.Flow has"
         )
     return model

@@ -1,0 +1,1 @@
+"""Sequences: of letters, and of the pen's moves in a drawing."""

@@ -1,0 +1,1 @@
+"""Tables: reading and building them, noise for rounded columns, and sets of numbers that are published as tables."""

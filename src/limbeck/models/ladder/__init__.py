@@ -1,0 +1,1 @@
+"""The ladder VAE, and the networks that it is made of."""
