@@ -14,7 +14,7 @@ from torch import Tensor
 from limbeck.core.loss import Batch
 from limbeck.data import Digits, ImageDataset
 from limbeck.engine import FlowImageEvaluation, Judge, Subject
-from limbeck.engine.evaluations.flows.flow_image_evaluation import interpolations
+from limbeck.engine.evaluations.flows.flow_pictures import interpolations
 from limbeck.engine.stages.progress import SilentProgress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import bits_per_dimension

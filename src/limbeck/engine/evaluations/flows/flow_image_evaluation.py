@@ -12,26 +12,32 @@ from limbeck.core.graph import DGM
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.evaluation import Subject
 from limbeck.engine.evaluations.flows.flow_evaluation import TRAINING
-from limbeck.engine.evaluations.flows.flow_rows import Invertible, scored
+from limbeck.engine.evaluations.flows.flow_pictures import (
+    as_pictures,
+    as_pixels,
+    interpolations,
+    invertible,
+    pixel_levels,
+)
+from limbeck.engine.evaluations.flows.flow_rows import scored
 from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation, ImageJudge
 from limbeck.engine.evaluations.images.image_samples import extractor_name, feature_extractor, floating_type, images_of
 from limbeck.engine.evaluations.picture_kinds import COOL_SAMPLES, INTERPOLATIONS
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
-from limbeck.errors import ModelError, RecipeError
+from limbeck.errors import RecipeError
 from limbeck.metrics import (
     FeatureExtractor,
     Measure,
     bits_per_dimension,
     extract,
     frechet_distance,
-    interpolate_latents,
     summarize_rows,
 )
 from limbeck.pictures import save_grid
 
-__all__ = ["FlowImageEvaluation", "interpolations"]
+__all__ = ["FlowImageEvaluation"]
 
 _ROWS = 100  # at a time: an encoding keeps the rows after every step
 _COLUMNS = 8  # of the picture of interpolations
@@ -145,7 +151,7 @@ class FlowImageJudge(ImageJudge):
         values["fid_interpolated_cool"] = self._distance(self._between(model, settings.temperature))
         for name, temperature in ("samples", 1.0), (COOL_SAMPLES.name, settings.temperature):
             shown = model.join_targets(self._on_grid(model, temperature))
-            save_grid(_pictured(model, shown).numpy(), folder / f"{name}.png")
+            save_grid(as_pictures(model, shown).numpy(), folder / f"{name}.png")
         save_grid(self._rows_between(model).numpy(), folder / INTERPOLATIONS.file, columns=_COLUMNS)
         del values["parameters_inference"]  # both programs have the same parameters
         return values
@@ -170,7 +176,7 @@ class FlowImageJudge(ImageJudge):
         generator = self._generator("samples") if seed is None else torch.Generator().manual_seed(seed)
         for part in torch.split(torch.arange(self.settings.samples), _ROWS):
             drawn = model.sample(len(part), generator=generator, temperature=temperature)
-            yield _marked(model, model.join_targets(drawn))
+            yield as_pixels(model, model.join_targets(drawn))
 
     @torch.no_grad()
     def _bits(self, model: DGM) -> dict[str, float]:
@@ -178,7 +184,7 @@ class FlowImageJudge(ImageJudge):
         found = []
         for images in torch.split(self.test, _ROWS):
             y = model.observed(as_float(images).to(dtype), generator)
-            found.append(bits_per_dimension(scored(model).log_prob(y).double(), y[0].numel(), _levels(model) or 1))
+            found.append(bits_per_dimension(scored(model).log_prob(y).double(), y[0].numel(), pixel_levels(model) or 1))
         rows = summarize_rows(torch.cat(found), worst=float("inf"))
         return {
             "bits_per_dim": rows.mean,
@@ -196,72 +202,14 @@ class FlowImageJudge(ImageJudge):
     def _between(self, model: DGM, temperature: float) -> Iterator[Tensor]:
         first, second = self._pairs(self.settings.interpolated)
         for u, v, alphas in zip(*(torch.split(part, _ROWS) for part in (first, second, self.alphas)), strict=True):
-            yield _marked(model, interpolations(model, u, v, alphas, temperature, self._generator("interpolation")))
+            yield as_pixels(model, interpolations(model, u, v, alphas, temperature, self._generator("interpolation")))
 
     def _rows_between(self, model: DGM) -> Tensor:
         """Rows of images from one test image to another."""
         rows = max(1, self.settings.grid // _COLUMNS)
         u, v = (part.repeat_interleave(_COLUMNS, dim=0) for part in self._pairs(rows))
         alphas = torch.linspace(0, 1, _COLUMNS).repeat(rows)
-        return _pictured(model, interpolations(model, u, v, alphas, 1.0, self._generator("interpolation")))
+        return as_pictures(model, interpolations(model, u, v, alphas, 1.0, self._generator("interpolation")))
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
-
-
-@torch.no_grad()
-def interpolations(
-    model: DGM, u: Tensor, v: Tensor, alpha: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
-) -> Tensor:
-    """Rows between rows: encoded, interpolated without loss of norm ([F] Eq. 16), decoded.
-
-    Args:
-        model: a flow.
-        u: rows of data, shape (batch, ...).
-        v: others.
-        alpha: shape (batch,), in [0, 1]: 0 gives ``u`` and 1 gives ``v``.
-        temperature: multiplies the latents that are decoded.
-        generator: source of the dequantisation noise.
-
-    Returns:
-        Shape (batch, ...); not finite where the model's rows are not.
-    """
-    dtype = floating_type(model)
-    codec = invertible(model)
-    ends = [codec.encode(model.observed(rows.to(dtype), generator)) for rows in (u, v)]
-    flat = [torch.cat([latent.flatten(1) for latent in latents], dim=1) for latents in ends]
-    between = interpolate_latents(flat[0], flat[1], alpha.to(dtype)) * temperature
-    parts = torch.split(between, [latent[0].numel() for latent in ends[0]], dim=1)
-    return codec.decode([part.view_as(latent) for part, latent in zip(parts, ends[0], strict=True)])
-
-
-def _marked(model: DGM, y: Tensor) -> Tensor:
-    """Samples as images in [0, 1] of the values that pixels can have; all NaN where one pixel is not finite."""
-    levels = _levels(model)
-    finite = y.isfinite().flatten(1).all(1).view(-1, *[1] * (y.ndim - 1))
-    shown = y if levels is None else (y * levels).floor() / (levels - 1)
-    return shown.clamp(0, 1).where(finite, torch.nan)
-
-
-def _pictured(model: DGM, y: Tensor) -> Tensor:
-    return _marked(model, y).nan_to_num(nan=0.0)
-
-
-def _levels(model: DGM) -> int | None:
-    """How many values a pixel can have, if the model knows."""
-    found: int | None = getattr(model, "quantization", None)
-    return found
-
-
-def invertible(model: DGM) -> Invertible:
-    """The model, if it encodes and decodes.
-
-    Raises:
-        ModelError: it does not.
-    """
-    if not isinstance(model, Invertible):
-        raise ModelError(
-            f"FlowImageEvaluation encodes and decodes, but {type(model).__name__} is no limbeck flow: it has no encode "
-            "and decode"
-        )
-    return model
