@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,11 @@ def test_changed_budget_keeps_what_was_there() -> None:
     assert len(list(Path("runs").glob("*/*/*/students/surrogate/0.replaced-*"))) == 2
 
 
+def unfinished(stages: Path) -> Iterator[Path]:
+    """Checkpoints of trainings under way; one that has just ended has its model beside the last checkpoint."""
+    return (path for path in stages.glob("*/last.ckpt") if not path.with_name("model.safetensors").exists())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_while_two_processes_train(kind: int) -> None:
@@ -235,9 +240,8 @@ def test_stopped_while_two_processes_train(kind: int) -> None:
         # As in a terminal: the signal of Ctrl-C reaches the whole group.
         process = subprocess.Popen(words, env=environment, stdout=err, stderr=err, start_new_session=True)
         try:
-            # The teacher is finished and has no checkpoint any more: this is a student.
             stages = Path("runs/spots/default/stages")
-            wait_for(lambda: any(stages.glob("*/model.safetensors")) and any(stages.glob("*/last.ckpt")))
+            wait_for(lambda: any(stages.glob("*/model.safetensors")) and any(unfinished(stages)))
             others = set(children(process.pid))
             assert others
             if kind == signal.SIGINT:
