@@ -1,18 +1,15 @@
 """Couplings: how the student's run is tied to the teacher's.
 
-What a coupling is, and those of the first paper, are in :mod:`~limbeck.core.coupling.coupling`; the others have modules
-of their own, beside what they are made of.
+What a coupling is stands in :mod:`~limbeck.core.coupling.coupling`, those of the first paper in
+:mod:`~limbeck.core.coupling.shared`; the others have modules of their own, beside what they are made of.
 """
 
 from limbeck.core.coupling.beam import BeamTargets
 from limbeck.core.coupling.coupling import (
     Coupling,
-    IndependentNoise,
     Observing,
     Preparable,
     Request,
-    SharedNoise,
-    SharedValues,
     frozen,
     needs_data,
     prepare_coupling,
@@ -24,6 +21,7 @@ from limbeck.core.coupling.labels import WithData
 from limbeck.core.coupling.mapped import MappedNoise
 from limbeck.core.coupling.posterior import WithPosterior
 from limbeck.core.coupling.replay import TeacherSamples
+from limbeck.core.coupling.shared import IndependentNoise, SharedNoise, SharedValues
 
 __all__ = [
     "BeamTargets",

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import Coupling, Request, SharedNoise, prepare_coupling, runs_inference
+from limbeck.core.coupling.coupling import Coupling, Request, prepare_coupling, runs_inference
+from limbeck.core.coupling.shared import SharedNoise
 from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law

@@ -22,8 +22,9 @@ from typing import Literal
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from limbeck.core.coupling.coupling import Coupling, Request, SharedNoise, frozen, needs_data, prepare_coupling
+from limbeck.core.coupling.coupling import Coupling, Request, frozen, needs_data, prepare_coupling
 from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
+from limbeck.core.coupling.shared import SharedNoise
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
