@@ -14,6 +14,7 @@ from torch import Tensor
 from limbeck.core.coupling.coupling import Request, frozen
 from limbeck.core.coupling.depth import Depth, Stepped, depth_map, is_step
 from limbeck.core.coupling.sifting import sifted_samples
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
@@ -143,7 +144,7 @@ class SharedObservations:
     def _taught(self, teacher: DGM, request: Request) -> Tensor:
         """Rows of the teacher's."""
         if self._rows is not None:
-            self._rows = self._rows.to(next(teacher.parameters()).device)
+            self._rows = self._rows.to(first_parameter(teacher).device)
             count = request.batch_size or 0
             rows = torch.randint(len(self._rows), (count,), generator=request.generator)
             return self._rows[rows.to(self._rows.device)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from limbeck.core.coupling import frozen
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Combined, Objective
@@ -152,7 +153,7 @@ class _Filling:
 
     def inputs(self) -> Iterator[Tensor]:
         """The rows as a training feeds them, a batch at a time."""
-        like = next(self.teacher.parameters(), torch.empty(0))
+        like = first_parameter(self.teacher)
         for batch in self.batches.everything():
             x = batch.x
             assert x is not None

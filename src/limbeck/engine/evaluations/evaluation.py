@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-import torch
-
 from limbeck.core.coupling import frozen
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.data import Dataset
@@ -98,7 +97,7 @@ class Evaluation(ABC):
         Returns:
             Lower is better.
         """
-        like = next(model.parameters(), torch.empty(0))
+        like = first_parameter(model)
         total = 0.0
         with seeded(0), frozen(model):
             for part in chunks(rows, _SCORED):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from limbeck.core.coupling import frozen
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.trace import Kind, Site
@@ -82,7 +83,7 @@ def sites_of(teacher: DGM, pairs: Pairs, x: Tensor | None = None) -> list[PairSi
         ModelError: a latent is not standard normal, a target's law is not a Gaussian of one scale, or a state that was
             asked for does not exist.
     """
-    like = next(teacher.parameters(), torch.empty(0))
+    like = first_parameter(teacher)
     example = None if x is None else x[torch.arange(_PROBED) % len(x)].to(like)
     with frozen(teacher), seeded(0):
         trace = teacher.trace(_PROBED if example is None else None, example)

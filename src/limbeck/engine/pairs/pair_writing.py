@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.core.coupling import frozen
 from limbeck.core.expectation import mean
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site
 from limbeck.data.pairs.claims import Claims, claims
@@ -147,7 +148,7 @@ def _batches(pairs: Pairs, shard: int) -> Iterator[range]:
 
 
 def _rows(recorded: Recording, teacher: DGM, pages: range, report: PairReport | None) -> dict[str, Tensor]:
-    like = next(teacher.parameters(), torch.empty(0))
+    like = first_parameter(teacher)
     chosen, noise = recorded.noise.draw(pages)
     given = {name: value.to(like) for name, value in noise.items()}
     count = len(pages) * recorded.noise.page_rows

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from limbeck.core.delta import Delta
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
@@ -200,7 +201,7 @@ class RecordedTeacher(StandIn):
         return decode(rows.of(read).to(like.device), like.dtype)
 
     def _like(self) -> Tensor:
-        return next(self.source.parameters(), torch.empty(0))
+        return first_parameter(self.source)
 
     def _not_stored(self, name: str) -> str:
         stored = [site.name for site in self.recorded.sites if site.kind == "deterministic" and site.dtype is not None]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 
 __all__ = ["chosen_device", "placed", "running_device"]
@@ -30,7 +31,7 @@ def running_device(accelerator: str) -> torch.device:
 @contextmanager
 def placed(model: DGM, device: torch.device) -> Iterator[None]:
     """Have a model on a device, and put it back where it was."""
-    before = next(model.parameters(), torch.empty(0)).device
+    before = first_parameter(model).device
     model.to(device)
     try:
         yield

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
@@ -128,7 +129,7 @@ class StudentModule(lightning.LightningModule):
 
     def _placed(self, rows: Tensor) -> Tensor:
         """Rows on the student's device and, unless they are labels, in its precision."""
-        like = next(self.student.parameters(), rows)
+        like = first_parameter(self.student, rows)
         return rows.to(self.device, like.dtype if rows.is_floating_point() else None)
 
     def check_finite(self, total: float, terms: Mapping[str, float | Tensor], step: int) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load, save
 from torch import Tensor
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
@@ -42,7 +43,7 @@ def shown_images(rows: Batch | None) -> Tensor | None:
 def snapshot(objective: Objective, teacher: DGM, student: DGM, images: Tensor) -> dict[str, LikelihoodMap]:
     """The likelihood maps of a student, on the CPU; see :mod:`limbeck.core.objective.likelihood_maps`."""
     source = teacher.source if isinstance(teacher, CachedTeacher) else teacher
-    like = next(student.parameters(), images)
+    like = first_parameter(student, images)
     found = likelihood_maps(objective, source, student, images.to(like))
     return {site: LikelihoodMap(one.likelihood.cpu(), one.magnitude.cpu()) for site, one in found.items()}
 

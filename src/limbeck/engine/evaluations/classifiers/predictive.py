@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
 
 from limbeck.core.coupling import frozen
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Trace, keep_only
 from limbeck.errors import ModelError
@@ -45,7 +46,7 @@ def predict(
     name = targets[0].name
     if not probe.of_kind(Kind.LATENT):
         draws = 1
-    first = next(model.parameters(), x)
+    first = first_parameter(model, x)
     parts = []
     for rows in torch.split(x, batch_size):
         rows = rows.to(first.device, first.dtype)
@@ -84,7 +85,7 @@ def has_latents(model: DGM, x: Tensor) -> bool:
 
 def _probe(model: DGM, x: Tensor) -> Trace:
     """A run on one row, which leaves the state of all random numbers alone."""
-    first = next(model.parameters(), x)
+    first = first_parameter(model, x)
     row = x[:1].to(first.device, first.dtype)
     with torch.random.fork_rng():
         return model.trace(x=row, keep=lambda name, kind: KEEP_DISTRIBUTION)

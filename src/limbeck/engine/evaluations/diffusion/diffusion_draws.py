@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.data import DomainDataset, ImageDataset
 from limbeck.engine.evaluations.images.image_samples import floating_type, image_targets
@@ -92,7 +93,7 @@ def drawn(
         channels, height, width).
     """
     generator = torch.Generator().manual_seed(seed)
-    parameter = next(model.parameters(), torch.empty(0))
+    parameter = first_parameter(model)
     for part in torch.arange(rows).chunk(-(-rows // batch)):
         given = None if x is None else x[part].to(parameter)
         noise = {}
@@ -116,7 +117,7 @@ def from_noise(model: DGM, noise: Mapping[str, Tensor], batch: int, x: Tensor | 
     Returns:
         Shape (rows, channels, height, width), in [0, 1], on the CPU; ``None`` if the model's latents are others.
     """
-    parameter = next(model.parameters(), torch.empty(0))
+    parameter = first_parameter(model)
     rows = len(next(iter(noise.values())))
     found = []
     for part in torch.split(torch.arange(rows), batch):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
@@ -101,7 +102,7 @@ def trained_extractor(
 def accuracy(network: ClassifierFeatures, images: Tensor, labels: Tensor) -> float:
     """Fraction of images that the classifier labels rightly."""
     network.eval()
-    device = next(network.parameters()).device
+    device = first_parameter(network).device
     right = [
         (network.logits(as_float(rows.to(device))).argmax(1).cpu() == truth).sum().item()
         for rows, truth in zip(torch.split(images, 500), torch.split(labels, 500), strict=True)

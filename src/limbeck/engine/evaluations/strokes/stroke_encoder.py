@@ -6,6 +6,7 @@ import copy
 
 from torch import Tensor
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
@@ -53,6 +54,6 @@ def with_fitted_encoder(model: DGM, drawings: Tensor, steps: int, seed: int) -> 
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in inference)
     training = Training(steps=steps, batch_size=64, learning_rate=5e-3, schedule="cosine", weight_decay=0.0)
-    like = next(model.parameters())
+    like = first_parameter(model)
     fit(_Complete(model), scratch(), training, data=Batch(drawings.to(like.dtype)), seed=seed)
     return model.eval()
