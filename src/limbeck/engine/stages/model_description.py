@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -40,8 +40,9 @@ def _parts(model: DGM) -> set[str]:
 def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
     """The code of a model: of its module and its parts', and of what these use of the rooms that they are in."""
     module = sys.modules.get(kind.__module__)
+    own = {kind.__module__.partition(".")[0], "limbeck"}
     if module is None or kind.__module__ == "__main__":
-        return [_source(kind)]
+        return [_source(kind, own)]
     found = {module.__name__: module, **{name: sys.modules[name] for name in parts}}
     waiting = list(found.values())
     while waiting:
@@ -52,7 +53,7 @@ def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
             if isinstance(name, str) and name not in found and _room(name) == room:
                 found[name] = sys.modules[name]
                 waiting.append(found[name])
-    return [_source(module) for module in found.values()]
+    return [_source(module, own) for module in found.values()]
 
 
 def _room(module: str) -> str:
@@ -60,28 +61,29 @@ def _room(module: str) -> str:
     return ".".join(module.split(".")[:-1][:2])
 
 
-def _source(of: type | ModuleType) -> str:
+def _source(of: type | ModuleType, own: Collection[str]) -> str:
     try:
-        return what_code_does(inspect.getsource(of))
+        return what_code_does(inspect.getsource(of), own)
     except (OSError, TypeError):  # defined at an interactive prompt
         return ""
 
 
-def what_code_does(source: str) -> str:
-    """Code without what changes nothing: layout, comments, docstrings, the order of imports, where a name comes from.
+def what_code_does(source: str, own: Collection[str] = ()) -> str:
+    """Code without what changes nothing: layout, comments, docstrings, order of imports, where a library keeps a name.
 
     So that a teacher which took hours is not trained again because a file of its model was tidied up or has moved.
 
     Args:
         source: of a module or a class.
+        own: libraries that may move what they define; from elsewhere the same name can be another thing.
 
     Returns:
         A text that is equal for two sources that differ in these alone.
 
     Example:
-        >>> what_code_does("from a import b  # why") == what_code_does("from c import b")
+        >>> what_code_does("from a.b import c  # why", {"a"}) == what_code_does("from a.d import c", {"a"})
         True
-        >>> what_code_does("x = 1") == what_code_does("x = 2")
+        >>> what_code_does("from a.b import c") == what_code_does("from a.d import c")
         False
     """
     try:
@@ -92,10 +94,16 @@ def what_code_does(source: str) -> str:
     for node in ast.walk(tree):
         for body in (value for value in vars(node).values() if isinstance(value, list)):
             imports = [part for part in body if isinstance(part, ast.Import | ast.ImportFrom)]
-            imported.update(ast.unparse(name) for part in imports for name in part.names)
+            imported.update(f"{_origin(part, own)} {ast.unparse(name)}" for part in imports for name in part.names)
             body[:] = [part for part in body if part not in imports]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
                 del node.body[0]
     return "\n".join([*sorted(imported), ast.unparse(tree)])
+
+
+def _origin(imported: ast.Import | ast.ImportFrom, own: Collection[str]) -> str:
+    """The module that names come from, where it says which thing they are."""
+    module = imported.module if isinstance(imported, ast.ImportFrom) and not imported.level else None
+    return "" if module is None or module.partition(".")[0] in own else module
