@@ -79,7 +79,7 @@ class Preparable(Protocol):
 
 @runtime_checkable
 class Observing(Protocol):
-    """A coupling in which models infer from something that is observed: rows of data, or what the teacher drew."""
+    """A coupling that looks at more than what the two models generate: at rows of data, or at what is inferred."""
 
     @property
     def needs_data(self) -> bool:
