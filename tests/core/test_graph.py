@@ -130,6 +130,11 @@ def test_sampling_returns_the_targets_and_no_graph() -> None:
         assert all(len(value) == 4 and not value.requires_grad for value in drawn.values())
 
 
+def test_another_output_is_refused() -> None:
+    with pytest.raises(ModelError, match="sample or mean, not 'samples'"):
+        Angular().sample(2, output="samples")
+
+
 def test_samples_follow_the_models_law() -> None:
     model, _ = BY_NAME["chain"].pair(dtype=torch.float64)
     y = model.sample(40_000, generator=seeded())["y"]
@@ -228,6 +233,28 @@ def test_programs_that_a_model_does_not_have() -> None:
         model.loss(Batch(torch.zeros(3)))
 
 
+class Normed(DGM):
+    """Statistics that a run in training mode would change, and which need more than one row there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+    def generate(self, sites, x=None):
+        z = sites.latent("z", sites.standard_normal(3))
+        sites.target("y", Normal(self.body(x) + z, 1.0))
+
+
+def test_asking_for_the_names_of_the_targets_leaves_no_trace() -> None:
+    model, y = Normed().train(), torch.zeros(4, 3)
+    model.body[0].eval()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert model.split_targets(y, inputs(4, shape=(2,))) == {"y": y}
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert [module.training for module in model.body] == [False, True]
+
+
 def test_generate_is_required() -> None:
     with pytest.raises(TypeError, match="abstract"):
         DGM()
@@ -256,6 +283,7 @@ def test_constructor_arguments_are_recorded() -> None:
     assert Angular().config == {"family": "laplace"}
     assert Angular("normal").config == {"family": "normal"}
     assert Configured(1, c="d", e=5).config == {"a": 1, "b": 2.0, "c": "d", "e": 5}
+    assert Configured(1, 2.0, 3, 4).config == {"a": 1, "b": 2.0, "c": "c", "rest": (3, 4)}
 
 
 def test_a_config_belongs_to_one_model() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,7 +110,7 @@ def test_wrong_class(saved: Path) -> None:
 
 @pytest.mark.parametrize("path", ["some.where.Model", "Model", "", "limbeck.models.no_such_file.Model",
                                   "limbeck.models.ladder_vae.NoSuchModel", "json.JSONDecoder", "os.system",
-                                  "limbeck.core.storage.load"])  # fmt: skip
+                                  "limbeck.core.storage.load", "limbeck.__main__.Model"])  # fmt: skip
 def test_a_class_that_is_unknown_or_no_model(saved: Path, path: str) -> None:
     rewrite(saved, **{"class": path})
     with pytest.raises(ModelError, match=r"import|upgrade|expected DGM"):
@@ -140,6 +142,16 @@ def test_a_directory_cannot_import_a_module_of_its_choosing(saved: Path, monkeyp
     rewrite(saved, **{"class": "payload_of_a_model.Model"})
     with pytest.raises(ModelError, match="not imported"):
         DGM.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("module", ["limbeck.__main__", "limbeck.pictures"])
+def test_nor_one_of_the_library_that_holds_no_models(saved: Path, monkeypatch, module: str) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    rewrite(saved, **{"class": f"{module}.Model"})
+    with pytest.raises(ModelError, match="upgrade"):
+        DGM.from_pretrained(saved)
+    assert module not in sys.modules
+    runpy.run_module("limbeck.__main__")  # not the command line, which would end the process
 
 
 def test_the_librarys_own_models_need_no_import(tmp_path: Path) -> None:
@@ -186,6 +198,26 @@ def test_arguments_that_are_no_json(tmp_path: Path, argument: object) -> None:
     with pytest.raises(ModelError, match=r"Wrapper cannot be saved.*plain JSON"):
         Wrapper(argument).save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("argument", [{1: 2}, {"a": [{"b": {None: 1}}]}, ({(1, 2): 3},)])
+def test_keys_that_json_would_change(tmp_path: Path, argument: object) -> None:
+    """The file would be written, and another model read from it."""
+    with pytest.raises(ModelError, match=r"Wrapper cannot be saved.*key (1|None|\(1, 2\)),"):
+        Wrapper(argument).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+class Widths(Wrapper):
+    def __init__(self, *widths: int) -> None:
+        super().__init__(None)
+
+
+def test_arguments_without_names(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Widths cannot be saved.*\*widths"):
+        Widths(4, 5).save_pretrained(tmp_path / "model")
+    Widths().save_pretrained(tmp_path / "model")
+    assert Widths.from_pretrained(tmp_path / "model").config == {}
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
+from limbeck.core.reparam.base_law import base_law
+from limbeck.core.trace import Kind, Trace
+from limbeck.errors import ModelError
 
 __all__ = ["importance_weighted_bound"]
 
@@ -39,13 +43,27 @@ def importance_weighted_bound(
 
     Raises:
         SiteError: the model has a latent that its inference program does not declare.
-        ModelError: the model has several targets and does not say how they form one ``y``.
+        ModelError: the model has several targets and does not say how they form one ``y``; or a target is a function of
+            the latents, as in flows, so that a draw of them has a density of zero and no bound exists; or no
+            sample is asked for.
     """
+    if samples < 1:
+        raise ModelError(f"the bound is made of at least one posterior draw a row, not {samples}")
     targets = model.split_targets(y, x)
     weights = []
     for _ in range(samples):
         posterior = model.trace_inference(y, x, generator=generator)
         # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
         joint = model.trace(len(y), x, values={**posterior.values, **targets}, noise={})
+        _check_has_density(model, joint)
         weights.append(joint.log_prob() - posterior.log_prob())
     return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
+
+
+def _check_has_density(model: DGM, joint: Trace) -> None:
+    for site in joint.of_kind(Kind.TARGET):
+        if isinstance(base_law(site.distribution), Delta):
+            raise ModelError(
+                f"{type(model).__name__} has no importance-weighted bound, since given its latents the target "
+                f"{site.name!r} is a point mass; a flow's density is exact: use model.log_prob(y, x)"
+            )

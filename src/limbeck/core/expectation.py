@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent
+from torch.distributions import Categorical, Distribution
+
+from limbeck.core.reparam.base_law import base_law
 
 __all__ = ["mean"]
 
 
 def mean(distribution: Distribution) -> Tensor:
     """Mean of a law, shape of its value; of a categorical the class probabilities, shape (batch, ..., classes)."""
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = base_law(distribution)
     # A category's number is a label without a mean (torch returns NaN); its one-hot code has one.
     return base.probs if isinstance(base, Categorical) else distribution.mean

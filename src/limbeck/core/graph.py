@@ -13,10 +13,11 @@ from torch import Tensor
 
 from limbeck.core.expectation import mean
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace, keep_all
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Keep, Kind, Trace, keep_all, keep_targets
 from limbeck.core.trainable import Trainable
 from limbeck.errors import ModelError, SiteError
 
@@ -59,7 +60,7 @@ class DGM(Trainable, ABC):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 config.update(config.pop(name, {}))
-            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and not config.get(name):
                 config.pop(name, None)
         object.__setattr__(model, "config", config)
         return model
@@ -114,9 +115,13 @@ class DGM(Trainable, ABC):
         Raises:
             ModelError: as for :meth:`join_targets`.
         """
-        name_only = self.trace(1, None if x is None else x[:1], keep=_keep_target_values).targets
-        self.join_targets(name_only)
-        return dict.fromkeys(name_only, y)
+        # One row tells the names: it must change no statistics, and take no random number from whoever asks. (torch
+        # cannot compile a generator, and leaves out what it draws for nothing.)
+        generator = None if torch.compiler.is_compiling() else torch.Generator().manual_seed(0)
+        with frozen(self):
+            run = self.trace(1, None if x is None else x[:1], keep=keep_targets(KEEP_VALUE), generator=generator)
+            self.join_targets(run.targets)
+        return dict.fromkeys(run.targets, y)
 
     def trace(
         self,
@@ -216,16 +221,14 @@ class DGM(Trainable, ABC):
 
         Returns:
             Target name to value, shape (batch, ...).
+
+        Raises:
+            ModelError: the output is neither.
         """
-        wanted = KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION
-        trace = self.trace(
-            batch_size,
-            x,
-            noise=noise,
-            keep=lambda name, kind: wanted if kind is Kind.TARGET else KEEP_NOTHING,
-            generator=generator,
-            temperature=temperature,
-        )
+        if output not in ("sample", "mean"):
+            raise ModelError(f"the output of a draw must be sample or mean, not {output!r}")
+        keep = keep_targets(KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION)
+        trace = self.trace(batch_size, x, noise=noise, keep=keep, generator=generator, temperature=temperature)
         if output == "sample":
             return trace.targets
         return {name: mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
@@ -279,10 +282,6 @@ class DGM(Trainable, ABC):
             batch_size = _rows(x, noise, values)
         first = first_parameter(self)
         return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
-
-
-def _keep_target_values(name: str, kind: Kind) -> int:
-    return KEEP_VALUE if kind is Kind.TARGET else KEEP_NOTHING
 
 
 def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.core.expectation import mean
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, keep_targets
 
 __all__ = ["reconstruct"]
 
@@ -33,10 +33,6 @@ def reconstruct(model: DGM, y: Tensor, x: Tensor | None = None) -> Tensor:
     """
     code = model.trace_inference(y, x, temperature=0.0).values
     # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
-    decoded = model.trace(len(y), x, values=code, noise={}, keep=_targets)
+    decoded = model.trace(len(y), x, values=code, noise={}, keep=keep_targets(KEEP_DISTRIBUTION))
     means = {site.name: mean(site.distribution) for site in decoded.of_kind(Kind.TARGET) if site.distribution}
     return model.join_targets(means)
-
-
-def _targets(name: str, kind: Kind) -> int:
-    return KEEP_DISTRIBUTION if kind is Kind.TARGET else KEEP_NOTHING

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,9 @@ __all__ = ["CONFIG", "WEIGHTS", "load", "save", "written_config"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+
+_ROOMS = ("core", "models")
+"""Rooms of the library whose modules a saved model may have imported: to import one does nothing else."""
 
 Model = TypeVar("Model", bound="DGM")
 
@@ -57,10 +62,23 @@ def written_config(model: DGM) -> str:
         model: any model.
 
     Raises:
-        ModelError: its constructor arguments are not JSON values, so that it cannot be saved.
+        ModelError: its constructor arguments are not JSON values that are read as they were written, or have no names,
+            so that it cannot be saved.
     """
     kind = type(model)
     record = {"class": public_name(kind), "config": model.config}
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL and name in model.config:
+            raise ModelError(
+                f"{kind.__name__} cannot be saved: its constructor takes *{name}, which have no names to be told by; "
+                "let it take one list instead"
+            )
+    strays = [key for key in _keys(model.config) if not isinstance(key, str)]
+    if strays:
+        raise ModelError(
+            f"{kind.__name__} cannot be saved: its constructor arguments have a dictionary with the key {strays[0]!r}, "
+            "which JSON turns into a text; use texts as keys"
+        )
     try:
         return json.dumps(record, indent=2) + "\n"
     except TypeError as error:
@@ -69,6 +87,16 @@ def written_config(model: DGM) -> str:
             "pass numbers, texts, lists and dictionaries, and build modules inside the constructor (of a wrapped "
             "network tell how it is built: NetworkClassifier.wrap(..., network=, settings=))"
         ) from None
+
+
+def _keys(value: Any) -> Iterator[Any]:
+    """The keys of all dictionaries in a config, at any depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _keys(item)
 
 
 def load(cls: type[Model], directory: str | Path, *, map_location: str | torch.device = "cpu") -> Model:
@@ -157,6 +185,8 @@ def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model
 def _own_class(module_name: str, name: str) -> Any:
     """A name of this library, also where its module has moved since and a package above it still tells the name."""
     packages = module_name.split(".")
+    if packages[1] not in _ROOMS:
+        return None
     for count in range(len(packages), 1, -1):
         try:
             found = getattr(importlib.import_module(".".join(packages[:count])), name, None)

@@ -30,6 +30,7 @@ __all__ = [
     "Trace",
     "keep_all",
     "keep_only",
+    "keep_targets",
 ]
 
 # Plain integers rather than an enum.Flag: they are tested at every site of every step.
@@ -70,6 +71,11 @@ def keep_all(name: str, kind: Kind) -> int:
 def keep_only(wanted: str) -> Keep:
     """Store the distribution of one site and nothing else."""
     return lambda name, kind: KEEP_DISTRIBUTION if name == wanted else KEEP_NOTHING
+
+
+def keep_targets(fields: int) -> Keep:
+    """Store some fields of the targets (a sum of ``KEEP_*``), and nothing of the other sites."""
+    return lambda name, kind: fields if kind is Kind.TARGET else KEEP_NOTHING
 
 
 @dataclass(slots=True)
@@ -150,8 +156,8 @@ class Trace:
 
     @property
     def laws(self) -> dict[str, Law]:
-        """Name to law of its noise."""
-        return {name: site.law for name, site in self._sites.items() if site.kind is not Kind.DETERMINISTIC}
+        """Name to law of its noise, for every site of :attr:`noise`."""
+        return {name: site.law for name, site in self._sites.items() if site.noise is not None}
 
     @property
     def values(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Bernoulli, Categorical, Independent, LogNormal, MixtureSameFamily, Normal
 
 from limbeck.core import methods
 from limbeck.core.coupling import (
@@ -20,11 +20,11 @@ from limbeck.core.coupling import (
     SharedValues,
     WithData,
     WithPosterior,
-    frozen,
     needs_data,
     runs_inference,
 )
 from limbeck.core.coupling.mixing import mixture
+from limbeck.core.delta import Delta
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Match, Objective
@@ -150,24 +150,6 @@ def test_independent_noise_is_independent() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- the teacher
-
-
-def test_frozen_restores_what_it_found_after_an_error() -> None:
-    teacher, _ = BY_NAME["ladder"].pair()
-    teacher.train()
-    teacher.top_down.eval()
-    before = {name: module.training for name, module in teacher.named_modules()}
-
-    def fail() -> None:
-        with frozen(teacher):
-            assert not any(module.training for module in teacher.modules())
-            assert not torch.is_grad_enabled()
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        fail()
-    assert before == {name: module.training for name, module in teacher.named_modules()}
-    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("coupling", [SharedNoise(), SharedValues()], ids=["noise", "values"])
@@ -304,6 +286,53 @@ class ManyBits(DGM):
 def test_marginalized_for_a_target_of_several_bits() -> None:
     loss = methods.marginalized(4, target=kl_monte_carlo)(ManyBits(), ManyBits(), batch_size=16)
     assert torch.isfinite(loss.total)
+
+
+class OneTarget(ManyBits):
+    """A latent shift and a target of the law that is asked for, in the rows that are asked for."""
+
+    def __init__(self, law, mask=lambda h, x: None) -> None:
+        super().__init__()
+        self.law, self.mask = law, mask
+
+    def generate(self, sites, x=None):
+        h = self.layer(sites.latent("z", sites.standard_normal(2)))
+        sites.target("y", self.law(h), mask=self.mask(h, x))
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda h: LogNormal(h, 0.1),
+        Delta,
+        lambda h: MixtureSameFamily(Categorical(logits=torch.zeros(len(h), 5)), Normal(h, 1.0)),
+    ],
+    ids=["LogNormal", "Delta", "MixtureSameFamily"],
+)
+def test_a_law_that_cannot_be_mixed_is_named(law, request: pytest.FixtureRequest) -> None:
+    model = OneTarget(law)
+    with pytest.raises(MatchError, match=rf"'y'.*{request.node.callspec.id}.*methods\.surrogate"):
+        methods.marginalized(4, target=kl_monte_carlo)(model, model, batch_size=3)
+
+
+def test_a_mixture_exists_where_its_draws_do() -> None:
+    x = torch.tensor([[1.0], [-1.0], [2.0], [3.0]])
+    exists = x[:, 0] > 0
+    teacher, student = (OneTarget(lambda h: Categorical(logits=h), lambda h, x: x[:, 0] > 0) for _ in range(2))
+    seen = []
+    objective = methods.marginalized(2, target=lambda p, q: (seen.append(kl(p, q)), seen[0])[1])
+    loss = objective(teacher, student, x=x)
+    torch.testing.assert_close(loss.total, torch.where(exists, seen[0], 0.0).mean())
+    teacher.mask = lambda h, x: h[:, 0] > 0
+    with pytest.raises(MatchError, match=r"'y'.*some of the 2 draws"):
+        objective(teacher, student, x=x.repeat(8, 1))
+
+
+@pytest.mark.parametrize("more", [{"replay_weight": 1.0}, {"coupling": WithPosterior(IndependentNoise(2))}])
+def test_a_mixture_leaves_no_samples(more) -> None:
+    objective = Objective([Match("y", divergence=kl_monte_carlo)], **{"coupling": IndependentNoise(2), **more})
+    with pytest.raises(MatchError, match=r"no sample of the teacher's targets.*SharedNoise"):
+        objective(ManyBits(), ManyBits(), batch_size=3)
 
 
 def test_a_coupling_of_ones_own() -> None:

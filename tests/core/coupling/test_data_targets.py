@@ -9,7 +9,7 @@ from limbeck.core.coupling import DataTargets
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
-from limbeck.errors import SiteError
+from limbeck.errors import MatchError, SiteError
 from tests.zoo import BY_NAME, labelled, spelled
 
 
@@ -38,6 +38,16 @@ def test_a_single_target() -> None:
     batch = Batch(batch.y, batch.x.double())
     by_data = Objective([Match("y")], DataTargets("y"))(teacher, student, batch=batch)
     assert by_data.total.item() == Objective([Match("y")])(teacher, student, x=batch.x).total.item() > 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_no_target_is_left_to_chance_and_no_column_to_oblivion(width: int) -> None:
+    teacher, student = BY_NAME["sequence"].pair()
+    batch = Batch(torch.zeros(6, width, dtype=torch.int64), spelled(6).x)
+    with pytest.raises(MatchError, match=rf"y\[{width - 1}\], but.*y\[2\]; give y one column"):
+        Objective([Match("y[*]")], DataTargets())(teacher, student, batch=batch)
+    with pytest.raises(MatchError, match="the targets w, but"):
+        Objective([Match("y[*]")], DataTargets("w"))(teacher, student, batch=batch)
 
 
 def test_latents_are_refused() -> None:

@@ -8,13 +8,14 @@ import inspect
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Distribution, Normal
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal
 
 from limbeck.core.delta import Delta
+from limbeck.core.joint import Joint
 from limbeck.core.loss import Batch
 from limbeck.core.methods import transfer
 from limbeck.core.methods.knowledge_transfer import NAMED
-from limbeck.divergence import CRD, VID, Learned, LwF, Regressor, decoupled_kl, solution_flow, standardized_kl
+from limbeck.divergence import CRD, VID, Learned, LwF, Regressor, decoupled_kl, nll, solution_flow, standardized_kl
 from limbeck.errors import DivergenceError
 from limbeck.models import NetworkClassifier
 from tests.features import BATCH, CASES, Case, categorical
@@ -72,6 +73,22 @@ def test_half_precision(case: Case) -> None:
     assert rows.dtype is torch.float32 or case.laws is categorical
     assert rows.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(1e-6 * rows.sum(), own))
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_true_half_precision(case: Case, dtype: torch.dtype) -> None:
+    """Parameters and features of one precision, as the trainers' bf16-true and 16-true leave them."""
+    divergence = case.sized()
+    if isinstance(divergence, nn.Module):
+        divergence.train().to(dtype)
+    for seed in range(2):
+        theirs, own = ([v.to(dtype) for v in side] for side in case.values(seed))
+        inputs = [*(v.requires_grad_() for v in own), *parameters(divergence)]
+        rows = divergence(case.teacher_law(theirs), case.student_law(own))
+        assert rows.isfinite().all()
+        gradients = torch.autograd.grad(rows.sum(), inputs)
+        assert all(gradient.isfinite().all() and gradient.dtype is dtype for gradient in gradients)
 
 
 @every
@@ -300,6 +317,24 @@ def test_labels_are_needed() -> None:
     assert "Bernoulli" in refusal("logits", Bernoulli(torch.full((4, 3), 0.5)), delta(4, 3))
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        ([0, 1, 2, 3], 3, "label 3 is none of the student's 3 classes, 0 to 2"),
+        ([0, 1, -1, 2], 3, "label -1"),
+        ([0, 1], 3, r"one label a row, 4, not .*\(2,\)"),
+        ([0, 0, 0, 0], 1, "one class only"),
+    ],
+)
+def test_labels_are_classes(labels: list[int], classes: int, told: str) -> None:
+    law, data = Categorical(logits=torch.zeros(4, classes)), Delta(torch.tensor(labels))
+    with pytest.raises(DivergenceError, match=told):
+        decoupled_kl()(Joint([law, data]), law)
+    if len(labels) == 4 and classes > 1:
+        with pytest.raises(DivergenceError, match=told):
+            nll(data, law)
+
+
 def test_flows_need_equal_channels() -> None:
     case, other = (
         CASES["fsp"],
@@ -321,7 +356,7 @@ def test_flows_need_equal_channels() -> None:
         (lambda: VID(initial_degrees=2.0), "degrees"),
         (lambda: CRD(negatives=0), "negatives"),
         (lambda: CRD(temperature=0.0), "temperature"),
-        (lambda: LwF("hinge"), "cross-entropy, squared"),
+        (lambda: LwF("hinge"), "cross-entropy or squared"),
         (lambda: LwF(temperature=-1.0), "temperature"),
         (lambda: Regressor(student=3), "both models"),
         (lambda: decoupled_kl(0.0), "temperature"),

@@ -283,6 +283,15 @@ def test_moments_are_those_of_all_that_was_seen() -> None:
     torch.testing.assert_close(moments.mean, seen.mean(0), **CLOSE)
 
 
+def test_moments_count_on_in_half_precision() -> None:
+    moments = Moments(1).to(torch.bfloat16)
+    for value in [0.0] * 300 + [1.0] * 300:
+        moments(torch.full((1, 1, 1), value))
+    assert moments.rows == 600
+    torch.testing.assert_close(moments.mean, torch.tensor([0.5]))
+    assert moments.to("meta").mean.device.type == "meta"
+
+
 def linear_gaussian(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """t = 2 s + noise of deviation 0.5, and other factors; each channel apart."""
     own = torch.randn(rows, 3, generator=generator, dtype=torch.float64)

@@ -67,6 +67,17 @@ def test_the_engine_trains_it_with_the_student() -> None:
     assert methods.joint(0.5, objective).divergences[0] is regressor
 
 
+def test_given_channels_follow_the_student_in_their_precision() -> None:
+    torch.manual_seed(0)
+    teacher, student = MLPClassifier(4, 3, [8]).double(), MLPClassifier(4, 3, [5]).double()
+    regressor = Regressor(5, 8)
+    weight = regressor.linear.weight
+    objective = feature("h[0]", target=None, regressors={"h[0]": regressor})
+    objective.prepare(teacher, student, normal(2, 4))
+    assert regressor.linear.weight is weight
+    assert objective(teacher, student, x=normal(6, 4)).total.dtype is DOUBLE
+
+
 def test_refusals() -> None:
     with pytest.raises(DivergenceError, match=r"deterministic"):
         Regressor(2, 2)(Normal(torch.zeros(1, 2), 1.0), Delta(torch.zeros(1, 2)))

@@ -19,7 +19,7 @@ from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 from limbeck.models import LadderVAE
-from limbeck.models.ladder.blocks import gaussian, precision_weighted
+from limbeck.models.gaussians import gaussian, precision_weighted
 from tests.zoo import (
     BRANCH,
     BY_NAME,
@@ -355,8 +355,11 @@ def test_alpha_is_a_share(alpha: float) -> None:
 
 
 def test_joint_refuses_an_objective_that_trains_on_data_already() -> None:
-    with pytest.raises(MatchError, match="data"):
-        methods.joint(0.5, methods.scratch())
+    objective = methods.scratch()
+    for _ in range(3):  # on its own, in a sum, in a sum of sums
+        with pytest.raises(MatchError, match="loss on data itself"):
+            methods.joint(0.5, objective)
+        objective = methods.combined({"one": methods.surrogate(), "more": objective})
 
 
 def test_scratch_is_the_students_own_loss() -> None:

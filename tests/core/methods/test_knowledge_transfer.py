@@ -165,6 +165,8 @@ def test_what_cannot_be_compared_is_named() -> None:
         ("h[*]:kdd", "did you mean kd"),
         ("h[*]:kd@much", "'much' is not a number"),
         ("h[0]->:kd", "write TEACHER"),
+        ("h:vid@nan", "finite number, not nan"),
+        ("h:vid@1e999", "finite number, not inf"),
     ],
 )
 def test_texts_that_are_no_match(text: str, told: str) -> None:
@@ -207,6 +209,8 @@ class TestSettingsInTexts:
             ("h[0]:at(power=2)", "at does not take these settings"),
             ("h[0]:vid(2)", "settings are written as in"),
             ("h[0]:vid(layers=)", "settings are written as in"),
+            ("h[0]:vid(**{'layers': 2})", "settings are written as in"),
+            ("h[0]:vid(layers=1, layers=2)", "settings are written as in"),
             ("h[0]:vid(layers=2", "is no match"),
         ],
     )

@@ -80,6 +80,9 @@ def test_what_makes_no_sum_is_refused() -> None:
     teacher, student, batch = flows()
     with pytest.raises(MatchError, match="there are no parts"):
         Combined({})
+    for name in ("a.b", "keys", ""):
+        with pytest.raises(MatchError, match=r"cannot be called so: .*another name"):
+            Combined({name: methods.lkd()})
     with pytest.raises(MatchError, match="'latent' belongs to no part; parts: latents"):
         Combined({"latents": methods.lkd()}, {"latent": 1.0})
     with pytest.raises(MatchError, match="every part of this objective has weight 0"):

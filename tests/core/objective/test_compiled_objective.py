@@ -22,6 +22,7 @@ CASES = [
     ("ladder", "surrogate"),
     ("ladder", "scratch"),
     ("classifier", "marginalized"),
+    ("features", "labels"),
 ]
 MORE = [
     ("helmholtz", "relaxed"),
@@ -45,6 +46,7 @@ def objective(method: str, entry: Entry) -> Objective:
         return methods.surrogate(discrete_gradient="relaxed")
     found = {"surrogate": surrogate, "local": methods.local(), "joint": methods.joint(0.5, surrogate)}
     found |= {"scratch": methods.scratch(), "marginalized": methods.marginalized(3)}
+    found |= {"labels": methods.transfer(["y:kd"], target=None)}
     return found[method]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import pytest
@@ -15,7 +17,7 @@ from limbeck.core import methods
 from limbeck.core.coupling import SharedNoise, SharedValues
 from limbeck.core.divergence import kl, latent_default, lp, wasserstein2
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Batch
+from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import DivergenceError, MatchError, SiteError
@@ -122,6 +124,13 @@ def test_a_mapping_leaves_no_room_for_a_student_name() -> None:
         Match({"a": "b"}, "c")
 
 
+def test_what_is_no_divergence_and_no_weight() -> None:
+    with pytest.raises(MatchError, match=r"match '\*' must be a function of two laws.*not 'kl'"):
+        methods.surrogate(target="kl")
+    with pytest.raises(MatchError, match="finite number, not nan"):
+        Match("z", weight=float("nan"))
+
+
 literals = st.text("ab.[](){}|^$+?\\/_ ", min_size=1, max_size=4)
 numbers = st.text("0123456789", max_size=3)
 
@@ -223,6 +232,19 @@ def test_an_optional_match_may_find_nothing_and_a_required_one_may_not() -> None
         Objective([target, Match("z*", kind=Kind.LATENT)])(teacher, student, **rows)
     with pytest.raises(MatchError, match=r"no teacher site fits.*'nothing'.*h, y"):
         Objective([target, Match("nothing")])(teacher, student, **rows)
+    names = {"y": "y", "nothing": "y"}
+    with pytest.raises(MatchError, match=r"fits the name 'nothing' of the match.*h, y"):
+        Objective([Match(names)])(teacher, student, **rows)
+    assert list(Objective([Match(names, required=False)])(teacher, student, **rows).terms) == ["y"]
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda objective: pickle.loads(pickle.dumps(objective))])
+def test_an_objective_that_has_seen_models_can_be_copied_and_saved(again) -> None:
+    teacher, student = BY_NAME["features"].pair()
+    rows = BY_NAME["features"].rows(4)
+    objective = Objective([Match("h", "absent", partial=True, required=False), Match("y")])
+    total = objective(teacher, student, **rows).total
+    assert again(objective)(teacher, student, **rows).total == total
 
 
 def test_weights() -> None:
@@ -353,6 +375,13 @@ def test_a_divergence_that_does_not_apply_names_the_site() -> None:
         Objective([Match("h", divergence=kl)])(teacher, student, batch_size=2)
 
 
+def test_models_of_unequal_precision_are_named() -> None:
+    teacher, student = BY_NAME["chain"].pair()
+    objective = methods.surrogate()
+    with pytest.raises(MatchError, match=r"teacher is of torch\.float64 .*student of torch\.float32; .*teacher\.to"):
+        objective(teacher.double(), student.float(), batch_size=2)
+
+
 def test_a_teacher_is_needed_and_terms_are_needed() -> None:
     student = Gaussians(y="target")
     with pytest.raises(MatchError, match="teacher"):
@@ -364,6 +393,21 @@ def test_a_teacher_is_needed_and_terms_are_needed() -> None:
 def test_how_many_rows() -> None:
     with pytest.raises(SiteError, match="batch_size"):
         methods.surrogate()(Gaussians(y="target"), Gaussians(y="target"))
+    for none in ({"batch_size": 0}, {"batch_size": -1}, {"x": torch.zeros(0, 2)}, {"batch": Batch(torch.zeros(0, 2))}):
+        for objective in (methods.surrogate(), methods.scratch()):
+            with pytest.raises(MatchError, match="at least one"):
+                objective(Gaussians(y="target"), Gaussians(y="target"), **none)
+
+
+def test_what_a_models_own_loss_observes_is_passed_on() -> None:
+    class Watching(Gaussians):
+        def loss(self, batch, *, progress=1.0):
+            return Loss.of({"own": batch.y.mean()}, {"seen": batch.y.std()})
+
+    model, batch = Watching(y="target"), Batch(torch.randn(5, 2))
+    assert methods.scratch()(None, model, batch=batch).observed == {"seen": batch.y.std()}
+    objective = Objective([Match("y")], train_weight=0.5, replay_weight=0.5)
+    assert objective(model, model, batch=batch).observed.keys() == {"replay/seen", "train/seen"}
 
 
 def test_needs() -> None:

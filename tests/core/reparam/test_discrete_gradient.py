@@ -75,6 +75,14 @@ def test_relaxed_counts_have_the_mean_and_variance_of_the_law(name: str) -> None
     assert torch.allclose(soft.var(0), law.variance[0], rtol=0.03)
 
 
+@pytest.mark.parametrize("gradient", ["straight-through", "relaxed"])
+@pytest.mark.parametrize("name", LAWS)
+def test_values_in_half_precision_stay_so_though_their_noise_is_finer(name: str, gradient: str) -> None:
+    law = LAWS[name](torch.zeros(4, 3, dtype=torch.bfloat16))
+    noise = noise_like(law, torch.Generator().manual_seed(2))
+    assert relax(law, noise, push(law, noise), Relaxation(gradient, 0.5)).dtype == torch.bfloat16
+
+
 def test_counts_that_cannot_vary_have_finite_gradients() -> None:
     raw = torch.tensor([[-200.0, 200.0]], requires_grad=True)
     law = D.Binomial(5, logits=raw)

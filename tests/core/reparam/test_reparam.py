@@ -363,6 +363,35 @@ def test_uniform_noise_is_strictly_inside(dtype):
     assert noise.max() < 1
 
 
+# name -> (constructor, parameter, least value of a rare event, its probability); exact in half precision
+RARE = {
+    "Bernoulli": (lambda logits: D.Bernoulli(logits=logits), -6.0, 1, 1 / (1 + math.exp(6))),
+    "Binomial": (lambda logits: D.Binomial(1, logits=logits), -6.0, 1, 1 / (1 + math.exp(6))),
+    "Poisson": (D.Poisson, 2**-9, 1, -math.expm1(-(2**-9))),
+    "Geometric": (D.Geometric, 0.5, 9, 2**-9),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", RARE)
+def test_rare_events_are_as_rare_in_half_precision(name, dtype):
+    constructor, parameter, least, probability = RARE[name]
+    draws = 200_000
+    distribution = constructor(torch.full((draws,), parameter, dtype=dtype))
+    value = push(distribution, noise_like(distribution, generator()))
+    assert value.dtype == dtype
+    # A few of bfloat16's roundings of the probability itself, and five standard deviations.
+    allowed = 0.01 * probability + 5 * math.sqrt(probability / draws)
+    assert abs((value >= least).double().mean().item() - probability) < allowed
+
+
+@pytest.mark.parametrize("name", [name for name in CONTINUOUS if name not in ("Normal", "LogNormal")])
+def test_a_continuous_law_in_half_precision_may_take_the_finer_noise_of_a_discrete_one(name):
+    distribution, _, _ = build(name, (6,), torch.bfloat16)
+    if law(distribution) is Law.UNIFORM:
+        assert push(distribution, torch.linspace(0.1, 0.9, 6)).dtype == torch.bfloat16
+
+
 def test_global_seed_is_used_without_a_generator():
     distribution = D.Normal(torch.zeros(5), 1.0)
     torch.manual_seed(7)

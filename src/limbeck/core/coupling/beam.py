@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent
 
 from limbeck.core.coupling.coupling import Request, frozen
 from limbeck.core.delta import Delta
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
+from limbeck.core.reparam.base_law import base_law
 from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_only
 from limbeck.errors import MatchError, SiteError
 
@@ -78,7 +77,9 @@ class BeamTargets:
             return beam_search(teacher, self.beam_size, batch_size=request.batch_size, x=x)[0]
         memory: _Memory = self.__dict__["_memory"]
         memory.belongs_to(teacher)
-        keys = [row.tobytes() for row in x.detach().cpu().numpy()]
+        # As bytes, since numpy has no bfloat16.
+        content = x.detach().cpu().contiguous().view(len(x), -1).view(torch.uint8).numpy()
+        keys = [row.tobytes() for row in content]
         if len(memory.found) > self.remember:
             memory.found.clear()
         new = {key: number for number, key in enumerate(keys) if key not in memory.found}
@@ -107,8 +108,8 @@ class _Memory:
             self.found.clear()
             self._teacher, self._versions = weakref.ref(teacher), versions
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Memory:
-        return _Memory()
+    def __reduce__(self) -> tuple[type[_Memory], tuple[()]]:
+        return _Memory, ()  # a copy, saved or not, belongs to no teacher yet
 
 
 @torch.no_grad()
@@ -152,7 +153,7 @@ def beam_search(
             values=dict(zip(names, given.unbind(1), strict=True)),
             keep=keep_only(name),
         )
-        logits = torch.log_softmax(_unwrapped(trace[name].distribution).logits, dim=-1).view(batch_size, beams, -1)
+        logits = torch.log_softmax(base_law(trace[name].distribution).logits, dim=-1).view(batch_size, beams, -1)
         total = logits if scores is None else scores[:, :, None] + logits
         categories = total.shape[2]
         scores, chosen = total.flatten(1).topk(min(size, beams * categories), dim=1)
@@ -170,7 +171,7 @@ def _categorical_targets(model: DGM, x: Tensor | None) -> list[str]:
     for name, site in trace.items():
         if site.kind is Kind.DETERMINISTIC:
             continue
-        law = _unwrapped(site.distribution)
+        law = base_law(site.distribution)
         if site.kind is Kind.LATENT or site.law is not Law.GUMBEL or law.batch_shape != (1,) or law.event_shape:
             raise SiteError(
                 f"beam search needs targets that are one category each and no latents, but {name!r} is a "
@@ -180,9 +181,3 @@ def _categorical_targets(model: DGM, x: Tensor | None) -> list[str]:
     if not names:
         raise SiteError(f"{type(model).__name__} has no target to search for")
     return names
-
-
-def _unwrapped(distribution: Any) -> Any:
-    while isinstance(distribution, Independent):
-        distribution = distribution.base_dist
-    return distribution

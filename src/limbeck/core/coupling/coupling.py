@@ -6,14 +6,14 @@ for. The teacher always runs without gradients and in eval mode: its statistics 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Keep, Kind, Trace
 
@@ -106,21 +106,3 @@ def prepare_coupling(coupling: Coupling, teacher: DGM, student: DGM, x: Tensor |
     """Let a coupling size its parameters, if it has any; arguments as for :meth:`Preparable.prepare`."""
     if isinstance(coupling, Preparable):
         coupling.prepare(teacher, student, x)
-
-
-@contextmanager
-def frozen(teacher: DGM) -> Iterator[None]:
-    """Run the teacher without gradients and in eval mode, and leave the mode of each of its modules as it was."""
-    # Teacher.modules() would also name the modules and remember which it has seen, at several times the cost.
-    modules: list[nn.Module] = [teacher]
-    for module in modules:  # grows as it goes
-        modules.extend(child for child in module._modules.values() if child is not None)
-    training = [module for module in modules if module.training]
-    if training:
-        teacher.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -36,7 +36,11 @@ class DataTargets:
         return False
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
-        """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
+        """Run both; see :class:`~limbeck.core.coupling.Coupling`.
+
+        Raises:
+            MatchError: there are no data, or their columns are not the teacher's targets, one each.
+        """
         if request.y is None:
             raise MatchError(
                 "DataTargets shows both models the data's targets, but got none; pass data=... or batch=..."
@@ -51,6 +55,7 @@ class DataTargets:
                 values=values,
                 keep=lambda name, kind: request.keep_teacher(name, kind) if name in values else KEEP_NOTHING,
             )
+        self._check_columns(values, taught)
         learned = student.trace(
             request.batch_size,
             request.x,
@@ -59,6 +64,17 @@ class DataTargets:
             keep=request.keep_student(taught),
         )
         return taught, learned
+
+    def _check_columns(self, values: dict[str, Tensor], taught: Trace) -> None:
+        """Neither may a target be left to chance nor a column to oblivion."""
+        declared = set(taught.declared)
+        following = self.site.replace("*", str(len(values)))
+        if declared.issuperset(values) and following not in declared - values.keys():
+            return
+        raise MatchError(
+            f"the data tell the targets {', '.join(values)}, but the teacher's sites are {', '.join(taught.declared)}; "
+            f"give y one column for each target {self.site!r}"
+        )
 
     def _values(self, y: Tensor) -> dict[str, Tensor]:
         if "*" not in self.site:

@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Request, frozen
 from limbeck.core.coupling.depth import Depth, Stepped, depth_map, is_step
 from limbeck.core.coupling.sifting import sifted_samples
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace, keep_targets
 from limbeck.errors import MatchError
 
 __all__ = ["Alignable", "Observed", "SharedObservations"]
@@ -70,8 +71,7 @@ class SharedObservations:
     def __post_init__(self) -> None:
         # Not a field: what was drawn is not part of what the coupling is.
         self._rows: Tensor | None = None
-        if self.observed not in get_args(Observed):
-            raise MatchError(f"observed must be one of {', '.join(get_args(Observed))}, not {self.observed!r}")
+        check_choice(MatchError, "observed", self.observed, Observed)
         if not 0.0 < self.share < 1.0:
             raise MatchError(f"share is the part of mixed rows that the teacher draws, in (0, 1), not {self.share}")
         if not 0.0 <= self.trim < 1.0:
@@ -116,12 +116,11 @@ class SharedObservations:
         with frozen(teacher) if self.observed != "student" else _differentiable(teacher):
             taught = teacher.trace_inference(y, request.x, keep=keep, generator=request.generator)
         taught = _renamed(taught, names or {})
-        noise = taught.noise
         learned = student.trace_inference(
             y,
             request.x,
-            noise={request.rename(name, Kind.LATENT): value for name, value in noise.items()},
-            laws={request.rename(name, Kind.LATENT): taught[name].law for name in noise},
+            noise={request.rename(name, Kind.LATENT): value for name, value in taught.noise.items()},
+            laws={request.rename(name, Kind.LATENT): law for name, law in taught.laws.items()},
             keep=request.keep_student(taught),
             generator=request.generator,
         )
@@ -155,12 +154,8 @@ class SharedObservations:
 
 
 def _sampled(model: DGM, request: Request) -> dict[str, Tensor]:
-    trace = model.trace(request.batch_size, request.x, keep=_targets_only, generator=request.generator)
+    trace = model.trace(request.batch_size, request.x, keep=keep_targets(KEEP_VALUE), generator=request.generator)
     return trace.targets
-
-
-def _targets_only(name: str, kind: Kind) -> int:
-    return KEEP_VALUE if kind is Kind.TARGET else KEEP_NOTHING
 
 
 def _names(teacher: DGM, student: DGM, depth: Depth) -> dict[str, str] | None:

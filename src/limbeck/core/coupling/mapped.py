@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Request, frozen
 from limbeck.core.coupling.mixing import mixed_targets
 from limbeck.core.coupling.noise_layout import NoiseLayout
-from limbeck.core.coupling.noise_map import MapKind, NoiseMap, Start, check_choice
+from limbeck.core.coupling.noise_map import MapKind, NoiseMap, Start
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
@@ -59,8 +60,8 @@ class MappedNoise(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_choice("map", map, MapKind)
-        check_choice("start", start, Start)
+        check_choice(MatchError, "map", map, MapKind)
+        check_choice(MatchError, "start", start, Start)
         if samples < 1:
             raise MatchError(f"samples must be at least 1, not {samples}")
         self.map: MapKind = map

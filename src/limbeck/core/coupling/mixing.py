@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, OneHotCategorical
 
+from limbeck.core.reparam.base_law import base_law
 from limbeck.core.stacking import given_parameters
 from limbeck.core.trace import Kind, Site, Trace
 from limbeck.errors import MatchError
@@ -24,19 +26,36 @@ def mixed_targets(trace: Trace, samples: int, who: str, instead: str) -> Trace:
         instead: what to use where it is not possible.
 
     Raises:
-        MatchError: another site than a target was matched, or several targets.
+        MatchError: another site than a target was matched, or several targets; or of its law no mixture can be made, or
+            its draws of one row differ in whether it exists.
     """
     mixed: dict[str, Site] = {}
     for name, site in trace.items():
         if site.kind is not Kind.TARGET or site.distribution is None:
             raise MatchError(f"site {name!r}: only targets can be compared when each side has its own noise")
-        mixed[name] = Site(name, site.kind, site.law, mixture(site.distribution, samples))
+        try:
+            law = mixture(site.distribution, samples)
+        except MatchError as error:
+            raise MatchError(f"site {name!r}: {error}; use {instead}") from None
+        mixed[name] = Site(name, site.kind, site.law, law, mask=_mask_of_rows(site, samples))
     if len(mixed) > 1:
         raise MatchError(
             f"{who} needs a single target, but {', '.join(mixed)} were matched: a product of "
             f"mixtures is not the mixture of the products; use {instead}"
         )
     return Trace(mixed, trace.batch_size // samples, trace.declared)
+
+
+def _mask_of_rows(site: Site, samples: int) -> Tensor | None:
+    if site.mask is None:
+        return None
+    draws = site.mask.view(-1, samples)
+    if not torch.equal(draws.any(1), draws.all(1)):
+        raise MatchError(
+            f"site {site.name!r}: it exists in some of the {samples} draws of a row and not in others; when each side "
+            "has its own noise, only a mask that x alone tells can be compared"
+        )
+    return draws[:, 0]
 
 
 def mixture(distribution: Distribution, samples: int) -> Distribution:
@@ -49,14 +68,15 @@ def mixture(distribution: Distribution, samples: int) -> Distribution:
     Returns:
         The mixture; batch shape (batch, ...) for one discrete variable a row, else (batch,).
 
+    Raises:
+        MatchError: the law cannot be made again from its parameters, such as one that is itself a mixture.
+
     Example:
         >>> two = Categorical(probs=torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
         >>> mixture(two, 2).probs
         tensor([[0.4000, 0.6000]])
     """
-    base = distribution
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = base_law(distribution)
     rows = base.batch_shape[0] // samples
     single = base.batch_shape[1:].numel() == 1
     if single and isinstance(base, Categorical | OneHotCategorical):
@@ -79,4 +99,8 @@ def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Di
         for name in given_parameters(base)
     }
     reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
-    return Independent(type(base)(**reshaped, validate_args=False), distribution.reinterpreted_batch_ndims)
+    try:
+        made = type(base)(**reshaped, validate_args=False)
+    except TypeError:  # what is listed is not all that it is made of
+        raise MatchError(f"no mixture can be made of the draws' {type(base).__name__} laws") from None
+    return Independent(made, distribution.reinterpreted_batch_ndims)

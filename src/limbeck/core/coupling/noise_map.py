@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -109,17 +109,6 @@ class NoiseMap(nn.Module):
         """
         matrix = self.matrix  # once: a learned one is computed each time
         return noise.to(matrix.dtype) @ matrix.T
-
-
-def check_choice(name: str, value: str, choices: object) -> None:
-    """Refuse a word that is none of a ``Literal``'s.
-
-    Raises:
-        MatchError: names the argument, its value and what there is.
-    """
-    known = get_args(choices)
-    if value not in known:
-        raise MatchError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 class _Scaled(nn.Module):

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Normal
 
+from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Coupling, Request, frozen, needs_data, prepare_coupling
-from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
+from limbeck.core.coupling.replay import KEEP, Replay, generated
 from limbeck.core.coupling.shared import SharedNoise
 from limbeck.core.graph import DGM
+from limbeck.core.reparam.base_law import base_law
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
@@ -62,9 +64,8 @@ class WithPosterior:
     share: Share = "noise"
 
     def __post_init__(self) -> None:
-        check_replay("inferred_from", self.inferred_from)
-        if self.share not in ("noise", "values"):
-            raise MatchError(f"share must be noise or values, not {self.share!r}")
+        check_choice(MatchError, "inferred_from", self.inferred_from, Replay)
+        check_choice(MatchError, "share", self.share, Share)
 
     @property
     def runs_inference(self) -> bool:
@@ -151,9 +152,8 @@ def _relative(law: Distribution | None, unit: Distribution | None) -> Normal:
 
 
 def _gaussian(law: Distribution | None) -> Normal | None:
-    while isinstance(law, Independent):
-        law = law.base_dist
-    return law if isinstance(law, Normal) else None
+    base = base_law(law)
+    return base if isinstance(base, Normal) else None
 
 
 def _bare(name: str) -> str:

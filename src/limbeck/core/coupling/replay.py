@@ -13,7 +13,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
 
-__all__ = ["KEEP", "Replay", "TeacherSamples", "check_replay", "generated"]
+__all__ = ["KEEP", "Replay", "TeacherSamples", "generated"]
 
 Replay = Literal["sample", "mean"]
 """What of a teacher's run stands for data: draws from its law, or the means of its last conditionals."""
@@ -22,27 +22,26 @@ KEEP = {"sample": KEEP_VALUE, "mean": KEEP_DISTRIBUTION}
 """What a trace must keep of its targets for :func:`generated`."""
 
 
-def check_replay(name: str, replay: str) -> None:
-    """Refuse a word that is neither.
-
-    Raises:
-        MatchError: names the argument and its value.
-    """
-    if replay not in KEEP:
-        raise MatchError(f"{name} must be sample or mean, not {replay!r}")
-
-
 def generated(taught: Trace, replay: Replay) -> dict[str, Tensor]:
     """What a teacher's run generated: target name to value, shape (batch, ...).
 
     Args:
         taught: the run, with what :data:`KEEP` says of the targets.
         replay: which part of it.
+
+    Raises:
+        MatchError: the coupling left nothing of that.
     """
     if replay == "sample":
-        return taught.targets
-    laws = {site.name: site.distribution for site in taught.of_kind(Kind.TARGET)}
-    return {name: mean(law) for name, law in laws.items() if law is not None}
+        found = taught.targets
+    else:
+        found = {s.name: mean(s.distribution) for s in taught.of_kind(Kind.TARGET) if s.distribution is not None}
+    if not found:
+        raise MatchError(
+            f"this coupling leaves no {replay} of the teacher's targets to learn from, as where each row is a mixture "
+            "over draws; use another coupling, such as SharedNoise"
+        )
+    return found
 
 
 @dataclass(frozen=True)

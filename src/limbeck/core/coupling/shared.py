@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, get_args
+from typing import TypeVar
 
+from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Request, frozen
 from limbeck.core.coupling.mixing import mixed_targets
 from limbeck.core.graph import DGM
@@ -43,9 +44,7 @@ class _Drawing:
     final_temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.discrete_gradient not in get_args(DiscreteGradient):
-            known = ", ".join(get_args(DiscreteGradient))
-            raise MatchError(f"discrete_gradient must be one of {known}, not {self.discrete_gradient!r}")
+        check_choice(MatchError, "discrete_gradient", self.discrete_gradient, DiscreteGradient)
         for name in ("temperature", "final_temperature"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise MatchError(f"{name} must be positive, not {getattr(self, name)}")
@@ -76,12 +75,11 @@ class SharedNoise(_Drawing):
 
         with frozen(teacher):
             taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
-        noise = taught.noise
         learned = student.trace(
             taught.batch_size,
             request.x,
-            noise=_renamed(taught, noise, request.rename),
-            laws=_renamed(taught, {name: taught[name].law for name in noise}, request.rename),
+            noise=_renamed(taught, taught.noise, request.rename),
+            laws=_renamed(taught, taught.laws, request.rename),
             values=_renamed(taught, taught.targets, request.rename),
             keep=request.keep_student(taught),
             generator=request.generator,

@@ -110,9 +110,8 @@ class CRD(Learned):
             F.normalize(precise(layer(x)), dim=1) for layer, x in ((self.teacher, theirs), (self.student, own))
         )
         # Copies: the memories change before the gradient is taken.
-        rows = self._told(taught, learned, self.learned.clone(), 0) + self._told(
-            learned, taught, self.taught.clone(), 1
-        )
+        others, theirs = precise(self.learned.clone()), precise(self.taught.clone())
+        rows = self._told(taught, learned, others, 0) + self._told(learned, taught, theirs, 1)
         if self.training:
             self._remember(taught.detach(), learned.detach())
         return rows

@@ -13,6 +13,7 @@ from limbeck.errors import DivergenceError
 __all__ = [
     "OTHER_CLASSES",
     "check_batch",
+    "check_labels",
     "feature_values",
     "logits_of",
     "map_values",
@@ -115,6 +116,26 @@ def two_logits(name: str, p: D.Distribution, q: D.Distribution) -> tuple[Tensor,
             f"{own.shape[-1]} (logits of shape {tuple(own.shape)}); {OTHER_CLASSES}"
         )
     return precise(theirs), precise(own)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels that are none of a law's classes; on a GPU torch does, which alone can without waiting for it.
+
+    Args:
+        labels: any shape.
+        classes: how many there are.
+
+    Raises:
+        DivergenceError: a label is below 0, or not below the number of classes.
+    """
+    if labels.device.type != "cpu" or torch.compiler.is_compiling() or not labels.numel():
+        return
+    least, most = (int(end) for end in labels.aminmax())
+    if least < 0 or most >= classes:
+        raise DivergenceError(
+            f"the label {least if least < 0 else most} is none of the student's {classes} classes, 0 to {classes - 1}; "
+            "give the student as many classes as the data have, and number them from 0"
+        )
 
 
 def precise(feature: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
+from limbeck.choices import check_choice
 from limbeck.core.divergence.features import feature_values, logits_of, precise, shown
 from limbeck.core.divergence.learned import Learned
 from limbeck.errors import DivergenceError
@@ -53,8 +54,7 @@ class LwF(Learned):
 
     def __init__(self, loss: HeadLoss = "cross-entropy", temperature: float = 2.0, normalize: bool = True) -> None:
         super().__init__()
-        if loss not in get_args(HeadLoss):
-            raise DivergenceError(f"LwF: loss must be one of {', '.join(get_args(HeadLoss))}, not {loss!r}")
+        check_choice(DivergenceError, "LwF: loss", loss, HeadLoss)
         if not temperature > 0.0:
             raise DivergenceError(f"a temperature must be positive, not {temperature}")
         self.loss = loss

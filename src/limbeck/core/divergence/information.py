@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import OTHER_CLASSES
+from limbeck.core.divergence.features import OTHER_CLASSES, check_labels
 from limbeck.core.divergence.rows import comparable, describe, reduce
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import DivergenceError, ReparameterizationError
@@ -182,6 +182,9 @@ def nll(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Ten
     Returns:
         Shape ``(batch,)``.
 
+    Raises:
+        DivergenceError: ``p`` is random, or the shapes differ, or its value is none of a categorical's classes.
+
     Example:
         >>> from limbeck.core.delta import Delta
         >>> nll(Delta(torch.zeros(2, 3)), D.Normal(torch.zeros(2, 3), 1.0), normalize=True)
@@ -192,6 +195,8 @@ def nll(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Ten
         raise DivergenceError(
             f"nll needs a deterministic teacher site, not {describe(p)}: use cross_entropy for a random one"
         )
+    if isinstance(right, D.Categorical):
+        check_labels(left.value, right._num_events)
     return reduce(-right.log_prob(left.value), shape, normalize)
 
 

@@ -11,7 +11,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import shown, two_logits
+from limbeck.core.divergence.features import check_labels, shown, two_logits
 from limbeck.core.joint import Joint
 from limbeck.errors import DivergenceError
 
@@ -97,7 +97,8 @@ def decoupled_kl(
         integers of shape (batch,); the student's categorical; to shape (batch,).
 
     Raises:
-        DivergenceError: the temperature is not positive.
+        DivergenceError: the temperature is not positive; when called, there is one class only, or the labels are not
+            one class a row.
 
     References:
         Zhao et al., Decoupled Knowledge Distillation, CVPR 2022.
@@ -112,7 +113,12 @@ def _decoupled_kl(p: D.Distribution, q: D.Distribution, *, temperature: float, a
             f"decoupled_kl needs the labels beside the teacher's law, as in the match 'y&y|data->y:dkd', not {shown(p)}"
         )
     theirs, own = two_logits("decoupled_kl", laws[0], q)
-    label = laws[1].value.reshape(-1, 1)
+    label, (rows, classes) = laws[1].value.reshape(-1, 1), own.shape
+    if classes < 2:
+        raise DivergenceError("decoupled_kl compares the classes that a row is not of, but there is one class only")
+    if len(label) != rows:
+        raise DivergenceError(f"decoupled_kl needs one label a row, {rows}, not labels of shape {shown(laws[1])}")
+    check_labels(label, classes)
     target, others = zip(*(_split(logits / temperature, label) for logits in (theirs, own)), strict=True)
     return temperature**2 * (alpha * _kl(*target) + beta * _kl(*others))
 

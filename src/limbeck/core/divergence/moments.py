@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+
+from limbeck.core.divergence.features import precise
 
 __all__ = ["Moments"]
 
@@ -14,7 +18,7 @@ class Moments(nn.Module):
     """The best Gaussian with one mean and one variance a channel, as known so far.
 
     Batches are merged as by Chan et al. (1979), so that nothing is forgotten and no order matters; the buffers are
-    saved and move with the module.
+    saved and move with the module, but in no less than single precision: counting rows in bfloat16 ends at 256.
 
     Args:
         channels: of the feature.
@@ -31,12 +35,22 @@ class Moments(nn.Module):
         self.variance: Tensor
         self.rows: Tensor
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What moves and casts a module, of torch's."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if precise(moved) is moved else precise(tensor.to(moved.device))
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     @torch.no_grad()
     def forward(self, feature: Tensor) -> Tensor:
         """Take a batch in, if in training, and score it.
 
         Args:
-            feature: shape (batch, positions, channels).
+            feature: shape (batch, positions, channels), in the precision of the buffers.
 
         Returns:
             Mean negative log density of the batch's elements under the Gaussian so far, summed over channels, in nats;

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from limbeck.core.divergence.features import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["GaussianObservation", "Law", "MixtureObservation", "Observation", "StudentTObservation", "observation"]
@@ -44,7 +45,7 @@ class Observation(nn.Module, ABC):
     @property
     def component_variances(self) -> Tensor:
         """Shape (components, channels)."""
-        return F.softplus(self.alpha) + self.minimum_variance
+        return F.softplus(precise(self.alpha)) + self.minimum_variance
 
     @property
     def variances(self) -> Tensor:
@@ -103,7 +104,7 @@ class StudentTObservation(Observation):
 
     @property
     def _beyond(self) -> Tensor:
-        return F.softplus(self.beta) + self.minimum_variance
+        return F.softplus(precise(self.beta)) + self.minimum_variance
 
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
         """See the base class."""
@@ -129,13 +130,13 @@ class MixtureObservation(Observation):
     @property
     def variances(self) -> Tensor:
         """The mean variance within the components, shape (channels,); that between their means depends on s."""
-        return (self.weights.softmax(0) * self.component_variances).sum(0)
+        return (precise(self.weights).softmax(0) * self.component_variances).sum(0)
 
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
         """See the base class."""
         means = predicted.reshape(*predicted.shape[:-1], self.outputs, self.channels)
         variances = self.component_variances
-        constant = self.weights.log_softmax(0) - 0.5 * (2.0 * math.pi * variances).log()
+        constant = precise(self.weights).log_softmax(0) - 0.5 * (2.0 * math.pi * variances).log()
         terms = constant - (target.unsqueeze(-2) - means).square() * (0.5 / variances)
         total: Tensor = terms.logsumexp(-2).sum(-1)
         return -total

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
+from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import DivergenceError
 
 __all__ = ["comparable", "describe", "reduce"]
@@ -28,11 +29,7 @@ def comparable(p: D.Distribution, q: D.Distribution) -> tuple[Any, Any, torch.Si
         )
     if not shape:
         raise DivergenceError(f"{describe(p)} has no batch dimension: a divergence is one number per batch row")
-    while isinstance(p, D.Independent):
-        p = p.base_dist
-    while isinstance(q, D.Independent):
-        q = q.base_dist
-    return p, q, shape
+    return base_law(p), base_law(q), shape
 
 
 def reduce(elements: Tensor, shape: torch.Size, normalize: bool) -> Tensor:

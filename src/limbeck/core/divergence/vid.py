@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 
+from limbeck.choices import check_choice
 from limbeck.core.divergence.features import feature_values, precise
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.moments import Moments
@@ -16,8 +17,6 @@ from limbeck.core.divergence.observation_model import ObservationModel
 from limbeck.errors import DivergenceError
 
 __all__ = ["VID"]
-
-_LAWS = ("gaussian", "student-t", "mixture")
 
 
 class VID(ObservationModel):
@@ -92,8 +91,7 @@ class VID(ObservationModel):
         positions: int | None = 32,
     ) -> None:
         super().__init__()
-        if law not in _LAWS:
-            raise DivergenceError(f"VID: law must be one of {', '.join(_LAWS)}, not {law!r}")
+        check_choice(DivergenceError, "VID: law", law, Law)
         if layers < 1 or components < 1 or not hidden > 0.0 or (positions is not None and positions < 1):
             raise DivergenceError(
                 f"VID: layers, components, hidden and positions must be positive, not {layers}, {components}, {hidden} "

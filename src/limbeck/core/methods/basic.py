@@ -119,11 +119,8 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     if not 0.0 <= alpha <= 1.0:
         raise MatchError(f"alpha must lie in [0, 1], not {alpha}")
     distillation = surrogate() if distillation is None else distillation
-    if distillation.train_weight != 0.0:
-        raise MatchError("joint() adds the loss on data itself; give it an objective without one")
-    parts = distillation.objectives.values() if isinstance(distillation, Combined) else ()
-    if any(part.train_weight != 0.0 for part in parts):
-        raise MatchError("joint() adds the loss on data itself; give it a sum of objectives without one")
+    if any(isinstance(part, Objective) and part.train_weight != 0.0 for part in distillation.modules()):
+        raise MatchError("joint() adds the loss on data itself; give it an objective, or a sum of such, without one")
     if type(distillation) is not Objective:  # one with a loss of its own, which its matches do not tell
         return Combined({"distillation": distillation, "data": scratch()}, {"distillation": alpha, "data": 1.0 - alpha})
     weight = alpha * distillation.weight

@@ -157,4 +157,6 @@ def _settings(text: str) -> dict[str, Any]:
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError
     words = {key.arg: key.value for key in call.keywords if key.arg is not None}
+    if len(words) < len(call.keywords):  # a name twice, or a dictionary with **
+        raise ValueError
     return {key: value.id if isinstance(value, ast.Name) else ast.literal_eval(value) for key, value in words.items()}

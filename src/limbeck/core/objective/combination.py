@@ -27,7 +27,7 @@ class Combined(Objective):
         weights: name to factor, a number or a function of the fraction of training that is done; by default 1.
 
     Raises:
-        MatchError: there is no part, or a weight belongs to none.
+        MatchError: there is no part, a weight belongs to none, or a part has a name that no module can have.
     """
 
     def __init__(self, parts: Mapping[str, Objective], weights: Mapping[str, Weight] | None = None) -> None:
@@ -37,7 +37,10 @@ class Combined(Objective):
         if stray or not parts:
             told = f"the weight {sorted(stray)[0]!r} belongs to no part" if stray else "there are no parts"
             raise MatchError(f"combined: {told}; parts: {', '.join(parts) or 'none'}")
-        self.parts = nn.ModuleDict(parts)
+        try:
+            self.parts = nn.ModuleDict(parts)
+        except KeyError as error:  # a name with a dot, or of something that torch's dictionary has
+            raise MatchError(f"combined: a part cannot be called so: {error.args[0]}; give it another name") from None
         self.weights = {name: weights.get(name, 1.0) for name in parts}
 
     @property

@@ -66,7 +66,6 @@ def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor)
 
 
 def _parts(objective: Objective) -> Iterator[Objective]:
-    if isinstance(objective, Combined):
-        yield from objective.objectives.values()
-    elif objective.needs_teacher:
-        yield objective
+    for part in objective.modules():  # a sum may have sums among its parts
+        if isinstance(part, Objective) and not isinstance(part, Combined) and part.needs_teacher:
+            yield part

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from limbeck.core.divergence import kl
@@ -30,7 +31,7 @@ class Match:
         divergence: function or module of (teacher's law, student's law), one number per row.
         weight: factor of this match, or a function from progress in [0, 1] to one.
         kind: only sites of this kind; ``None`` matches every kind.
-        required: whether it is an error that no teacher site fits.
+        required: whether it is an error that no teacher site fits; of a mapping, that one of its names fits none.
         partial: whether the teacher's sites that the student lacks are passed over, as where the one runs in many steps
             and the other in few.
         name: what to call its terms, before the site's name, as in ``"vid/h[0]"``; where two matches compare the same
@@ -52,6 +53,13 @@ class Match:
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
+        if not callable(self.divergence):
+            raise MatchError(
+                f"the divergence of the match {self.teacher!r} must be a function of two laws, such as "
+                f"limbeck.divergence.kl, not {self.divergence!r}"
+            )
+        if not callable(self.weight) and not math.isfinite(self.weight):
+            raise MatchError(f"the weight of the match {self.teacher!r} must be a finite number, not {self.weight}")
         if self.joint:
             if "*" in f"{self.teacher}{self.student or ''}" or self.kind is not None or self.partial:
                 raise MatchError(f"a match that joins sites, {self.teacher!r}, takes their names, no pattern or kind")
@@ -86,6 +94,12 @@ class Match:
         if self.kind is not None and kind is not self.kind:
             return False
         return name in self.teacher if self._pattern is None else self._pattern.fullmatch(name) is not None
+
+    def unfit(self, sites: Container[str]) -> list[str]:
+        """Those names of a mapping that are not among the teacher's sites that were kept, although they should be."""
+        if isinstance(self.teacher, str) or self.partial:
+            return []
+        return [name for name in self.teacher if name not in sites]
 
     def student_name(self, name: str) -> str:
         """The student site that belongs to an accepted teacher site."""

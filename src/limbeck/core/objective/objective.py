@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.choices import check_choice
 from limbeck.core.coupling import (
     Coupling,
     Request,
@@ -16,7 +17,7 @@ from limbeck.core.coupling import (
     prepare_coupling,
     runs_inference,
 )
-from limbeck.core.coupling.replay import KEEP, Replay, check_replay, generated
+from limbeck.core.coupling.replay import KEEP, Replay, generated
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -62,7 +63,7 @@ class Objective(nn.Module):
         replay: Replay = "sample",
     ) -> None:
         super().__init__()
-        check_replay("replay", replay)
+        check_choice(MatchError, "replay", replay, Replay)
         self.matching = Matching(matches)
         self.coupling: Coupling = SharedNoise() if coupling is None else coupling
         self.weight = weight
@@ -113,7 +114,8 @@ class Objective(nn.Module):
             batch: data for the student's own loss; where ``x`` is given too, that is what the teacher is asked for, and
                 the batch keeps its own.
             progress: fraction of training that is done, in [0, 1].
-            generator: source of noise.
+            generator: source of the programs' noise. What divergences draw, and the student's own loss, may come from
+                torch's global one.
 
         Returns:
             The loss averaged over rows. Terms are named after the teacher's sites, those in a loop after their family
@@ -121,8 +123,11 @@ class Objective(nn.Module):
             ``replay/...``.
 
         Raises:
-            MatchError: a matched site is missing, or nothing can be compared.
+            MatchError: a matched site is missing, or nothing can be compared, or there are no rows.
         """
+        for rows in (batch_size, None if x is None else len(x), None if batch is None else len(batch)):
+            if rows is not None and rows < 1:
+                raise MatchError(f"a loss is an average over rows, so that it needs at least one, not {rows}")
         terms: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
         if self.needs_teacher:
@@ -137,17 +142,21 @@ class Objective(nn.Module):
                 raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
             self.matching.look_at(student, x)
             request = self.request(batch_size, x, generator=generator, progress=progress, y=y)
-            taught, learned = self.coupling(teacher, student, request)
+            taught, learned = self._run(teacher, student, request)
             terms.update(compare(self._pairs(taught, learned, progress)))
             observed = self._observed()
             if self.replay_weight:
                 replayed = Batch(teacher.join_targets(generated(taught, self.replay)), x)
-                terms.update(_scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/"))
+                own, seen = _scaled(student.loss(replayed, progress=progress), self.replay_weight, "replay/")
+                terms.update(own)
+                observed.update(seen)
         if self.train_weight:
             if batch is None:
                 raise MatchError("this objective trains on data too, but got no batch; pass data=... or batch=...")
             prefix = "train/" if self.needs_teacher else ""
-            terms.update(_scaled(student.loss(batch, progress=progress), self.train_weight, prefix))
+            own, seen = _scaled(student.loss(batch, progress=progress), self.train_weight, prefix)
+            terms.update(own)
+            observed.update(seen)
         if not terms:
             raise MatchError("this objective has no terms: give it matches or a train_weight")
         return Loss.of(terms, observed)
@@ -186,13 +195,17 @@ class Objective(nn.Module):
         if teacher is None:
             return
         prepare_coupling(self.coupling, teacher, student, x)
-        if any(isinstance(match.divergence, Learned) for match in self.matches):
+        learned = [match.divergence for match in self.matches if isinstance(match.divergence, Learned)]
+        for divergence in learned:
+            like = first_parameter(student)
+            divergence.to(like.device, like.dtype)
+        if learned:
             self._size(teacher, student, x)
 
     @torch.no_grad()
     def _size(self, teacher: DGM, student: DGM, x: Tensor | None) -> None:
         with frozen(student):
-            taught, learned = self.coupling(teacher, student, self.request(2 if x is None else None, x))
+            taught, learned = self._run(teacher, student, self.request(2 if x is None else None, x))
         for found in self.matching.pairings(taught, learned, complete=False):
             template = found.match.divergence
             if isinstance(template, Learned) and not template.sized and found.key not in self.learned:
@@ -202,6 +215,19 @@ class Objective(nn.Module):
                     raise type(error)(f"site {found.name!r}: {error}") from None
                 like = first_parameter(student)
                 self.learned[found.key] = made.to(like.device, like.dtype)
+
+    def _run(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
+        """The coupling's runs; models of unequal precision may share no values, of which torch names neither."""
+        try:
+            return self.coupling(teacher, student, request)
+        except RuntimeError as error:
+            theirs, own = first_parameter(teacher).dtype, first_parameter(student).dtype
+            if theirs is own or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise MatchError(
+                f"the teacher is of {theirs} and the student of {own}; bring one to the precision of the other, as "
+                f"with teacher.to({own}) ({error})"
+            ) from error
 
     def undecayed(self) -> Iterator[nn.Parameter]:
         """Parameters of divergences that a penalty on weights must leave alone."""
@@ -244,6 +270,7 @@ class Objective(nn.Module):
         return sized
 
 
-def _scaled(loss: Loss, weight: float, prefix: str) -> dict[str, Tensor]:
-    """The terms of a model's own loss, weighted, under names of their own."""
-    return {prefix + name: term if weight == 1.0 else weight * term for name, term in loss.terms.items()}
+def _scaled(loss: Loss, weight: float, prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The terms of a model's own loss, weighted, and what it observed, under names of their own."""
+    terms = {prefix + name: term if weight == 1.0 else weight * term for name, term in loss.terms.items()}
+    return terms, {prefix + name: value for name, value in loss.observed.items()}

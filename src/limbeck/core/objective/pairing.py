@@ -65,6 +65,9 @@ class Matching:
         self._students: frozenset[str] = frozenset()
         self._student_seen: weakref.ref[DGM] | None = None
 
+    def __reduce__(self) -> tuple[type[Matching], tuple[tuple[Match, ...]]]:
+        return Matching, (self.matches,)  # a copy, saved or not, has seen no student yet
+
     def of(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
         """The matches that a teacher's site belongs to, each with its position."""
         key = (name, kind)
@@ -139,7 +142,7 @@ class Matching:
                 used.add(position)
                 yield Pairing(position, match, "&".join(parts), _law(taught, parts), _law(learned, own), site.mask)
         for position, match in enumerate(self.matches):
-            if complete and match.required and position not in used:
+            if complete and match.required and (position not in used or match.unfit(taught)):
                 _refuse(match, taught)
 
 
@@ -159,7 +162,9 @@ def _refuse(match: Match, taught: Trace) -> NoReturn:
         absent = next(part for part in match.teacher_parts if part not in taught)
         raise MatchError(f"no teacher site is called {absent!r} (in {match.teacher!r}); the teacher's sites: {names}")
     kind = "site" if match.kind is None else match.kind.value
-    raise MatchError(f"no teacher {kind} fits the match {match.teacher!r}; the teacher's sites: {names}")
+    unfit = match.unfit(taught)
+    asked = f"the name {unfit[0]!r} of the match" if unfit else "the match"
+    raise MatchError(f"no teacher {kind} fits {asked} {match.teacher!r}; the teacher's sites: {names}")
 
 
 def _missing(teacher_name: str, student_name: str, learned: Trace) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
+from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import ReparameterizationError
 
 __all__ = ["DiscreteGradient", "Relaxation", "annealed", "relax"]
@@ -65,9 +66,7 @@ def relax(distribution: D.Distribution, noise: Tensor, value: Tensor, relaxation
         >>> drawn.detach(), logits.grad
         (tensor([1., 0.]), tensor([0.2500, 0.2500]))
     """
-    base: Any = distribution
-    while isinstance(base, D.Independent):
-        base = base.base_dist
+    base = base_law(distribution)
     if not value.is_floating_point() or isinstance(base, D.Categorical):
         raise ReparameterizationError(
             f"the value of a {type(base).__name__} is a class number, which has no gradient; declare a "
@@ -77,7 +76,7 @@ def relax(distribution: D.Distribution, noise: Tensor, value: Tensor, relaxation
         return _straight_through(base, value)
     for kind, relaxed in _RELAXED.items():
         if isinstance(base, kind):
-            return relaxed(base, noise, value, relaxation.temperature)
+            return relaxed(base, noise, value, relaxation.temperature).to(value.dtype)  # the noise may be finer
     raise ReparameterizationError(
         f"{type(base).__name__} has no relaxed form; use discrete_gradient 'straight-through' or 'none'"
     )
@@ -114,13 +113,13 @@ def _count(base: Any, u: Tensor, value: Tensor, temperature: float) -> Tensor:
     # Variance 0 (a probability of 0 or 1) would give the square root an infinite slope.
     spread = base.variance.clamp(min=torch.finfo(value.dtype).eps).sqrt()
     continuous = base.mean + spread * torch.special.ndtri(u)
-    return torch.lerp(_straight_through(base, value), continuous, share)
+    return torch.lerp(_straight_through(base, value), continuous.to(value.dtype), share)
 
 
 def _geometric(base: D.Geometric, u: Tensor, value: Tensor, temperature: float) -> Tensor:
     # The quantile before it is rounded down; half of one is what rounding takes away on average.
     continuous = torch.log1p(-u) / torch.log1p(-base.probs) - 0.5
-    return torch.lerp(_straight_through(base, value), continuous, min(1.0, temperature))
+    return torch.lerp(_straight_through(base, value), continuous.to(value.dtype), min(1.0, temperature))
 
 
 _RELAXED: dict[type[D.Distribution], Callable[[Any, Tensor, Tensor, float], Tensor]] = {

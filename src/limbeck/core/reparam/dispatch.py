@@ -74,7 +74,13 @@ def push(distribution: D.Distribution, noise: Tensor) -> Tensor:
         >>> push(D.Bernoulli(torch.tensor([0.3, 0.3])), torch.tensor([0.2, 0.4]))
         tensor([1., 0.])
     """
-    return _rule(distribution).push(distribution, noise)
+    rule = _rule(distribution)
+    value = rule.push(distribution, noise)
+    if rule.law is Law.UNIFORM and value.dtype is torch.float32:
+        # A discrete law draws finer noise than half precision, and a continuous one may share it.
+        dtype = parameter(distribution).dtype
+        return value.to(dtype) if dtype in (torch.float16, torch.bfloat16) else value
+    return value
 
 
 def law(distribution: D.Distribution) -> Law:

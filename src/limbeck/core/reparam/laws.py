@@ -116,6 +116,13 @@ def _multivariate_normal(d: D.MultivariateNormal | D.LowRankMultivariateNormal, 
 # ------------------------------------------------------------------------------------------------------- discrete
 
 
+def _fine_noise(d: D.Distribution, generator: torch.Generator | None) -> Tensor:
+    """Uniform noise in at least single precision: in half, its steps are coarser than rare events are rare."""
+    like = parameter(d)
+    fine = like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
+    return draw(Law.UNIFORM, d._batch_shape + d._event_shape, fine, generator)
+
+
 def _bernoulli(d: D.Bernoulli, u: Tensor) -> Tensor:
     # Asked for `probs`, the distribution computes them with a graph that nothing here needs.
     probs: Tensor = vars(d)["probs"] if "probs" in vars(d) else d.logits.detach().sigmoid()
@@ -180,10 +187,10 @@ BUILT_IN: dict[type[D.Distribution], Rule] = {
     D.HalfNormal: Rule(Law.UNIFORM, _half_normal),
     D.HalfCauchy: Rule(Law.UNIFORM, _half_cauchy),
     D.StudentT: Rule(Law.UNIFORM, push_student_t),
-    D.Bernoulli: Rule(Law.UNIFORM, _bernoulli),
-    D.Binomial: Rule(Law.UNIFORM, push_binomial),
-    D.Poisson: Rule(Law.UNIFORM, push_poisson),
-    D.Geometric: Rule(Law.UNIFORM, push_geometric),
+    D.Bernoulli: Rule(Law.UNIFORM, _bernoulli, _fine_noise),
+    D.Binomial: Rule(Law.UNIFORM, push_binomial, _fine_noise),
+    D.Poisson: Rule(Law.UNIFORM, push_poisson, _fine_noise),
+    D.Geometric: Rule(Law.UNIFORM, push_geometric, _fine_noise),
     D.Categorical: Rule(Law.GUMBEL, _categorical, _categorical_noise),
     D.OneHotCategorical: Rule(Law.GUMBEL, _one_hot, _categorical_noise),
     D.OneHotCategoricalStraightThrough: Rule(Law.GUMBEL, _one_hot_straight_through, _categorical_noise),

@@ -265,6 +265,45 @@ def test_what_they_need():
         assert not objective.trains_inference
 
 
+SHORT = {"prediction_type": "v_prediction", "num_train_timesteps": 10, "beta_end": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("objective", "learner", "told"),
+    [
+        (methods.progressive(most=2), {"steps": 2}, r"trains .* at \[999, 499\], .* at \[500, 0\]; .*trailing"),
+        (methods.progressive(most=8), {"timesteps": [9], "scheduler": SHORT}, r"16 steps, .* 10 times.*most <= 5"),
+        (methods.progressive(most=4), {"timesteps": [9], "scheduler": SHORT}, r"10 times and the teacher's 1000"),
+        (methods.consistency(), {"steps": 2}, r"from 999 to 99, .* \[500, 0\]; .*among the teacher's"),
+        (methods.consistency(), {"timesteps": [899, 5]}, r"\[5\]"),
+        *(
+            (objective, {"timesteps": [999], "scheduler": {"beta_schedule": "squaredcos_cap_v2"}}, "scheduler")
+            for objective in (methods.progressive(most=2), methods.consistency())
+        ),
+    ],
+)
+def test_a_student_is_trained_where_it_samples_or_refused(objective, learner, told):
+    torch.manual_seed(1)
+    learner = DDIM(TINY, **{"scheduler": {"prediction_type": "v_prediction"}, **learner}).double()
+
+    def step():
+        objective.prepare(TEACHER, learner)
+        objective(TEACHER, learner, batch_size=2)
+
+    with pytest.raises(MatchError, match=told):
+        step()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+@pytest.mark.parametrize("make", [methods.progressive, methods.consistency])
+def test_a_student_may_tell_another_part_of_a_state(make, prediction):
+    torch.manual_seed(1)
+    learner = DDIM(TINY, steps=1, spacing="trailing", scheduler={"prediction_type": prediction}).double()
+    objective = make()
+    objective.prepare(TEACHER, learner)
+    assert objective(TEACHER, learner, batch_size=2).total.isfinite()
+
+
 def test_errors_name_the_mend():
     learner = student([999])
     with pytest.raises(MatchError, match="prepare"):

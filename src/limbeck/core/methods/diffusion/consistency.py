@@ -9,8 +9,9 @@ from torch import Tensor
 
 from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
-from limbeck.core.methods.diffusion.denoiser import denoiser_of
+from limbeck.core.methods.diffusion.denoiser import check_diffusion, denoiser_of
 from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
+from limbeck.errors import MatchError
 
 __all__ = ["Consistency"]
 
@@ -28,7 +29,8 @@ class Consistency(DiffusionObjective):
     Song & Dhariwal (2023), :math:`\sqrt{\|a - b\|^2 + c^2} - c` with :math:`c = 0.00054 \sqrt{n}` for n pixels.
 
     Raises:
-        MatchError: when called with models that are no diffusion models.
+        MatchError: when called with models that are no diffusion models; with a student that samples at times which
+            the teacher does not, or of another diffusion.
 
     References:
         Song, Dhariwal, Chen & Sutskever, Consistency Models, ICML 2023 (Alg. 2).
@@ -37,7 +39,14 @@ class Consistency(DiffusionObjective):
     def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
         """One term, ``"consistency"``."""
         guide, learner, x = denoiser_of(teacher, "teacher"), denoiser_of(student, "student"), asked.x
-        schedule, times = guide.schedule, torch.tensor([*guide.timesteps, guide.schedule.times])
+        if stray := [t for t in learner.timesteps if t not in guide.timesteps]:
+            raise MatchError(
+                f"consistency distillation trains at the teacher's times, from {guide.timesteps[0]} to "
+                f"{guide.timesteps[-1]}, and the student also samples at {stray}; give it timesteps among the teacher's"
+            )
+        path = [*guide.timesteps, guide.schedule.times]
+        check_diffusion(guide, learner, path)
+        schedule, times = guide.schedule, torch.tensor(path)
         image = asked.taught(teacher)
         place = asked.chosen(0, len(times) - 1, image)
         t, later = times[place].to(image.device), times[place + 1].to(image.device)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.errors import MatchError
 
-__all__ = ["Denoiser", "Diffusion", "denoiser_of"]
+__all__ = ["Denoiser", "Diffusion", "check_diffusion", "denoiser_of"]
 
 
 class Diffusion(Protocol):
@@ -71,3 +73,34 @@ def denoiser_of(model: DGM, who: str) -> DenoisingModel:
             "and schedule; it is for diffusion models such as limbeck.models.DDIM"
         )
     return cast(DenoisingModel, found)
+
+
+def check_diffusion(teacher: DenoisingModel, student: DenoisingModel, times: Iterable[int]) -> None:
+    """Refuse a student that noises images in another way than its teacher: it would be shown states it never meets.
+
+    What the two networks tell of a state, its noise or its image, may differ.
+
+    Args:
+        teacher: whose states the student is shown.
+        student: the model to train.
+        times: those of the states.
+
+    Raises:
+        MatchError: at one of the times, the two leave another share of the image.
+    """
+    theirs, own, like = teacher.schedule, student.schedule, torch.empty(0)
+    if own.times != theirs.times:
+        raise MatchError(
+            f"the student's diffusion has {own.times} times and the teacher's {theirs.times}; give the student the "
+            "scheduler of the teacher"
+        )
+    for t in times:
+        left, kept = float(theirs.at(t, like)[0]), float(own.at(t, like)[0])
+        if abs(left - kept) > _SAME:
+            raise MatchError(
+                f"at time {t} the teacher's diffusion leaves {left:.4g} of the image and the student's {kept:.4g}; "
+                "give the student the scheduler of the teacher"
+            )
+
+
+_SAME = 1e-4  # of a unit: one schedule may be given by its law or by numbers

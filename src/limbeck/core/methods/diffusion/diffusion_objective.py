@@ -14,7 +14,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods.diffusion.denoiser import Diffusion
 from limbeck.core.objective import Objective
-from limbeck.core.trace import KEEP_NOTHING, Kind
+from limbeck.core.trace import keep_targets
 from limbeck.errors import MatchError
 
 __all__ = ["Asked", "DiffusionObjective"]
@@ -39,7 +39,7 @@ class Asked:
     def drawn(self, model: DGM) -> Tensor:
         """Images of a model in the units of the diffusion, [-1, 1]; shape (batch, channels, height, width)."""
         rows = self.rows if self.x is None else None
-        trace = model.trace(rows, self.x, keep=_means, generator=self.generator)
+        trace = model.trace(rows, self.x, keep=keep_targets(KEEP["mean"]), generator=self.generator)
         return 2 * model.join_targets(generated(trace, "mean")) - 1
 
     def taught(self, teacher: DGM) -> Tensor:
@@ -96,7 +96,3 @@ class DiffusionObjective(Objective):
             x = batch.x if x is None else x
             batch_size = len(batch) if batch_size is None else batch_size
         return Loss.of(self.losses(teacher, student, Asked(batch_size, x, progress, generator)))
-
-
-def _means(name: str, kind: Kind) -> int:
-    return KEEP["mean"] if kind is Kind.TARGET else KEEP_NOTHING

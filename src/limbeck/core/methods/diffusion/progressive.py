@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
-from limbeck.core.methods.diffusion.denoiser import DenoisingModel, Diffusion, denoiser_of
+from limbeck.core.methods.diffusion.denoiser import DenoisingModel, Diffusion, check_diffusion, denoiser_of
 from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
 from limbeck.errors import MatchError
 
@@ -36,8 +36,9 @@ class Progressive(DiffusionObjective):
         most: steps of the student in the first part; the student's own times a power of 2.
 
     Raises:
-        MatchError: ``most`` is no such number; when called, the models are no diffusion models, or ``prepare`` was not
-            called.
+        MatchError: ``most`` is no such number, or twice of it is more than the diffusion's times; the student's times
+            are not evenly spread from the last on, as ``spacing="trailing"`` has them, or its diffusion is another than
+            the teacher's; when called, the models are no diffusion models, or ``prepare`` was not called.
 
     References:
         Salimans & Ho, Progressive Distillation for Fast Sampling of Diffusion Models, ICLR 2022 (Alg. 2).
@@ -70,8 +71,9 @@ class Progressive(DiffusionObjective):
         if student.training and int(self.stage) < part:
             self.guide.load_state_dict(student.state_dict())
             self.stage.fill_(part)
-        guide = cast(DenoisingModel, self.guide) if part else denoiser_of(teacher, "teacher")
-        learner = denoiser_of(student, "student")
+        source, learner = denoiser_of(teacher, "teacher"), denoiser_of(student, "student")
+        check_diffusion(source, learner, [*even_times(source.schedule.times, 2 * self.most), source.schedule.times])
+        guide = cast(DenoisingModel, self.guide) if part else source
         schedule, steps = guide.schedule, parts[part]
         image = asked.taught(teacher)
         path = torch.tensor([*even_times(schedule.times, 2 * steps), schedule.times])
@@ -88,7 +90,8 @@ class Progressive(DiffusionObjective):
 
     def _parts(self, student: DGM) -> list[int]:
         """Numbers of steps of the student in each part of the training."""
-        least = len(denoiser_of(student, "student").timesteps)
+        learner = denoiser_of(student, "student")
+        least, times = len(learner.timesteps), learner.schedule.times
         parts = [self.most]
         while parts[-1] > least and parts[-1] % 2 == 0:
             parts.append(parts[-1] // 2)
@@ -96,6 +99,16 @@ class Progressive(DiffusionObjective):
             raise MatchError(
                 f"progressive distillation halves {self.most} steps down to the student's {least}; choose most = "
                 f"{least} times a power of 2"
+            )
+        if 2 * self.most > times:
+            raise MatchError(
+                f"progressive distillation with most={self.most} starts from a teacher of {2 * self.most} steps, more "
+                f"than the {times} times of the diffusion; choose most <= {times // 2}"
+            )
+        if (trained := even_times(times, least)) != list(learner.timesteps):
+            raise MatchError(
+                f"progressive distillation trains a student of these steps at {trained}, but it samples at "
+                f"{list(learner.timesteps)}; give it timesteps={trained}, which are those of spacing='trailing'"
             )
         return parts
 

@@ -1,0 +1,29 @@
+"""Running a model without a trace of it: neither gradients nor a changed mode, and no changed statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+__all__ = ["frozen"]
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Run a model without gradients and in eval mode, and leave the mode of each of its modules as it was."""
+    # model.modules() would also name the modules and remember which it has seen, at several times the cost.
+    modules: list[nn.Module] = [model]
+    for module in modules:  # grows as it goes
+        modules.extend(child for child in module._modules.values() if child is not None)
+    training = [module for module in modules if module.training]
+    if training:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
