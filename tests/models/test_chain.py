@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -118,9 +119,26 @@ def test_sizes() -> None:
     assert parameter_count(GaussianChain(layers=5).parameters()) == 0
 
 
-def test_a_chain_needs_a_layer() -> None:
-    with pytest.raises(ModelError, match="layers must be at least 1, not 0"):
-        GaussianChain(layers=0)
+@pytest.mark.parametrize("chain", [ResidualGaussianChain, ResidualBinomialChain])
+def test_activations_are_those_there_are(chain: type[Chain]) -> None:
+    with pytest.raises(ModelError, match="activation must be relu or tanh, not 'sigmoid'"):
+        chain(layers=1, activation="sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: GaussianChain(layers=0), "GaussianChain: layers must be at least 1, not 0"),
+        (lambda: GaussianChain(2, scale=0.0), "GaussianChain: scale must be positive, not 0.0"),
+        (lambda: BinomialChain(2, count=0), "BinomialChain: count must be positive, not 0"),
+        (lambda: ResidualBinomialChain(2, count=0), "ResidualBinomialChain: count must be positive, not 0"),
+        (lambda: ResidualBinomialChain(2, width=0), "ResidualBinomialChain: width must be positive, not 0"),
+        (lambda: ResidualGaussianChain(2, width=0), "ResidualGaussianChain: width must be positive, not 0"),
+    ],
+)
+def test_impossible_sizes(build: Callable[[], Chain], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build()
 
 
 @pytest.mark.parametrize("method", [methods.surrogate(), methods.local()])

@@ -11,6 +11,7 @@ import torch
 from limbeck.core import methods
 from limbeck.core.divergence import kl, kl_monte_carlo
 from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from tests.zoo import ZOO, Entry
@@ -231,6 +232,27 @@ def test_a_copy_keeps_its_arguments_and_shares_nothing(entry: Entry, tmp_path) -
     assert all(not torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters()))
     twin.save_pretrained(tmp_path)
     assert equal(DGM.from_pretrained(tmp_path).state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize("entry", [e for e in ZOO if e.data], ids=lambda e: e.name)
+def test_targets_form_one_y_and_come_apart_again(entry: Entry) -> None:
+    model, _ = entry.pair()
+    y = model.join_targets(model.trace(**entry.rows(4)).targets)
+    assert torch.equal(model.join_targets(model.split_targets(y, entry.rows(4).get("x"))), y)
+    assert torch.isfinite(model.loss(Batch(y, entry.rows(4).get("x"))).total)
+
+
+@pytest.mark.parametrize("entry", [e for e in ZOO if e.data], ids=lambda e: e.name)
+def test_a_validation_needs_no_gradients(entry: Entry) -> None:
+    model, _ = entry.pair()
+    losses = []
+    for learning in (True, False):
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(learning):
+            losses.append(copy.deepcopy(model).loss(entry.data(8)).terms)
+    assert not any(term.requires_grad for term in losses[1].values())
+    for name, term in losses[0].items():
+        torch.testing.assert_close(losses[1][name], term.detach(), msg=name)
 
 
 @pytest.mark.parametrize("entry", ZOO, ids=lambda e: e.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -11,6 +13,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.inputs import class_labels, flat_rows
 from limbeck.models.sizes import check_positive
 
 __all__ = ["Autoregressive"]
@@ -81,9 +84,18 @@ class Autoregressive(DGM):
         Returns:
             The single term ``y``.
         """
-        logits = self.logits(batch.y, batch.x)
-        rows = F.cross_entropy(logits.flatten(0, 1), batch.y.flatten(), reduction="none").view(len(batch), -1).sum(1)
+        y = self._sequences(batch.y)
+        logits = self.logits(y, batch.x)
+        rows = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(len(batch), -1).sum(1)
         return Loss.of({"y": rows.mean()})
+
+    def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of a run as sequences, shape (batch, length)."""
+        return torch.stack([targets[f"y[{step}]"] for step in range(self.length)], dim=1)
+
+    def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
+        """Each target is a token of ``y``, shape (batch, length)."""
+        return {f"y[{step}]": token for step, token in enumerate(self._sequences(y).unbind(1))}
 
     def logits(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """Logits of every token given those before it: all steps in one call, as :meth:`generate` one by one.
@@ -95,14 +107,18 @@ class Autoregressive(DGM):
         Returns:
             Shape (batch, length, tokens).
         """
-        if y.ndim != 2 or y.shape[1] != self.length:
-            raise ModelError(
-                f"Autoregressive is built for {self.length} tokens a row but got shape {tuple(y.shape)}; set its length"
-            )
+        y = self._sequences(y)
         before = torch.cat([self._start(len(y))[:, None], y[:, :-1]], dim=1)
         hidden, _ = self.recurrence(self.embedding(before), self._first_state(len(y), x))
         result: Tensor = self.head(hidden)
         return result
+
+    def _sequences(self, y: Tensor) -> Tensor:
+        if y.ndim != 2 or y.shape[1] != self.length:
+            raise ModelError(
+                f"Autoregressive is built for {self.length} tokens a row but got shape {tuple(y.shape)}; set its length"
+            )
+        return class_labels(self, y, y.shape, self.head.out_features)
 
     def _start(self, rows: int) -> Tensor:
         table = self.embedding
@@ -116,7 +132,5 @@ class Autoregressive(DGM):
             raise ModelError(
                 f"Autoregressive with inputs={self.inputs} needs x, shape (batch, ...); give x or condition"
             )
-        if x[0].numel() != self.inputs:
-            raise ModelError(f"Autoregressive: a row of x has {x[0].numel()} values, not inputs={self.inputs}")
-        state: Tensor = self.encoder(x.flatten(1))
+        state: Tensor = self.encoder(flat_rows(self, x, self.inputs))
         return state[None]

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.distributions import Binomial, Distribution, Normal, Uniform
 from torch.nn import functional as F
 
+from limbeck.choices import check_choice
 from limbeck.core.graph import DGM
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.sizes import check_positive
 
 __all__ = ["BinomialChain", "Chain", "GaussianChain", "ResidualBinomialChain", "ResidualGaussianChain"]
 
@@ -95,6 +97,7 @@ class GaussianChain(Chain):
 
     def __init__(self, layers: int, exponent: float = 1.1, scale: float = 0.1) -> None:
         super().__init__(layers, -1.0, 1.0)
+        check_positive(self, scale=scale)
         self.exponent = exponent
         self.scale = scale
 
@@ -125,6 +128,7 @@ class BinomialChain(Chain):
 
     def __init__(self, layers: int, exponent: float = 1.2, count: int = 1000) -> None:
         super().__init__(layers, 0.0, 1.0)
+        check_positive(self, count=count)
         self.exponent = exponent
         self.count: int = count
 
@@ -151,6 +155,7 @@ class ResidualGaussianChain(Chain):
 
     def __init__(self, layers: int, width: int = 2, activation: Activation = "relu") -> None:
         super().__init__(layers, -1.0, 1.0)
+        check_positive(self, width=width)
         self.residual = Residual(layers, width, activation)
         self.raw_scale = nn.Parameter(torch.zeros(layers))
 
@@ -178,6 +183,7 @@ class ResidualBinomialChain(Chain):
 
     def __init__(self, layers: int, width: int = 2, activation: Activation = "relu", count: int = 1000) -> None:
         super().__init__(layers, 0.0, 1.0)
+        check_positive(self, count=count, width=width)
         self.count: int = count
         self.residual = Residual(layers, width, activation)
 
@@ -203,6 +209,7 @@ class Residual(nn.Module):
 
     def __init__(self, layers: int, width: int, activation: Activation) -> None:
         super().__init__()
+        check_choice(ModelError, "activation", activation, Activation)
         self.activation = _ACTIVATIONS[activation]
         self.inner_weight = nn.Parameter(torch.empty(layers, width).uniform_(-1.0, 1.0))
         self.inner_bias = nn.Parameter(torch.empty(layers, width).uniform_(-1.0, 1.0))

@@ -15,6 +15,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.inputs import check_images
 from limbeck.models.sizes import check_positive
 
 __all__ = ["DCGAN"]
@@ -108,17 +109,16 @@ class DCGAN(DGM):
         Returns:
             Terms ``generator`` and ``discriminator``, in nats, and ``penalty``.
         """
-        if batch.y.shape[1:] != self.image_shape:
-            raise ModelError(
-                f"DCGAN is built for images of shape {self.image_shape} but got {tuple(batch.y.shape[1:])}; set "
-                "image_size and image_channels of the model, or size and channels of the data"
-            )
+        check_images(self, batch.y, self.image_shape)
         fake = self.sample_differentiably(len(batch))
         with _without_gradients(self.discriminator):
             fooled = self._judge(fake)
         images = batch.y.detach().requires_grad_(True)
-        real, exposed = self._judge(images), self._judge(fake.detach())
-        (slope,) = torch.autograd.grad(real.sum(), images, create_graph=True)
+        learning = torch.is_grad_enabled()
+        with torch.enable_grad():  # the penalty needs a derivative where the loss itself does not, as in a validation
+            real = self._judge(images)
+            (slope,) = torch.autograd.grad(real.sum(), images, create_graph=learning)
+        exposed = self._judge(fake.detach())
         return Loss.of(
             {
                 "generator": F.softplus(-fooled).mean(),

@@ -12,6 +12,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.inputs import class_loss, flat_rows
 
 __all__ = ["MLPClassifier"]
 
@@ -66,11 +67,9 @@ class MLPClassifier(DGM):
         h = self._rows(batch.x)
         for layer in self.layers:
             h = F.relu(layer(h))
-        return Loss.of({"y": F.cross_entropy(self.head(h), batch.y)})
+        return Loss.of({"y": class_loss(self, self.head(h), batch.y)})
 
     def _rows(self, x: Tensor | None) -> Tensor:
         if x is None:
             raise ModelError("MLPClassifier needs something to classify; give x, or condition in a recipe")
-        if x[0].numel() != self.inputs:
-            raise ModelError(f"MLPClassifier: a row of x has {x[0].numel()} values, not inputs={self.inputs}")
-        return x.flatten(1)
+        return flat_rows(self, x, self.inputs)

@@ -12,6 +12,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.inputs import check_images, class_loss
 from limbeck.models.sizes import check_positive
 
 __all__ = ["VIB"]
@@ -109,11 +110,11 @@ class VIB(DGM):
         """
         code = self._encode(batch.x)
         if not isinstance(code, Normal):
-            return Loss.of({"y": F.cross_entropy(self.classifier(code), batch.y)})
+            return Loss.of({"y": class_loss(self, self.classifier(code), batch.y)})
         unit = Normal(torch.zeros_like(code.loc), torch.ones_like(code.scale), validate_args=False)
         return Loss.of(
             {
-                "y": F.cross_entropy(self.classifier(code.rsample()), batch.y),
+                "y": class_loss(self, self.classifier(code.rsample()), batch.y),
                 "z": self.beta * kl(code, unit).mean(),
             }
         )
@@ -122,11 +123,7 @@ class VIB(DGM):
         """Law of the code, batch shape (batch, latent_size), or without noise the code, (batch, 2 * latent_size)."""
         if x is None:
             raise ModelError("VIB classifies images, but got none; give x, or condition: images in a recipe")
-        if x.shape[1:] != self.image_shape:
-            raise ModelError(
-                f"VIB is built for images of shape {self.image_shape} but got {tuple(x.shape[1:])}; set image_size and "
-                "image_channels of the model, or size and channels of the data"
-            )
+        check_images(self, x, self.image_shape)
         parameters: Tensor = self.encoder(x)
         if not self.stochastic:
             return parameters

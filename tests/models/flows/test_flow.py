@@ -13,7 +13,7 @@ from limbeck import DGM, methods
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
-from limbeck.errors import MatchError
+from limbeck.errors import MatchError, ModelError
 from limbeck.models import Flow, Glow, HelmholtzMachine, StepFlow, TableGlow, ZukoFlow
 from limbeck.models.flows.bijection import Standardize
 from tests.flows import EXACT, KINDS, ONE, Bend, FlowKind
@@ -201,17 +201,28 @@ def test_only_a_flow_of_the_same_latents_can_be_followed() -> None:
         TableGlow(5).align_with(other)
 
 
-def test_a_student_standardises_as_its_teacher_does() -> None:
+@pytest.mark.parametrize("saved", [False, True], ids=["at once", "saved in between"])
+def test_a_student_standardises_as_its_teacher_does(saved: bool, tmp_path) -> None:
     y = 5.0 + 3.0 * torch.randn(50, 4)
     teacher, student, other = TableGlow(4), TableGlow(4, depth=2), TableGlow(4, depth=2)
     teacher.adapt(Batch(y))
     student.align_with(teacher)
+    if saved:
+        student.save_pretrained(tmp_path)
+        student = TableGlow.from_pretrained(tmp_path)
     student.adapt(Batch(2.0 * y))
     other.adapt(Batch(2.0 * y))
     for name in ("shift", "scale"):
         own, theirs, alone = (getattr(flow.levels[0].entry[0], name) for flow in (student, teacher, other))
         assert torch.equal(own, theirs)
         assert not torch.allclose(own, alone)
+
+
+def test_weights_from_before_it_was_told_whose_constants_they_are() -> None:
+    flow = TableGlow(4)
+    flow.load_state_dict({name: tensor for name, tensor in flow.state_dict().items() if not name.endswith("taken")})
+    flow.adapt(Batch(5.0 + torch.randn(50, 4)))
+    assert flow.levels[0].entry[0].shift.mean() > 4.0
 
 
 def test_alignment_leaves_a_trained_student_alone() -> None:
@@ -242,6 +253,42 @@ def test_a_constant_column_keeps_its_scale() -> None:
         flow.adapt(Batch(y))
         assert torch.isfinite(flow.log_prob(y)).all()
         assert torch.isfinite(flow.sample(4)["y"]).all()
+
+
+CONDITIONED = {
+    "table glow": lambda context: TableGlow(3, depth=1, hidden=4, context=context),
+    "maf": lambda context: ZukoFlow("MAF", 3, context=context, hidden_features=[4]),
+    "standardised": lambda context: ZukoFlow("NSF", 3, standardize=True, context=context, hidden_features=[4]),
+}
+
+
+@pytest.mark.parametrize("program", ["loss", "adapt", "sample", "log_prob"])
+@pytest.mark.parametrize(
+    ("context", "x", "message"),
+    [
+        (2, None, "has context=2, but no x was given"),
+        (0, torch.zeros(5, 2), "has context=0, but x was given"),
+        (2, torch.zeros(5, 3), r"has context=2, but rows of x have shape \(3,\)"),
+    ],
+)
+@pytest.mark.parametrize("name", CONDITIONED)
+def test_conditioning_inputs_that_do_not_fit(
+    name: str, context: int, x: torch.Tensor | None, message: str, program
+) -> None:
+    flow, y = CONDITIONED[name](context), torch.zeros(5, 3)
+    calls = {
+        "loss": lambda: flow.loss(Batch(y, x)),
+        "adapt": lambda: flow.adapt(Batch(y, x)),
+        "sample": lambda: flow.sample(5, x),
+        "log_prob": lambda: flow.log_prob(y, x),
+    }
+    with pytest.raises(ModelError, match=message):
+        calls[program]()
+
+
+def test_images_have_no_conditioning_input() -> None:
+    with pytest.raises(ModelError, match="Glow has context=0, but x was given"):
+        Glow(8, 1, 1, 1, 2).loss(Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2, 3)))
 
 
 def test_loss_is_the_mean_negative_log_likelihood() -> None:

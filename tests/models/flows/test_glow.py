@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from limbeck.core.loss import Batch
 from limbeck.errors import MatchError, ModelError
-from limbeck.models import Glow, TableGlow
+from limbeck.models import Flow, Glow, TableGlow
 from limbeck.models.flows.glow_networks import PixelNetwork, RowNetwork
 from limbeck.models.flows.glow_parts import GlowStep, LearnedSplit, Mixing, soft_clamp
 from limbeck.models.flows.pixels import Pixels, Squeeze, dequantized
@@ -212,6 +214,43 @@ def test_steps_along_the_way_agree_too() -> None:
         torch.testing.assert_close(own[f"h[0][{step}]"].value, theirs[f"h[0][{2 * step}]"].value)
 
 
+def trained(build: Callable[[], Flow], y: Tensor) -> Flow:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = build()
+        flow.adapt(Batch(y))
+        with torch.no_grad():
+            for parameter in flow.parameters():
+                parameter += 0.03 * torch.randn_like(parameter)
+    return flow.eval()
+
+
+HALVES = {
+    "table": (lambda: TableGlow(8, depth=4), (8,)),
+    "images": (lambda: Glow(32, 3, 3, 2, 16, quantization=None), (3, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_likelihoods_in_half_precision(name: str) -> None:
+    """Sums over thousands of pixels, which bfloat16 would round to multiples of 16."""
+    build, shape = HALVES[name]
+    y = torch.rand(6, *shape, generator=torch.Generator().manual_seed(1))
+    flow = trained(build, y)
+    expected = flow.log_prob(y)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = flow.log_prob(y)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0.1)
+    halved = flow.to(torch.bfloat16)
+    found = halved.log_prob(y.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.03, atol=0.2)
+    assert halved.sample(2)["y"].dtype == torch.bfloat16
+    again = halved.decode(halved.encode(y.bfloat16()))
+    torch.testing.assert_close(again.float(), y, atol=0.1, rtol=0.0)
+
+
 def test_following_trained_mixings() -> None:
     """What is taken over is the product of matrices that are no longer rotations."""
     teacher, student = ONE["table glow"].flow(depth=4), TableGlow(5, 2, 4).double()
@@ -235,7 +274,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
     [
         (lambda: TableGlow(1), "features must be at least 2, not 1"),
         (lambda: TableGlow(4, depth=0), "depth must be positive"),
-        (lambda: TableGlow(4, coupling="spline"), "one of affine, additive"),
+        (lambda: TableGlow(4, coupling="spline"), "coupling must be affine or additive"),
         (lambda: Glow(12, levels=3), "12x12 pixels cannot be halved 3 times"),
         (lambda: Glow([8, 6], levels=2), "8x6 pixels"),
         (lambda: Glow(8, quantization=1), "quantization"),

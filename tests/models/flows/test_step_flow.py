@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from limbeck import methods
 from limbeck.core.loss import Batch
@@ -193,3 +194,24 @@ def test_a_step_keeps_its_permutation_when_it_moves() -> None:
     assert "places" not in step.state_dict()
     h = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(step.double().inverse(step(h)[0]), h)
+
+
+def test_rows_of_two_dimensions_are_standardised() -> None:
+    class Stretch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.log_scale = nn.Parameter(torch.zeros(4, 4))
+
+        def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+            return h * self.log_scale.exp(), self.log_scale.sum()
+
+        def inverse(self, h: Tensor) -> Tensor:
+            return h * (-self.log_scale).exp()
+
+    flow = StepFlow([Stretch()], (4, 4), standardize=True)
+    y = 3.0 + 2.0 * torch.randn(50, 4, 4, generator=torch.Generator().manual_seed(0))
+    flow.adapt(Batch(y))
+    (u,) = flow.encode(y)
+    torch.testing.assert_close(u.mean(0), torch.zeros(4, 4), atol=1e-5, rtol=0.0)
+    expected = Normal(y.mean(0), y.std(0, correction=0)).log_prob(y).flatten(1).sum(1)
+    torch.testing.assert_close(flow.log_prob(y), expected, atol=1e-3, rtol=1e-4)

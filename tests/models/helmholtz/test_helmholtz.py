@@ -13,6 +13,7 @@ from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
 from limbeck.core import methods
+from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.loss import Batch
 from limbeck.core.trace import Kind
 from limbeck.data import Faithful
@@ -77,6 +78,16 @@ def test_columns_of_the_data_are_the_targets_in_the_order_given() -> None:
     y = rows()
     assert torch.equal(machine().columns(y)["y2"], y[:, 1:])
     assert torch.equal(machine(targets=["y2", "y1"]).columns(y)["y2"], y[:, :1])
+
+
+def test_what_the_data_s_rows_are_needed_for() -> None:
+    """A bound on the exact likelihood, and methods that draw latents from the recogniser."""
+    torch.manual_seed(0)
+    model, y = HelmholtzMachine(hidden=3).double(), rows()
+    bound = importance_weighted_bound(model, y, samples=500)
+    torch.testing.assert_close(bound, model.log_likelihood(y), atol=0.2, rtol=0.0)
+    for objective in (methods.own_bound(), methods.surrogate(latent_weight=1.0, posterior_weight=1.0)):
+        assert torch.isfinite(objective(machine(1), model, batch_size=4).total)
 
 
 @pytest.mark.parametrize("graph", [None, TREE])
@@ -310,13 +321,14 @@ def test_surrogate_and_local_agree_where_the_student_is_the_teacher() -> None:
         ({"samples": 0}, "samples must be positive"),
         ({"target_scale": -1.0}, "target_scale must be positive"),
         ({"activation": "step"}, "activation must be one of relu, leaky-relu, tanh, not 'step'"),
-        ({"training": "sleep"}, "training must be one of wake-sleep, reweighted-wake-sleep, not 'sleep'"),
+        ({"training": "sleep"}, "training must be wake-sleep or reweighted-wake-sleep, not 'sleep'"),
         ({"graph": {"y": ["z"], "z": []}, "targets": ["y"]}, "'y' has the parent 'z', which does not stand before it"),
         ({"graph": {"z": [], "y": ["z", "z"]}, "targets": ["y"]}, "'y' names a parent twice"),
         ({"graph": {"z.1": [], "y": []}, "targets": ["y"]}, "cannot be named 'z.1'"),
         ({"graph": {"z": [], "y": ["z"]}}, "targets must name at least one variable .* none"),
         ({"targets": ["y1", "y1"]}, "each once"),
         ({"targets": ["y7"]}, "y7"),
+        ({"graph": {"y": []}, "targets": ["y"]}, "there must be a latent"),
     ],
 )
 def test_errors_name_what_is_wrong(arguments: dict, message: str) -> None:

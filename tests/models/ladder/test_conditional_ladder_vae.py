@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from limbeck import methods
 from limbeck.core.loss import Batch
+from limbeck.core.reconstruction import reconstruct
 from limbeck.core.trace import Kind
 from limbeck.engine.teachers.prepare import prepare
 from limbeck.errors import ModelError
@@ -109,14 +110,14 @@ def test_reconstruction_of_a_domain_is_the_mean_at_the_posterior_means() -> None
     noise = {name: torch.zeros_like(e) for name, e in model.trace_inference(y, x).noise.items()}
     z1 = model.trace_inference(y, x, noise=noise)["z1"].value
     with torch.no_grad():
-        torch.testing.assert_close(model.reconstruct(y, x), model.top_down[0](z1, x))
-    assert not torch.allclose(model.reconstruct(y, x), model.reconstruct(y, x.flip(1)))
+        torch.testing.assert_close(reconstruct(model, y, x), model.top_down[0](z1, x))
+    assert not torch.allclose(reconstruct(model, y, x), reconstruct(model, y, x.flip(1)))
 
 
 @pytest.mark.parametrize("x", [None, torch.zeros(4, 2), torch.zeros(4), torch.zeros(4, 3, 1)])
 def test_a_missing_or_wrong_domain_is_told(x: Tensor | None) -> None:
     model, y = domain_ladder(4), pictures(4).y
-    for call in (lambda: model.trace(4, x), lambda: model.loss(Batch(y, x)), lambda: model.reconstruct(y, x),
+    for call in (lambda: model.trace(4, x), lambda: model.loss(Batch(y, x)), lambda: reconstruct(model, y, x),
                  lambda: model.trace_inference(y, x)):  # fmt: skip
         with pytest.raises(ModelError, match=r"3 domains .*one-hot of shape \(batch, 3\).*condition"):
             call()

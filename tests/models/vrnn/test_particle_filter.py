@@ -108,6 +108,6 @@ def test_systematic_resampling_is_unbiased_and_even() -> None:
 
 
 def test_refusals() -> None:
-    for wrong in ({"particles": 0}, {"proposal": "best"}):
-        with pytest.raises(ModelError, match=r"particles \(at least 1\) with proposal"):
+    for wrong, told in (({"particles": 0}, "at least 1, not 0"), ({"proposal": "best"}, "prior or posterior, not")):
+        with pytest.raises(ModelError, match=told):
             built().log_likelihood(drawings(), **wrong)

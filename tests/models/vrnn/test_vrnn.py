@@ -241,6 +241,8 @@ def test_fixed_length_takes_lengths_from_the_data_and_draws_all_steps() -> None:
 
 def test_normalisation_is_set_once_and_saved(tmp_path) -> None:
     model, y = VRNN(steps=3, width=4, features=4, latent_size=2).double(), drawings(60)
+    with pytest.raises(ModelError, match="built for drawings"):  # which sets nothing
+        model.adapt(Batch(y[..., :2]))
     model.adapt(Batch(y))
     there = torch.arange(3) <= (torch.arange(60) % 3)[:, None]
     torch.testing.assert_close(model.shift, y[there][:, :2].mean(0))

@@ -169,12 +169,47 @@ def test_standardisation_is_that_of_the_training_rows_and_is_saved(tmp_path: Pat
     model.adapt(Batch(torch.zeros(50, dtype=torch.long), x))
     plain = NetworkClassifier("MLP", settings).eval()
     plain.network.load_state_dict(model.network.state_dict())
-    standard = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+    standard = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True, correction=0)
     torch.testing.assert_close(numbers(model.eval(), x)["y"], numbers(plain, standard)["y"])
     model.adapt(Batch(torch.zeros(9, dtype=torch.long), torch.rand(9, 2, 4, 4)))  # adapted already: stays as it is
     model.save_pretrained(tmp_path)
     assert torch.equal(numbers(DGM.from_pretrained(tmp_path), x)["y"], numbers(model, x)["y"])
     assert torch.equal(before["mean"], torch.zeros(()))
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (1, 3), (6, 3, 4, 4)], ids=["vectors", "one vector", "images"])
+def test_constant_channels_are_only_centred(shape: tuple[int, ...]) -> None:
+    model = NetworkClassifier.wrap(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), [], normalize=True)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = 0.1
+    model.adapt(Batch(torch.zeros(len(x), dtype=torch.long), x))
+    assert model.deviation[1] == 1.0
+    x[:, 1] = 0.6
+    seen = []
+    model.network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
+    model.trace(x=x)
+    torch.testing.assert_close(seen[0][:, 1], torch.full_like(x[:, 1], 0.5))
+    assert seen[0].abs().max() < 5.0
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 3, 4, 4)], ids=["vectors", "images"])
+def test_given_constants_are_those_of_channels(shape: tuple[int, ...]) -> None:
+    model = NetworkClassifier.wrap(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)), [], normalize=True).double()
+    model.trace(x=torch.zeros(shape, dtype=torch.float64))
+    x, plain = torch.rand(shape, dtype=torch.float64), NetworkClassifier.wrap(model.network, [])
+    model.standardize([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
+    over = (1, 3, *[1] * (len(shape) - 2))
+    mean, deviation = (torch.tensor(values).double().view(over) for values in ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
+    expected = numbers(plain, (x - mean) / deviation)["logits"]
+    torch.testing.assert_close(numbers(model, x)["logits"], expected)
+
+
+def test_constants_are_read_in_the_model_s_precision() -> None:
+    settings = {"hidden": 8, "image_size": 4, "channels": 3, "classes": 2}
+    source, model = (NetworkClassifier("MLP", settings, normalize=True) for _ in range(2))
+    model.double().load_state_dict(source.standardize([0.5] * 3, [2.0] * 3).state_dict())
+    assert model.mean.dtype == torch.float64
+    assert model.mean.tolist() == [0.5] * 3
 
 
 # ------------------------------------------------------------------------------------------------- nothing stays on it

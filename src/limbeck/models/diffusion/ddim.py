@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from limbeck.choices import check_choice
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -18,6 +19,7 @@ from limbeck.models.diffusion.files import Pipelined
 from limbeck.models.diffusion.schedule import NoiseSchedule, Spacing, check_times, sampling_times
 from limbeck.models.diffusion.unet_inheritance import Inherited, inherit
 from limbeck.models.diffusion.unet_network import build_unet
+from limbeck.models.inputs import check_numbers
 from limbeck.models.sizes import check_positive
 
 __all__ = ["DDIM", "First"]
@@ -74,8 +76,7 @@ class DDIM(Pipelined):
     ) -> None:
         super().__init__()
         check_positive(self, tolerance=tolerance)
-        if first not in ("network", "residual"):
-            raise ModelError(f"DDIM: first must be network or residual, not {first!r}")
+        check_choice(ModelError, "DDIM: first", first, First)
         self.schedule = NoiseSchedule(scheduler)
         self.timesteps = (
             sampling_times(scheduler, steps, spacing, start)
@@ -101,7 +102,7 @@ class DDIM(Pipelined):
             if t != self.timesteps[0]:
                 state = sites.deterministic(f"x[{t}]", state)
             image, noise = self.denoise(state, t, x)
-            state = self.schedule.moved(image, noise, after)
+            state = self.schedule.noised(image, noise, after)
         mean = (state + 1) / 2
         sites.target("x_0", Normal(mean, torch.full_like(mean, self.tolerance / 2), validate_args=False))
 
@@ -148,6 +149,7 @@ class DDIM(Pipelined):
                 f"the network draws images of shape {self.image_shape}, but those of the data have "
                 f"{tuple(batch.y.shape[1:])}; set sample_size, in_channels and out_channels of unet to the data's"
             )
+        check_numbers(self, "an image", batch.y)
         image = 2 * batch.y - 1
         t = torch.randint(self.schedule.times, (len(image),), device=image.device)
         noise = torch.randn_like(image)

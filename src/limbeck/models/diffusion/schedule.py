@@ -7,11 +7,12 @@ import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.choices import check_choice
 from limbeck.errors import ModelError
 
 __all__ = ["BETA_SCHEDULES", "NoiseSchedule", "Prediction", "Spacing", "sampling_times"]
@@ -89,7 +90,16 @@ class NoiseSchedule(nn.Module):
         return both[0], both[1]
 
     def noised(self, image: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
-        """[D] Eq. 4: an image at a time of the diffusion; all shapes (batch, ...), ``t`` as in :meth:`at`."""
+        r"""An image at a time of the diffusion ([D] Eq. 4); all shapes (batch, ...), ``t`` as in :meth:`at`.
+
+        Of the image and the noise that were seen in a state :math:`x_t`, it is a sampler's state at another time
+        ([D] Eq. 8):
+
+        .. math:: x_{t'} = \sqrt{\alpha_{t'}} \, x_0 + \sqrt{1 - \alpha_{t'}} \, \epsilon
+
+        which is :math:`\sqrt{\alpha_{t'} / \alpha_t} (x_t - \sqrt{1 - \alpha_t} \epsilon) + \sqrt{1 - \alpha_{t'}}
+        \epsilon`; [D] Eq. 7 is the same divided by :math:`\sqrt{\alpha_{t'}}`.
+        """
         signal, scale = self.at(t, image)
         return signal * image + scale * noise
 
@@ -123,16 +133,6 @@ class NoiseSchedule(nn.Module):
             return image
         signal, scale = self.at(t, image)
         return signal * noise - scale * image
-
-    def moved(self, image: Tensor, noise: Tensor, t: int | Tensor) -> Tensor:
-        r"""[D] Eq. 8: the state at another time, from the image and noise that were seen at this one.
-
-        .. math:: x_{t'} = \sqrt{\alpha_{t'}} \, x_0 + \sqrt{1 - \alpha_{t'}} \, \epsilon
-
-        which is :math:`\sqrt{\alpha_{t'} / \alpha_t} (x_t - \sqrt{1 - \alpha_t} \epsilon) + \sqrt{1 - \alpha_{t'}}
-        \epsilon`; [D] Eq. 7 is the same divided by :math:`\sqrt{\alpha_{t'}}`.
-        """
-        return self.noised(image, noise, t)
 
 
 def sampling_times(
@@ -168,8 +168,7 @@ def sampling_times(
         roots = torch.linspace(0, math.sqrt(first), steps, dtype=torch.float64)
         # A square of a root may fall just short of the whole number it stands for.
         return tuple(sorted({int(value + 1e-9) for value in roots.square().tolist()}, reverse=True))
-    if spacing not in get_args(Spacing):
-        raise ModelError(f"spacing must be one of {', '.join(get_args(Spacing))}, not {spacing!r}")
+    check_choice(ModelError, "spacing", spacing, Spacing)
     if start is not None:
         raise ModelError(f"start is for the spacing 'quadratic', not {spacing!r}; give timesteps for any other choice")
     scheduler.register_to_config(timestep_spacing=spacing)

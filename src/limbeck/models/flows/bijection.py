@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,23 +75,25 @@ class Standardize(Bijection):
     Likelihoods of the flow stay those of the data in their own units.
 
     Args:
-        features: number of columns.
+        sizes: number of columns; or the sizes of a row of more dimensions.
     """
 
     shift: Tensor
     scale: Tensor
+    taken: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, *sizes: int) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.taken = False
+        self.register_buffer("shift", torch.zeros(sizes))
+        self.register_buffer("scale", torch.ones(sizes))
+        self.register_buffer("taken", torch.tensor(False))
+        self.register_load_state_dict_pre_hook(_not_taken_by_default)  # type: ignore[no-untyped-call]
 
     def take(self, other: Standardize) -> None:
         """Standardise as another does, whatever the data that are shown later."""
         self.shift.copy_(other.shift)
         self.scale.copy_(other.scale)
-        self.taken = True
+        self.taken.fill_(True)
 
     def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
         """Take mean and standard deviation of each column; a constant column keeps the scale 1."""
@@ -107,3 +110,8 @@ class Standardize(Bijection):
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
         """See :class:`Bijection`."""
         return h * self.scale + self.shift
+
+
+def _not_taken_by_default(step: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Files of earlier versions do not say."""
+    state.setdefault(f"{prefix}taken", torch.tensor(False))

@@ -12,12 +12,14 @@ from torch.distributions import Distribution, Normal
 
 from limbeck.core.coupling.depth import step_name
 from limbeck.core.delta import Delta
+from limbeck.core.divergence.features import precise
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import MatchError, ModelError
 from limbeck.models.flows.bijection import Bijection, Level, Standardize
+from limbeck.models.inputs import check_numbers
 
 __all__ = ["Flow"]
 
@@ -36,6 +38,8 @@ class Flow(DGM):
 
     adapted: Tensor
     aligned: Tensor
+    context: int | None = None
+    """Columns of the conditioning input; 0 without one, ``None`` where only the steps themselves know."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,6 +87,7 @@ class Flow(DGM):
 
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """From latents to data; shapes as in :class:`~limbeck.core.graph.DGM`."""
+        self._check_context(x)
         levels = self.levels
         like = first_parameter(self)
         h: Tensor | None = None
@@ -132,7 +137,7 @@ class Flow(DGM):
         if self.adapted:
             return
         h = self.observed(batch.y)
-        self._check(h)
+        self._check(h, batch.x)
         for level in self.levels:
             for step in (*level.entry, *level.steps):
                 assert isinstance(step, Bijection)
@@ -217,8 +222,10 @@ class Flow(DGM):
                     "same class, or pass align=False and compare densities or samples"
                 )
 
-    def _check(self, y: Tensor) -> None:
+    def _check(self, y: Tensor, x: Tensor | None) -> None:
         """Rows of another size fail somewhere inside, in words that do not say why."""
+        check_numbers(self, "y", y)
+        self._check_context(x)
         wanted, found = sum(math.prod(shape) for shape in self.latent_shapes), math.prod(y.shape[1:])
         if found != wanted:
             raise ModelError(
@@ -226,9 +233,24 @@ class Flow(DGM):
                 f"{tuple(y.shape[1:])}); give the model as many features as the data have columns"
             )
 
+    def _check_context(self, x: Tensor | None) -> None:
+        if self.context is None:
+            return
+        if (x is not None) != (self.context > 0):
+            given = "no x was given" if x is None else "x was given"
+            raise ModelError(
+                f"{type(self).__name__} has context={self.context}, but {given}; let both say the same, in a recipe "
+                "by condition"
+            )
+        if x is not None and x.shape[1:] != (self.context,):
+            raise ModelError(
+                f"{type(self).__name__} has context={self.context}, but rows of x have shape {tuple(x.shape[1:])}; "
+                "give x that many columns"
+            )
+
     def _encoded(self, y: Tensor, x: Tensor | None, sites: Sites | None) -> Tensor:
         """Log density, shape (batch,); declares the sites on the way if there is anything to declare them to."""
-        self._check(y)
+        self._check(y, x)
         h = y
         total: Tensor | float = 0
         prior: Tensor | float = 0
@@ -237,19 +259,20 @@ class Flow(DGM):
             steps, split = list(level.steps), level.split
             for entry in level.entry:
                 h, change = entry(h, x)
-                total = total + change
+                total = total + precise(change)
             for count, step in enumerate(steps, 1):
                 h, change = step(h, x)
-                total = total + change
+                total = total + precise(change)
                 if sites is not None and (split is not None or count < len(steps)):
                     h = sites.deterministic(step_name(index, count), h)
             if split is None:
                 u = h
             else:
                 h, u, change = split(h, x)
-                total = total + change
+                total = total + precise(change)
             if sites is not None:
                 u = sites.latent(f"u[{index}]", Delta(u))
+            u = precise(u)
             prior = prior + _rows(self.latent_law(index, len(y), u, x).log_prob(u))
         return prior + total  # type: ignore[return-value]
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.choices import check_choice
 from limbeck.errors import MatchError, ModelError
 from limbeck.models.flows.bijection import Bijection, Level, Standardize
 from limbeck.models.flows.flow import Flow
 from limbeck.models.flows.glow_networks import PixelNetwork, RowNetwork
 from limbeck.models.flows.glow_parts import GlowStep, LearnedSplit
 from limbeck.models.flows.pixels import Pixels, Squeeze, dequantized
+from limbeck.models.inputs import check_numbers
 from limbeck.models.sizes import check_at_least, check_positive
 
 __all__ = ["Coupling", "Glow", "TableGlow"]
@@ -29,10 +31,12 @@ class _Mixed(Flow):
     Args:
         levels: see :attr:`levels`.
         shapes: see :attr:`latent_shapes`.
+        context: see :class:`~limbeck.models.Flow`.
     """
 
-    def __init__(self, levels: list[Level], shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, levels: list[Level], shapes: Sequence[tuple[int, ...]], context: int = 0) -> None:
         super().__init__()
+        self.context = context
         self.body = nn.ModuleList(levels)
         self._shapes = tuple(shapes)
 
@@ -126,7 +130,7 @@ class TableGlow(_Mixed):
             return GlowStep(features, network, bound if coupling == "affine" else None)
 
         entry: list[Bijection] = [Standardize(features)] if standardize else []
-        super().__init__([Level([step() for _ in range(depth)], entry)], [(features,)])
+        super().__init__([Level([step() for _ in range(depth)], entry)], [(features,)], context)
 
 
 class Glow(_Mixed):
@@ -210,6 +214,7 @@ class Glow(_Mixed):
         Returns:
             A new tensor of the same shape, or ``y`` itself if values are continuous.
         """
+        check_numbers(self, "an image", y)
         return y if self.quantization is None else dequantized(y, self.quantization, generator)
 
     def bits_per_dim(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -233,10 +238,7 @@ class Glow(_Mixed):
 
 def _numbers(model: object, coupling: str) -> int:
     """How many numbers a coupling's network gives for each element."""
-    if coupling not in get_args(Coupling):
-        raise ModelError(
-            f"{type(model).__name__}: coupling must be one of {', '.join(get_args(Coupling))}, not {coupling!r}"
-        )
+    check_choice(ModelError, f"{type(model).__name__}: coupling", coupling, Coupling)
     return 2 if coupling == "affine" else 1
 
 

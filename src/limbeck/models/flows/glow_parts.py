@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from limbeck.core.divergence.features import precise, product
 from limbeck.models.flows.bijection import Bijection, Split
 from limbeck.models.flows.glow_networks import ScaledConvolution
 
@@ -74,15 +75,15 @@ class Mixing(nn.Module):
     def matrix(self) -> Tensor:
         """W, shape (channels, channels)."""
         lower, upper = self._triangles()
-        product: Tensor = lower @ upper
-        return product[self.order]
+        return product(lower, upper)[self.order]
 
     def inverse_matrix(self) -> Tensor:
         """The inverse of W, shape (channels, channels), by two triangular solves."""
-        lower, upper = self._triangles()
-        half = torch.linalg.solve_triangular(lower, self.identity[self.order].T, upper=False, unitriangular=True)
+        lower, upper = (precise(factor) for factor in self._triangles())  # in half precision there are no solves
+        right = self.identity[self.order].T.to(lower)
+        half = torch.linalg.solve_triangular(lower, right, upper=False, unitriangular=True)
         whole: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
-        return whole
+        return whole.to(self.factors.dtype)
 
     def _triangles(self) -> tuple[Tensor, Tensor]:
         diagonal = self.signs * self.factors.diagonal().exp()
@@ -121,14 +122,15 @@ class GlowStep(Bijection):
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         weight = self.mixing.matrix() * self.log_scale.exp()
-        h = _affine(h, weight, weight @ self.shift)
-        change = (self.log_scale.sum() + self.mixing.log_scale.sum()) * math.prod(h.shape[2:])
+        h = _affine(h, weight, product(weight, self.shift))
+        # Sums of many small numbers, which half precision would round.
+        change = precise(self.log_scale + self.mixing.log_scale).sum() * math.prod(h.shape[2:])
         kept, moved = h[:, : self.kept], h[:, self.kept :]
         shift, log_scale = self._coupling(kept, x)
         moved = moved + shift
         if log_scale is not None:
             moved = moved * log_scale.exp()
-            change = change + log_scale.flatten(1).sum(1)
+            change = change + precise(log_scale).flatten(1).sum(1)
         return torch.cat([kept, moved], 1), change
 
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
@@ -166,7 +168,7 @@ class LearnedSplit(Split):
         """See :class:`~limbeck.models.flows.bijection.Split`."""
         kept, left = h[:, : self.kept], h[:, self.kept :]
         mean, log_scale = self._law(kept)
-        return kept, (left - mean) * torch.exp(-log_scale), -log_scale.flatten(1).sum(1)
+        return kept, (left - mean) * torch.exp(-log_scale), -precise(log_scale).flatten(1).sum(1)
 
     def inverse(self, h: Tensor, u: Tensor, x: Tensor | None = None) -> Tensor:
         """See :class:`~limbeck.models.flows.bijection.Split`."""
@@ -179,7 +181,13 @@ class LearnedSplit(Split):
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear map of the channels, dimension 1, plus a bias."""
-    if h.ndim == 2:
-        return F.linear(h, weight, bias)
-    return F.conv2d(h, weight[:, :, None, None], bias)
+    """A linear map of the channels, dimension 1, plus a bias.
+
+    Under autocast it stays in the precision of its arguments: only networks can round without changing the density.
+    """
+    dtype = torch.promote_types(h.dtype, weight.dtype)
+    h, weight, bias = h.to(dtype), weight.to(dtype), bias.to(dtype)
+    with torch.autocast(h.device.type, enabled=False):
+        if h.ndim == 2:
+            return F.linear(h, weight, bias)
+        return F.conv2d(h, weight[:, :, None, None], bias)

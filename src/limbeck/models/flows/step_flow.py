@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.core.divergence.features import precise
 from limbeck.errors import ModelError
 from limbeck.models.flows.bijection import Bijection, Level, Standardize
 from limbeck.models.flows.flow import Flow
@@ -66,7 +67,7 @@ class ForeignStep(Bijection):
                 change = getattr(part, log_det)(h, following)
             else:
                 following, change = _pair(part, name, result)
-            total = total + (change if change.ndim < 2 else change.flatten(1).sum(1))
+            total = total + (change if change.ndim < 2 else precise(change).flatten(1).sum(1))
             h = following
         return _moved(h, self.back), total  # type: ignore[return-value]
 
@@ -149,7 +150,7 @@ class StepFlow(Flow):
                 entry.extend(modules)
         if not groups:
             raise ModelError("a flow needs at least one step with parameters; there is none")
-        first: list[Bijection] = [Standardize(self._shape[0])] if standardize else []
+        first: list[Bijection] = [Standardize(*self._shape)] if standardize else []
         if entry:
             first.append(ForeignStep(entry, **names))
         self.body = Level([ForeignStep(modules, **names, places=order) for modules, order in groups], first)

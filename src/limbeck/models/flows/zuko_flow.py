@@ -10,8 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
+from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import ModelError
 from limbeck.files import atomic_write_bytes
 from limbeck.models.flows.bijection import Level, Standardize
@@ -81,6 +82,7 @@ class ZukoFlow(Flow):
             built = kind(features=features, **constructor_settings(settings))
         except (TypeError, ValueError, AssertionError) as error:
             raise ModelError(f"zuko.flows.{flow} does not take these settings: {error}") from None
+        self.context = context
         self._hold(built, features, standardize)
 
     @classmethod
@@ -124,10 +126,8 @@ class ZukoFlow(Flow):
 
     def latent_law(self, level: int, batch_size: int, like: Tensor, x: Tensor | None = None) -> Distribution:
         """The flow's base; see :class:`~limbeck.models.Flow`."""
-        base: Distribution = self.flow.base(x)
-        whole = base
-        while isinstance(base, Independent):
-            base = base.base_dist
+        whole: Distribution = self.flow.base(x)
+        base = base_law(whole)
         elementwise = not base.event_shape and base.batch_shape[-1:] == (self.features,)
         law: Distribution = base.expand((batch_size, self.features)) if elementwise else whole.expand((batch_size,))
         return law
@@ -136,7 +136,7 @@ class ZukoFlow(Flow):
         """See :class:`~limbeck.models.Flow`; without standardisation these are zuko's own numbers, to the bit."""
         if self.standardize is not None:
             return super().log_prob(y, x)
-        self._check(y)
+        self._check(y, x)
         density: Tensor = self.flow(x).log_prob(y)
         return density
 

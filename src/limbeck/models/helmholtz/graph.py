@@ -21,7 +21,7 @@ def checked(graph: Parents, targets: Collection[str]) -> Parents:
 
     Raises:
         ModelError: a parent does not stand before its child, a target is not in the graph or named twice, there is no
-            target, or a name cannot be that of a module.
+            target or no latent, or a name cannot be that of a module.
     """
     seen: set[str] = set()
     for name, parents in graph.items():
@@ -42,6 +42,8 @@ def checked(graph: Parents, targets: Collection[str]) -> Parents:
             f"targets must name at least one variable of the graph ({', '.join(graph)}), each once, but are: "
             f"{', '.join(targets) or 'none'}"
         )
+    if len(targets) == len(graph):
+        raise ModelError(f"all variables of the graph are targets ({', '.join(graph)}); there must be a latent")
     return {name: list(parents) for name, parents in graph.items()}
 
 

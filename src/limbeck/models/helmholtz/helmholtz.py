@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Normal
 
+from limbeck.choices import check_choice
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
@@ -79,10 +80,7 @@ class HelmholtzMachine(DGM):
         super().__init__()
         check_positive(self, latent_size=latent_size, hidden=hidden, target_scale=target_scale, samples=samples)
         for name, chosen, known in (("activation", activation, Activation), ("training", training, Rule)):
-            if chosen not in get_args(known):
-                raise ModelError(
-                    f"HelmholtzMachine: {name} must be one of {', '.join(get_args(known))}, not {chosen!r}"
-                )
+            check_choice(ModelError, f"HelmholtzMachine: {name}", chosen, known)
         if graph is None:
             graph, targets = _CHAIN, ["y1", "y2"] if targets is None else targets
         self.graph = checked(graph, targets or [])
@@ -137,10 +135,18 @@ class HelmholtzMachine(DGM):
             terms["wake recogniser"] = -(weights * posterior).sum() / len(batch)
         with torch.no_grad():
             dreamed = self.trace(len(batch))
-        seen = torch.cat([dreamed.targets[name] for name in self.target_names], dim=1)
+        seen = self.join_targets(dreamed.targets)
         latents = {site.name: site.value for site in dreamed.of_kind(Kind.LATENT) if site.value is not None}
         terms["sleep"] = -self.trace_inference(seen, values=latents).log_prob().mean()
         return Loss.of(terms)
+
+    def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """The targets of a run as the columns of one ``y``, shape (batch, targets)."""
+        return torch.cat([targets[name] for name in self.target_names], dim=1)
+
+    def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
+        """Each target is a column of ``y``, shape (batch, targets)."""
+        return self.columns(y)
 
     def log_likelihood(self, y: Tensor) -> Tensor:
         """Exact log p(y), the latents summed over by elimination; differentiable.

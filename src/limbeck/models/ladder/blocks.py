@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
 from torch.nn import functional as F
 
-__all__ = ["BottomUp", "DomainNorm", "ResidualBlock", "TopDown", "gaussian", "precision_weighted"]
+__all__ = ["BottomUp", "DomainNorm", "ResidualBlock", "TopDown"]
 
 
 class DomainNorm(nn.Module):
@@ -172,25 +169,3 @@ class BottomUp(nn.Module):
         """
         h = self.block2(self.block1(self.stem(with_domain(h, x)), x), x)
         return h, self.head(h)
-
-
-def gaussian(parameters: Tensor) -> Normal:
-    """Gaussian from mean and raw scale, stacked along dimension 1.
-
-    Args:
-        parameters: shape (batch, 2 * channels, height, width).
-
-    Returns:
-        Batch shape (batch, channels, height, width); scale softplus(raw) / ln 2 + 1e-6, which is 1 at raw = 0.
-    """
-    mean, raw = parameters.chunk(2, dim=1)
-    return Normal(mean, F.softplus(raw) * (1.0 / math.log(2.0)) + 1e-6, validate_args=False)
-
-
-def precision_weighted(first: Normal, second: Normal) -> Normal:
-    """Normalised product of two Gaussian densities (Ladder VAE, Eq. 17-19); batch shapes must agree."""
-    first_precision = first.scale.pow(-2)
-    second_precision = second.scale.pow(-2)
-    variance = 1.0 / (first_precision + second_precision)
-    mean = (first.loc * first_precision + second.loc * second_precision) * variance
-    return Normal(mean, variance.sqrt(), validate_args=False)

@@ -15,7 +15,9 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
 from limbeck.errors import ModelError
-from limbeck.models.ladder.blocks import BottomUp, TopDown, gaussian, precision_weighted
+from limbeck.models.gaussians import gaussian, precision_weighted
+from limbeck.models.inputs import check_images
+from limbeck.models.ladder.blocks import BottomUp, TopDown
 from limbeck.models.sizes import check_positive
 
 __all__ = ["LadderVAE"]
@@ -148,24 +150,6 @@ class LadderVAE(DGM):
             terms[f"z{level}"] = weight * kl(posterior, prior).mean()
         return Loss.of(terms)
 
-    @torch.no_grad()
-    def reconstruct(self, y: Tensor, x: Tensor | None = None) -> Tensor:
-        """Mean of p(y | z1, x) with every latent at its posterior mean.
-
-        Args:
-            y: images, shape (batch, image_channels, image_size, image_size).
-            x: one-hot domains, shape (batch, domains), if the model has any.
-
-        Returns:
-            The shape of ``y``, not clamped.
-        """
-        x = self._domain(x)
-        evidence = self._evidence(y, x)
-        z = evidence[-1].mean
-        for level in range(self.levels - 1, 0, -1):
-            z = precision_weighted(gaussian(self.top_down[level](z, x)), evidence[level - 1]).mean
-        return self._likelihood(z, x).mean
-
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the bottom-up network."""
         return self.bottom_up.parameters()
@@ -195,10 +179,11 @@ class LadderVAE(DGM):
         return Normal(self.top_down[0](z, x), scale, validate_args=False)
 
     def _evidence(self, y: Tensor, x: Tensor | None) -> list[Normal]:
-        if y.shape[1:] != self.image_shape:
+        check_images(self, y, self.image_shape)
+        if self.training and len(y) == 1 and self.sizes[-1] == 1:
             raise ModelError(
-                f"LadderVAE is built for images of shape {self.image_shape} but got {tuple(y.shape[1:])}; set "
-                "image_size and image_channels of the model, or size and channels of the data"
+                "LadderVAE: batch norm cannot normalise the single number of a channel that one row has at the last "
+                "level; train on at least 2 rows at a time, or call eval() first"
             )
         evidence = []
         for network in self.bottom_up:

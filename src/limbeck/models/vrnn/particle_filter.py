@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from limbeck.choices import check_choice
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import ModelError
-from limbeck.models.ladder.blocks import precision_weighted
-from limbeck.models.vrnn.parts import State, gaussian
+from limbeck.models.gaussians import gaussian, precision_weighted
+from limbeck.models.vrnn.parts import State
 
 if TYPE_CHECKING:
     from limbeck.models.vrnn.vrnn import VRNN
@@ -55,9 +56,9 @@ def particle_bound(
     References:
         C. Maddison et al., Filtering Variational Objectives, NeurIPS 2017.
     """
-    if particles < 1 or proposal not in ("prior", "posterior"):
-        raise ModelError(f"particle_bound: {particles} particles (at least 1) with proposal {proposal!r} "
-                         "(prior or posterior) is not possible")  # fmt: skip
+    check_choice(ModelError, "particle_bound: proposal", proposal, Proposal)
+    if particles < 1:
+        raise ModelError(f"particle_bound: particles must be at least 1, not {particles}")
     steps, alive = model.steps_of(y)
     length = torch.full((len(y),), len(steps), device=y.device) if alive is None else alive.sum(0)
     # Longest first: the drawings that are left at a step are then the first ones, and the others cost nothing.

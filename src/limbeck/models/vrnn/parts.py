@@ -1,19 +1,16 @@
-"""What a VRNN is built of: networks, Gaussian heads, and drawings seen step by step."""
+"""What a VRNN is built of: networks, and drawings seen step by step."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
-from torch.nn import functional as F
 
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
 
-__all__ = ["Recurrence", "State", "alive_steps", "detached", "gaussian", "given_steps", "network", "steps_of"]
+__all__ = ["Recurrence", "State", "alive_steps", "detached", "given_steps", "network", "steps_of"]
 
 State = tuple[Tensor, Tensor]
 """Output and cell of an LSTM, each of shape (..., batch, width)."""
@@ -63,19 +60,6 @@ class Recurrence(nn.LSTM):
 def network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """A network with one hidden layer ([U] App. F.3), (..., inputs) to (..., outputs)."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
-def gaussian(parameters: Tensor) -> Normal:
-    """Gaussian from mean and raw scale, stacked along dimension 1; scale softplus(raw) / ln 2 + 1e-6.
-
-    Args:
-        parameters: shape (batch, 2 * size).
-
-    Returns:
-        Batch shape (batch, size).
-    """
-    mean, raw = parameters.chunk(2, dim=1)
-    return Normal(mean, F.softplus(raw) * (1.0 / math.log(2.0)) + 1e-6, validate_args=False)
 
 
 def detached(state: State) -> State:

@@ -13,7 +13,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
-from limbeck.models.ladder.blocks import precision_weighted
+from limbeck.models.gaussians import gaussian, precision_weighted
 from limbeck.models.sizes import check_positive
 from limbeck.models.vrnn.particle_filter import Proposal, particle_bound
 from limbeck.models.vrnn.parts import (
@@ -21,7 +21,6 @@ from limbeck.models.vrnn.parts import (
     State,
     alive_steps,
     detached,
-    gaussian,
     given_steps,
     network,
     steps_of,
@@ -156,11 +155,11 @@ class VRNN(DGM):
         """Set, once, the normalisation of offsets to their mean and standard deviation over all steps that exist."""
         if self.adapted:
             return
-        self.adapted.fill_(True)
         y, alive = self.steps_of(batch.y)
         offsets = y[..., :2].reshape(-1, 2) if alive is None else y[..., :2][alive]
         self.shift.copy_(offsets.mean(0))
         self.scale.copy_(offsets.std(0, correction=0).clamp(min=torch.finfo(offsets.dtype).eps))
+        self.adapted.fill_(True)
 
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """Steps of a run as drawings of shape (batch, steps, 3 or 4); zero after a drawing's end."""

@@ -9,13 +9,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
-from torch.nn import functional as F
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
+from limbeck.models.inputs import check_numbers, class_loss
 from limbeck.models.wrapped.building import build
 from limbeck.models.wrapped.module_paths import check_path, penultimate_path
 from limbeck.models.wrapped.taps import PENULTIMATE, Taps
@@ -150,16 +150,14 @@ class NetworkClassifier(DGM):
         Returns:
             The single term ``y``.
         """
-        return Loss.of({"y": F.cross_entropy(self._logits(batch.x), batch.y)})
+        return Loss.of({"y": class_loss(self, self._logits(batch.x), batch.y)})
 
     def adapt(self, batch: Batch) -> None:
-        """Set the constants of the standardisation from rows of data; see :class:`~limbeck.DGM`."""
+        """Set the constants of the standardisation from rows of data; a constant channel is only centred."""
         if not self.normalize or bool(self.adapted) or batch.x is None:
             return
-        values = batch.x.transpose(0, 1).flatten(1)
-        shape = (-1, *[1] * (batch.x.ndim - 2))
-        self.mean = values.mean(1).reshape(shape)
-        self.deviation = values.std(1).clamp_min(1e-6).reshape(shape)
+        deviation, mean = torch.std_mean(batch.x.transpose(0, 1).flatten(1), 1, correction=0)
+        self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, 1.0)
         self.adapted.fill_(True)
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -191,7 +189,7 @@ class NetworkClassifier(DGM):
         if not len(mean) == len(deviation) > 0 or not min(deviation) > 0.0:
             raise ModelError(f"a mean and a positive deviation of each channel are needed, not {mean} and {deviation}")
         like = first_parameter(self)
-        self.mean, self.deviation = (like.new_tensor(values).reshape(-1, 1, 1) for values in (mean, deviation))
+        self.mean, self.deviation = (like.new_tensor(values) for values in (mean, deviation))
         self.adapted.fill_(True)
         return self
 
@@ -231,7 +229,12 @@ class NetworkClassifier(DGM):
     def _logits(self, x: Tensor | None) -> Tensor:
         if x is None:
             raise ModelError("a NetworkClassifier needs something to classify; give x, or condition in a recipe")
-        output = self.network((x - self.mean) / self.deviation if self.normalize else x)
+        if x.dtype == torch.uint8:  # other integers can be what a network looks up in a table
+            check_numbers(self, "x", x)
+        if self.normalize:
+            mean, deviation = (of.reshape(-1, *[1] * (x.ndim - 2)) for of in (self.mean, self.deviation))
+            x = (x - mean) / deviation
+        output = self.network(x)
         output = getattr(output, "logits", output)
         if not isinstance(output, Tensor) or output.ndim != 2:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -247,4 +250,4 @@ def _shape_as_saved(model: Any, state: Mapping[str, Tensor], prefix: str, *_: An
     """How many channels there are is known only when a model has seen data."""
     for name in ("mean", "deviation"):
         if prefix + name in state:
-            setattr(model, name, torch.empty_like(state[prefix + name]))
+            setattr(model, name, getattr(model, name).new_empty(state[prefix + name].shape))
