@@ -77,6 +77,26 @@ def test_certainty() -> None:
     assert calibration_error(found, torch.tensor([1, 0])) == 1.0
 
 
+def test_a_certain_prediction_is_in_the_last_bin() -> None:
+    """Confidences of 0.95, never right, and of 1, always right, share a bin of ten: their gaps cancel in part."""
+    found = torch.tensor([[0.95, 0.05], [1.0, 0.0]], dtype=torch.float64).log()
+    labels = torch.tensor([1, 0])
+    assert reliability(found, labels, 10).share[-1] == 1.0
+    assert calibration_error(found, labels, 10) == pytest.approx(0.475)
+
+
+def test_predictions_with_gradients_and_of_one_class() -> None:
+    found, labels = torch.zeros(3, 1, requires_grad=True), torch.zeros(3, dtype=torch.long)
+    assert reliability(found, labels, 1).confidence.tolist() == [1.0]
+    assert [accuracy(found, labels), mean_nll(found, labels), calibration_error(found, labels)] == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("measure", [calibration_error, reliability])
+def test_no_bins(measure) -> None:
+    with pytest.raises(DataError, match="into 0 bins"):
+        measure(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long), bins=0)
+
+
 def test_a_calibrated_classifier() -> None:
     """Labels drawn from the predictions: the error is what chance leaves, far below that of sharpened predictions."""
     found, _ = predictions(20_000, 4, 1.5)

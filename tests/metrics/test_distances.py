@@ -154,5 +154,5 @@ def test_too_few_rows_and_wrong_shapes() -> None:
     for other in (a[:, :3], a[0]):
         with pytest.raises(DataError, match="same feature extractor"):
             frechet_distance(a, other)
-    with pytest.raises(ValueError, match="subset_size"):
+    with pytest.raises(DataError, match="subset_size"):
         kernel_distance(a, a, subset_size=1)

@@ -35,6 +35,13 @@ def test_parts_differ_and_the_seed_fixes_them():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_every_part_has_its_share_of_the_images():
+    """Of 25 certain answers, each another class, ten parts have two or three: a part of one would score 1."""
+    mean, spread = inception_score(1000 * torch.eye(25), splits=10)
+    assert mean == pytest.approx(2.5)
+    assert spread == pytest.approx(math.sqrt(10 * 0.25 / 9))
+
+
 @pytest.mark.parametrize("logits", [torch.zeros(19, 4), torch.zeros(40), torch.full((40, 4), math.nan)])
 def test_refused(logits):
     with pytest.raises(DataError):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from limbeck.errors import DataError
 from limbeck.metrics import parameter_count, throughput
 
 
@@ -35,7 +36,7 @@ def test_gradients_are_off_and_every_window_calls() -> None:
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 1, "repeats": 0}])
 def test_unusable_options(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(DataError, match="at least 1"):
         throughput(lambda rows: None, **options)
 
 

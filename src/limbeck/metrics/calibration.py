@@ -38,15 +38,13 @@ def accuracy(log_probabilities: Tensor, labels: Tensor) -> float:
         labels: class indices, int64, shape (rows,).
 
     Raises:
-        DataError: shapes or labels do not fit, or a number is NaN; as for the other measures here.
+        DataError: shapes or labels do not fit, a number is NaN, or there are no bins; as for the other measures here.
 
     >>> accuracy(torch.tensor([[0.9, 0.1], [0.6, 0.4]]).log(), torch.tensor([0, 1]))
     0.5
     """
-    from torchmetrics.functional.classification import multiclass_accuracy
-
-    classes = _check(log_probabilities, labels)
-    return float(multiclass_accuracy(log_probabilities, labels, num_classes=classes, average="micro"))
+    _check(log_probabilities, labels)
+    return float((log_probabilities.argmax(1) == labels).double().mean())
 
 
 def mean_nll(log_probabilities: Tensor, labels: Tensor) -> float:
@@ -60,7 +58,7 @@ def mean_nll(log_probabilities: Tensor, labels: Tensor) -> float:
     0.6931
     """
     _check(log_probabilities, labels)
-    return float(F.nll_loss(log_probabilities.double(), labels))
+    return float(F.nll_loss(log_probabilities.detach().double(), labels))
 
 
 def calibration_error(log_probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -77,12 +75,9 @@ def calibration_error(log_probabilities: Tensor, labels: Tensor, bins: int = 15)
     >>> round(calibration_error(probabilities.log(), torch.tensor([0, 0, 0, 0, 1])), 4)
     0.0
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    classes = _check(log_probabilities, labels)
-    # Exponentials of rounded logarithms can exceed 1, which torchmetrics would take for logits.
-    probabilities = log_probabilities.double().exp().clamp(max=1.0)
-    return float(multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=bins, norm="l1"))
+    diagram = reliability(log_probabilities, labels, bins)
+    gaps = (diagram.accuracy - diagram.confidence).abs()
+    return float((diagram.share * gaps)[diagram.share > 0].sum())
 
 
 def reliability(log_probabilities: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
@@ -97,22 +92,22 @@ def reliability(log_probabilities: Tensor, labels: Tensor, bins: int = 15) -> Re
     >>> diagram.share.tolist(), diagram.accuracy.tolist()
     ([0.0, 1.0], [nan, 0.5])
     """
-    from scipy.stats import binned_statistic
-
     _check(log_probabilities, labels)
-    confidence, guess = log_probabilities.double().exp().clamp(max=1.0).max(1)
-    right = (guess == labels).double()
-    (confidences, accuracies), edges, _ = binned_statistic(
-        confidence.numpy(), [confidence.numpy(), right.numpy()], "mean", bins=bins, range=(0.0, 1.0)
+    if bins < 1:
+        raise DataError(f"confidences cannot be sorted into {bins} bins; give at least 1.")
+    # Exponentials of rounded logarithms can exceed 1; a confidence of exactly 1 belongs to the last bin.
+    confidence, guess = log_probabilities.detach().cpu().double().exp().clamp(max=1.0).max(1)
+    index = (confidence * bins).long().clamp(max=bins - 1)
+    right = (guess == labels.cpu()).double()
+    counts, confidences, hits = (
+        torch.bincount(index, weights, minlength=bins) for weights in (torch.ones_like(right), confidence, right)
     )
-    counts = torch.histc(confidence, bins=bins, min=0.0, max=1.0)
-    return Reliability(
-        torch.from_numpy(edges), counts / len(labels), torch.from_numpy(confidences), torch.from_numpy(accuracies)
-    )
+    edges = torch.linspace(0.0, 1.0, bins + 1, dtype=torch.float64)
+    return Reliability(edges, counts / len(labels), confidences / counts, hits / counts)
 
 
-def _check(log_probabilities: Tensor, labels: Tensor) -> int:
-    """Number of classes of predictions that can be scored."""
+def _check(log_probabilities: Tensor, labels: Tensor) -> None:
+    """Refuse predictions that cannot be scored."""
     if log_probabilities.ndim != 2 or labels.shape != log_probabilities.shape[:1] or not len(labels):
         raise DataError(
             f"predictions have shape {tuple(log_probabilities.shape)} and labels {tuple(labels.shape)}; expected "
@@ -127,4 +122,3 @@ def _check(log_probabilities: Tensor, labels: Tensor) -> int:
     bad = int(log_probabilities.isnan().any(1).sum())
     if bad:
         raise DataError(f"the predictions of {bad} of {len(labels)} rows are NaN: the model's weights are broken.")
-    return classes

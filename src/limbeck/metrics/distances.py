@@ -81,7 +81,7 @@ def kernel_distance(
         Mean and standard deviation over the subsets. The deviation is that of one subset, not an error of the mean.
 
     Raises:
-        DataError: fewer rows than ``subset_size``, shapes that do not fit, or features that are not finite.
+        DataError: fewer rows than ``subset_size``, no subsets, shapes that do not fit, or features that are not finite.
 
     References:
         M. Bińkowski et al., "Demystifying MMD GANs", 2018.
@@ -89,7 +89,7 @@ def kernel_distance(
     from torchmetrics.image.kid import KernelInceptionDistance
 
     if subset_size < 2 or subsets < 1:
-        raise ValueError(f"subset_size ({subset_size}) must be at least 2 and subsets ({subsets}) at least 1.")
+        raise DataError(f"subset_size ({subset_size}) must be at least 2 and subsets ({subsets}) at least 1.")
     a, b = _checked(features_a, features_b, rows=subset_size)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message=".*will save all extracted features.*")

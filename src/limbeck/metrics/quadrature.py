@@ -53,7 +53,10 @@ class Grid(NamedTuple):
 
 
 def kl_on_grid(log_p: Callable[[Tensor], Tensor], log_q: Callable[[Tensor], Tensor], grid: Grid) -> tuple[float, float]:
-    """KL(p || q) by the trapezoidal rule, which for smooth densities converges faster than any power of the spacing.
+    """KL(p || q) as a sum over the cells of the grid's points.
+
+    Where p vanishes at the borders this is the trapezoidal rule, which for smooth densities converges faster than any
+    power of the spacing; mass at a border counts for a whole cell, half of which is outside.
 
     Args:
         log_p: log-density of points of shape (points, dimensions), shape (points,).

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from limbeck.errors import DataError
+
 __all__ = ["parameter_count", "throughput"]
 
 
@@ -25,11 +27,14 @@ def throughput(sample: Callable[[int], object], batch_size: int, *, seconds: flo
         seconds: time for all windows together; every window makes at least one call, however long that takes.
         repeats: number of windows.
 
+    Raises:
+        DataError: no images a call, or no windows.
+
     >>> throughput(lambda rows: torch.zeros(rows, 3, 8, 8), batch_size=16, seconds=0.01) > 0
     True
     """
     if batch_size < 1 or repeats < 1:
-        raise ValueError(f"batch_size ({batch_size}) and repeats ({repeats}) must be at least 1.")
+        raise DataError(f"batch_size ({batch_size}) and repeats ({repeats}) must be at least 1.")
     rates = []
     with torch.no_grad():
         for _ in range(2):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from limbeck.core import methods
 from limbeck.core.graph import DGM
+from limbeck.core.reconstruction import reconstruct
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Trace
 from limbeck.engine.teachers.prepare import prepare
@@ -205,7 +206,7 @@ def test_the_result_is_a_frozen_model_of_the_same_class() -> None:
     assert not any(parameter.requires_grad for parameter in prepared.parameters())
     assert prepared.sample(3)["y"].shape == (3, 1, 8, 8)
     assert list(prepared.trace(2)) == ["z2", "z1", "y"]
-    assert prepared.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
+    assert reconstruct(prepared, torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
     again = prepare(prepared)
     compare(prepared, again, relative=1e-6)
 
