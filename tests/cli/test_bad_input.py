@@ -62,6 +62,22 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "seeds": (["run", "spots.yaml", "--seeds=0"], ["seeds must be at least 1, not 0"]),
     "width": (["run", "ladder-vae-digits", "--student.width=-1"], ["width must be positive, not -1"]),
     "levels": (["run", "ladder-vae-digits", "--teacher.levels=9"], ["9 levels", "8 pixels", "use fewer levels"]),
+    "images in a picture": (
+        ["run", "ladder-vae-digits", "--dry-run", "--evaluation.grid=-1"], ["evaluation.grid", "at least 1, not -1"]
+    ),
+    "extractor": (["run", "ladder-vae-digits", "--evaluation.extractor=inceptoin.pt"], ["no file inceptoin.pt"]),
+    "nothing for a number": (["run", "ladder-vae-digits", "--student.width=null"], ["student.width is null", "int"]),
+    "no size of the data": (["run", "ladder-vae-digits", "--data.size=null"], ["data.size is null", "int"]),
+    "nothing for a method's number": (
+        ["run", "ladder-vae-digits", "--objective.latent_weight=null"], ["objective.latent_weight is null", "float"]
+    ),
+    "baseline": (
+        ["run", "spots.yaml", "--baselines.scrach.learning_rate=1"],
+        ["no baseline 'scrach', did you mean scratch?"],
+    ),
+    "name of the run": (["run", "spots.yaml", "--name=../../up"], ["--name=../../up", "--output"]),
+    "name that goes up": (["run", "spots.yaml", "--name=.."], ["--name=.. is no name"]),
+    "name that is none": (["sweep", "spots.yaml", "--over=seed=1,2", "--name="], ["--name= is no name"]),
     "classes of the data": (["run", "ladder-vae-digits", "--data.classes=[0,11]"], ["classes", "11", "0 0, 1 1"]),
     "limit of the data": (["run", "ladder-vae-digits", "--data.limit=0"], ["limit 0", "at least 1"]),
     "config file": (["run", "spots.yaml", "--config=nowhere.yaml"], ["nowhere.yaml"]),
@@ -85,6 +101,7 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "sample no model": (["sample", "."], ["config.json is missing", "not a saved limbeck model"]),
     "number of samples": (["sample", "model", "--n=0"], ["--n must be at least 1, not 0"]),
     "temperature": (["sample", "model", "--temperature=-1"], ["--temperature", "-1"]),
+    "seed": (["sample", "model", "--seed=99999999999999999999999"], ["--seed=9999", "64 bits"]),
     "draw": (["sample", "model", "--draw=best"], ["--draw", "'best'"]),
     "no table": (["sample", "model", "--out=a.csv"], ["a.csv", "makes no table", ".png"]),
     "ending": (["sample", "model", "--out=a.gif"], [".png or .safetensors", ".csv", "a.gif"]),
@@ -99,6 +116,7 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "report of nothing": (["report"], ["runs"]),
     "report of no run": (["report", "model"], ["model", "metrics.json"]),
+    "report of a file": (["report", "spots.yaml"], ["spots.yaml is a file", "directory of a run"]),
     "report into a file": (["report", "model", "--out=spots.yaml/a.html"], ["model", "metrics.json"]),
 }  # fmt: skip
 

@@ -379,9 +379,14 @@ class TestSample:
 
 class TestEvaluate:
     def test_inside_a_run_as_the_run_did(self, dry: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        words = ["evaluate", dry / "students/local/0", f"--cache={dry.parents[1] / 'cache'}"]
-        assert call(*words, "--evaluation.samples=20", "--evaluation.extractor_steps=4") == 0
+        student = dry / "students/local/0"
+        picture = (student / "samples.png").read_bytes()
+        words = ["evaluate", "--seed", "3", "--evaluation.samples", "20", student]
+        assert call(*words, f"--cache={dry.parents[1] / 'cache'}", "--evaluation.extractor_steps=4") == 0
+        # The run's page says that its pictures are of the same noise: others stand elsewhere.
+        assert (student / "samples.png").read_bytes() == picture != (student / "evaluation/samples.png").read_bytes()
         out = capsys.readouterr().out
+        assert f"Pictures: {student / 'evaluation'}" in out
         assert "FID (digits-cnn) to test data" in out
         assert "real vs real" in out
         assert "log-likelihood" not in out
@@ -409,15 +414,16 @@ class TestEvaluate:
         LadderVAE(image_size=8, image_channels=1, levels=2, width=4, latent_channels=2).save_pretrained("model")
         status = call(
             "evaluate", "model", "--data=limbeck.data.Digits", "--data.limit=30", "--evaluation.samples=10",
-            "--evaluation.extractor_steps=2", "--evaluation.bound_images=4", "--bound",
+            "--evaluation.extractor_steps=2", "--evaluation.bound_images=4", "--bound", "--out=pictures",
         )  # fmt: skip
         assert status == 0
+        assert sorted(path.name for path in Path("pictures").iterdir()) == ["reconstructions.png", "samples.png"]
         assert "test log-likelihood bound" in capsys.readouterr().out
 
     def test_class_as_data_only(self, capsys: pytest.CaptureFixture[str]) -> None:
         built(width=8).save_pretrained("model")
-        words = ["evaluate", "model", "--import=tests.tiny", "--data=tests.tiny.Spots", "--evaluation=tests.tiny.Quick"]
-        assert call(*words) == 0
+        words = ["evaluate", "--bound", "model", "--data=tests.tiny.Spots", "--evaluation=tests.tiny.Quick"]
+        assert call(*words, "--import=tests.tiny") == 0
         assert "brightness" in capsys.readouterr().out
 
 

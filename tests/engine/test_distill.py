@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.distributions import Normal
 
 import limbeck
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
 from limbeck.engine.stages.progress import SilentProgress
-from limbeck.errors import CheckpointError
+from limbeck.errors import CheckpointError, StorageError
+from tests.sampler import Sampler
 from tests.tiny import Tiny, built, die, in_child, rows
 
 TRAINING = Training(steps=10, batch_size=8, checkpoint_every=3, log_every=5, learning_rate=0.01)
@@ -24,12 +30,33 @@ def distil(directory: Path | None = None, **changes: Any) -> limbeck.Distilled:
     return limbeck.distill(arguments.pop("teacher", built(width=8)), student, **arguments)
 
 
+class Sharper(Tiny):
+    """The same parameters, and another likelihood."""
+
+    @classmethod
+    def alike(cls, model: DGM) -> Sharper:
+        found = cls(**model.config)
+        found.load_state_dict(model.state_dict())
+        return found
+
+    def likelihood(self, z: Tensor) -> Normal:
+        return Normal(super().likelihood(z).loc, 0.4)
+
+
+class Listener(SilentProgress):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
 class Killing(SilentProgress):
     def __init__(self, step: int) -> None:
         self.step = step
 
     def advance(self, step: int, loss: float | None = None) -> None:
-        if step >= self.step:
+        if loss is not None and step >= self.step:
             die()
 
 
@@ -83,7 +110,7 @@ class TestDirectory:
     def test_finished_is_not_repeated(self, tmp_path: Path) -> None:
         first = distil(tmp_path / "out")
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "config.json", "history.csv", "model.safetensors", "training.json"
+            ".lock", "config.json", "history.csv", "model.safetensors", "training.json"
         }  # fmt: skip
         stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
         again = distil(tmp_path / "out", progress=Killing(0))
@@ -128,6 +155,75 @@ class TestDirectory:
         distil(tmp_path / "out")
         distil(tmp_path / "out", **change)
         assert len(list(tmp_path.iterdir())) == 2
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"data": Batch(1 - rows().y)},
+            {"data": Batch(rows().y.to(torch.float64))},
+            {"validation": Batch(1 - rows().y)},
+            {"asked": torch.ones(2, 3)},
+            {"teacher": Sharper.alike(built(width=8))},
+        ],
+        ids=["data", "their type", "validation", "asked", "settings of the teacher"],
+    )
+    def test_rows_and_settings_make_a_difference(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        """Also those of a teacher, where the weights are the same."""
+        training = Training(**{**vars(TRAINING), "validate_every": 5})
+        given = {"objective": limbeck.methods.joint(0.5), "data": rows(), "validation": rows(), "training": training}
+        for arguments in (given, given | change, given):
+            distil(tmp_path / "out", **arguments)
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_going_back_trains_nothing(self, tmp_path: Path) -> None:
+        first = distil(tmp_path / "out")
+        distil(tmp_path / "out", seed=1)
+        again = distil(tmp_path / "out", progress=Killing(0))
+        assert weights_fingerprint(again.student) == weights_fingerprint(first.student)
+        assert again.metrics == first.metrics
+
+    def test_a_place_that_is_taken(self, tmp_path: Path) -> None:
+        """A second process neither moves what the first is making, nor writes into it."""
+        found: list[int] = []
+
+        class Meanwhile(SilentProgress):
+            def advance(self, step: int, loss: float | None = None) -> None:
+                found.append(in_child(second))
+
+        def second() -> int:
+            try:
+                distil(tmp_path / "out", seed=1)
+            except StorageError as error:
+                return 7 if "another process is working" in str(error) else 8
+            return 0
+
+        training = Training(**{**vars(TRAINING), "log_every": 10})
+        first = distil(tmp_path / "out", training=training, progress=Meanwhile())
+        assert set(found) == {7}
+        assert weights_fingerprint(Tiny.from_pretrained(tmp_path / "out")) == weights_fingerprint(first.student)
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+    @pytest.mark.parametrize("truncated", [True, False])
+    def test_a_finished_student_that_is_lost(self, tmp_path: Path, name: str, truncated: bool) -> None:
+        first, listener = distil(tmp_path / "out"), Listener()
+        path = tmp_path / "out" / name
+        path.write_bytes(path.read_bytes()[:50]) if truncated else path.unlink()
+        again = distil(tmp_path / "out", progress=listener)
+        assert weights_fingerprint(again.student) == weights_fingerprint(first.student)
+        assert weights_fingerprint(Tiny.from_pretrained(tmp_path / "out")) == weights_fingerprint(first.student)
+        assert len([text for text in listener.messages if "it is trained again" in text]) == 1
+
+    def test_pairs_outlast_the_settings(self, tmp_path: Path) -> None:
+        teacher = built(Sampler)
+        given: dict[str, Any] = {"teacher": teacher, "objective": limbeck.methods.surrogate(0.0)}
+        given["pairs"] = Pairs(count=64, page_rows=8, shard_rows=16, batch_size=16)
+        distil(tmp_path / "out", student=built(Sampler, seed=1), **given)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pairs").rglob("*.safetensors")}
+        assert before
+        distil(tmp_path / "out", student=built(Sampler, seed=1), seed=0, **given | {"training": Training(steps=3)})
+        assert len(list(tmp_path.iterdir())) == 2
+        after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pairs").rglob("*.safetensors")}
+        assert after == before
 
     def test_how_often_one_looks_makes_none(self, tmp_path: Path) -> None:
         first = distil(tmp_path / "out")

@@ -1,16 +1,12 @@
-"""Quality against steps: in the report, as a file, and what variants of the teacher are kept out of."""
+"""Quality against steps: in the report, and what variants of the teacher are kept out of."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import pytest
-from PIL import Image
-
-from limbeck.errors import DataError
 from limbeck.metrics.results import Measure, ModelResult, RunResults
 from limbeck.report.page import render_report
-from limbeck.report.steps_figure import STEPS, save_steps_figure, steps_figure
+from limbeck.report.steps_figure import STEPS, steps_figure
 from limbeck.report.tables import leader, results_table
 from limbeck.report.text import what_was_run
 from tests.report.conftest import MEASURES, results
@@ -49,18 +45,6 @@ def test_the_page(make_run) -> None:
     assert "student 1: 12.0" in page
     assert "1 of 1 histories" not in page  # a variant has no losses, and needs none
     assert "against the number of network evaluations" not in render_report([make_run(results(name="second"))])
-
-
-def test_the_file(tmp_path) -> None:
-    path = save_steps_figure(record(), tmp_path / "steps.png")
-    with Image.open(path) as image:
-        assert image.width > 400
-    again = save_steps_figure(record(), tmp_path / "again.png")
-    assert path.read_bytes() == again.read_bytes()
-    other = save_steps_figure(record(), tmp_path / "speed.png", "samples_per_second")
-    assert other.read_bytes() != path.read_bytes()
-    with pytest.raises(DataError, match="holds no numbers of steps"):
-        save_steps_figure(results(), tmp_path / "none.png")
 
 
 def test_a_measure_that_is_not_positive(tmp_path) -> None:

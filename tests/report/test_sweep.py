@@ -126,6 +126,23 @@ class TestTable:
         assert sweep_size_table(sweep) is None
         assert "3 of 3 points failed" in render_sweep_report(tmp_path)
 
+    @pytest.mark.parametrize(
+        ("values", "shown"),
+        [
+            (["data/a.csv", "data/b.csv"], ["data/a.csv", "data/b.csv"]),
+            (["mine.one.build", "mine.two.build"], ["mine.one.build", "mine.two.build"]),
+            (["limbeck.methods.local", "a.csv"], ["local", "a.csv"]),
+            ([0.12345678, 0.12345679], ["0.12345678", "0.12345679"]),
+        ],
+    )
+    def test_no_point_hides_another(self, tmp_path: Path, values: list[Any], shown: list[str]) -> None:
+        axis = SweepAxis("of", ["data.path"], values)
+        made(tmp_path, [axis])
+        for number, folder in enumerate(sorted(tmp_path.glob("**/metrics.json"))):
+            folder.write_text(folder.read_text().replace('"fid_data": 34.0', f'"fid_data": {34 + number}.0'))
+        table = sweep_table(read_sweep(tmp_path))
+        assert [row.run for row in table.rows if row.label == "scratch"] == [f"of = {text}" for text in shown]
+
     def test_size(self, tmp_path: Path) -> None:
         table = sweep_size_table(read_sweep(made(tmp_path, [WIDTH])))
         assert table is not None

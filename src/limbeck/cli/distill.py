@@ -211,7 +211,7 @@ def _default_objective(teacher: DGM | None, words: Sequence[str]) -> dict[str, A
         return default_objective(steps_of(words))
     if not isinstance(teacher, Flow):
         return {"class_path": "limbeck.methods.surrogate"}
-    if any(word.split("=")[0] == "--data" for word in words):
+    if option(words, "--data") is not None:
         return {"class_path": "limbeck.methods.ilkd"}
     return {"class_path": "limbeck.methods.density", "init_args": {"pool": _POOL}}
 

@@ -7,8 +7,9 @@ import importlib
 import inspect
 import re
 import sys
+import typing
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jsonargparse
 import yaml
@@ -16,8 +17,11 @@ from jsonargparse import ArgumentParser, Namespace
 
 from limbeck.errors import RecipeError
 
-__all__ = ["help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help",
+__all__ = ["argument", "help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help",
            "take_settings", "to_yaml"]  # fmt: skip
+
+
+_FULL = (bool, int, float, str, list, dict, tuple, Literal)  # types that have no null
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
@@ -44,7 +48,50 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
+    _check_nulls(found)
     return found
+
+
+def _check_nulls(value: Any, key: str = "", kind: Any = None) -> None:
+    """Refuse null for an argument whose type has none: the parser takes it for one that is not given.
+
+    Args:
+        value: a part of what was parsed.
+        key: where it stands.
+        kind: the class or function whose arguments it holds, if it does.
+    """
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    parts = vars(value) if isinstance(value, Namespace) else value
+    if not isinstance(parts, dict):
+        return
+    types = {} if kind is None else _types(kind)
+    for name, part in parts.items():
+        arguments = name == "init_args"
+        where = key if arguments else f"{key}.{name}".lstrip(".")
+        if part is None and name in types:
+            raise RecipeError(f"{where} is null, but {kind.__name__} takes {types[name]} there; give one")
+        _check_nulls(part, where, _named(parts.get("class_path")) if arguments else None)
+
+
+def _types(kind: Any) -> dict[str, str]:
+    """The types of those arguments of a class or function that cannot be null."""
+    try:
+        hints = typing.get_type_hints(kind.__init__ if inspect.isclass(kind) else kind)
+        known = inspect.signature(kind).parameters
+    except (NameError, TypeError, ValueError):  # names that are imported for type checkers alone
+        return {}
+    return {
+        name: getattr(hint, "__name__", str(hint))
+        for name, hint in hints.items()
+        if name in known and known[name].default is not None and (typing.get_origin(hint) or hint) in _FULL
+    }
+
+
+def _named(path: Any) -> Any:
+    """The class or function that a path names, if its module is imported."""
+    module, _, name = str(path).rpartition(".")
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _further(words: list[str], text: str) -> list[str] | None:
@@ -110,8 +157,7 @@ def _unknown(text: str, known: list[str]) -> tuple[str, list[str]]:
     """The misspelt word in a message, and what it may have been meant to be."""
     argument = re.search(r".*class_path '([\w.]+)'.*Option '([\w.]+)' is not accepted", text)
     if argument:
-        module, _, name = argument[1].rpartition(".")
-        kind = getattr(sys.modules.get(module), name, None)
+        kind = _named(argument[1])
         return argument[2], list(inspect.signature(kind).parameters) if callable(kind) else []
     part = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
     if part:
@@ -129,6 +175,25 @@ def option(words: Sequence[str], name: str) -> str | None:
         elif word == name and position + 1 < len(words):
             found = words[position + 1]
     return found
+
+
+def argument(words: Sequence[str], flags: Sequence[str] = ()) -> str | None:
+    """The first word that is neither an option nor the value of one, before there is a parser.
+
+    Args:
+        words: the command line.
+        flags: the options that take no value.
+
+    >>> argument(["--seed", "3", "--bound", "model"], flags=["--bound"])
+    'model'
+    """
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if "=" not in word and word not in flags:
+            next(rest, None)
+    return None
 
 
 def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list[str]]:

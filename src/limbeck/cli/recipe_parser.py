@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +71,26 @@ class RecipeCommand:
         return cls(words[0], file, words[1:], parser)
 
     def parsed(self, *more: str) -> Namespace:
-        """The settings: the recipe, then the words, then ``more``."""
-        return parse(self.parser, ["--config", str(self.file.path), *self.words, *more])
+        """The settings: the recipe, then the words, then ``more``.
+
+        Raises:
+            RecipeError: an option is unknown or has a wrong value.
+        """
+        words = [*self.words, *more]
+        try:
+            return parse(self.parser, ["--config", str(self.file.path), *words])
+        except RecipeError as error:
+            raise RecipeError(f"{error}{self._stray_baseline(words)}") from None
+
+    def _stray_baseline(self, words: Sequence[str]) -> str:
+        """Which words speak of a baseline that the recipe does not have: one misspelt lacks all that it needs."""
+        known = list(self.file.read().get("baselines") or {})
+        named = [found[1] for word in words if (found := re.match(r"--baselines\.([^.=]+)\.", word))]
+        for name in named:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                return f"; the recipe has no baseline {name!r}" + (f", did you mean {near[0]}?" if near else "")
+        return ""
 
     def built(self, found: Namespace) -> tuple[Recipe, str]:
         """The recipe that settings describe, and its YAML with every default filled in."""
@@ -84,7 +104,13 @@ class RecipeCommand:
         return recipe.dry() if found.dry_run else recipe, resolved
 
     def directory(self, found: Namespace) -> Path:
-        """Where the run is kept."""
+        """Where the run is kept.
+
+        Raises:
+            RecipeError: the run's name is none of a directory inside that of the recipe.
+        """
+        if Path(found.name).name != found.name or found.name in ("", ".."):
+            raise RecipeError(f"--name={found.name} is no name of a directory; --output says where runs are kept")
         name = "dry-run" if found.dry_run and found.name == "default" else found.name
         return Path(found.output) / self.file.name / name
 

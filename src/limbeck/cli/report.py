@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from limbeck.cli.parsing import help_wanted, new_parser, parse
+from limbeck.errors import RecipeError
 
 __all__ = ["run"]
 
@@ -15,6 +16,9 @@ def run(words: Sequence[str]) -> None:
 
     Args:
         words: the command line after ``limbeck report``.
+
+    Raises:
+        RecipeError: a run is a file.
     """
     parser = new_parser("limbeck report", "Write the report page of a run, or one page that compares several.")
     parser.add_argument("runs", type=str, nargs="+", help="run directories, e.g. runs/ladder-vae-digits/default")
@@ -30,6 +34,9 @@ def run(words: Sequence[str]) -> None:
     from limbeck.report import results_table, size_table, to_rich, write_report
 
     directories = [Path(run) for run in found.runs]
+    file = next((directory for directory in directories if directory.is_file()), None)
+    if file is not None:
+        raise RecipeError(f"{file} is a file; give the directory of a run, such as runs/ladder-vae-digits/default")
     if len(directories) == 1 and (directories[0] / "sweep.json").exists():
         from limbeck.report.sweep import print_sweep, write_sweep_report
 

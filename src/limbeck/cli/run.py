@@ -36,8 +36,8 @@ def run(words: Sequence[str]) -> None:
 
         run_sweep(command, found, shlex.join(["limbeck", "run", *words]))
         return
-    recipe, resolved = command.built(found)
     directory = command.directory(found)
+    recipe, resolved = command.built(found)
     with TerminalProgress() if is_main_process() else contextlib.nullcontext(SilentProgress()) as progress:
         results = Experiment(
             recipe,

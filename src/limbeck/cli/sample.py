@@ -67,7 +67,10 @@ def run(words: Sequence[str]) -> None:
     from limbeck.core.graph import DGM
 
     model = at_steps(DGM.from_pretrained(found.directory), found.steps)
-    generator = torch.Generator().manual_seed(found.seed)
+    try:
+        generator = torch.Generator().manual_seed(found.seed)
+    except (RuntimeError, ValueError):
+        raise RecipeError(f"--seed={found.seed} has more than 64 bits; give a smaller number") from None
     x = _condition(model, "domain", found.domain, found.n)
     x = _condition(model, "class", found["class"], found.n) if x is None else x
     draws = _makes_drawings(model, x)

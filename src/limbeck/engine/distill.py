@@ -16,27 +16,29 @@ from limbeck.core.storage import written_config
 from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
 from limbeck.engine.caching.filling import cached
 from limbeck.engine.caching.teacher_cache import CachedTeacher
+from limbeck.engine.experiments.training_stage import HISTORY, TrainingStage
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.record import record
 from limbeck.engine.pairs.recorded import RecordedTeacher
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
-from limbeck.engine.stages.environment import is_main_process
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
-from limbeck.engine.stages.model_description import describe_model
+from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.objective_description import describe_objective
 from limbeck.engine.stages.progress import Progress, SilentProgress, TerminalProgress
 from limbeck.engine.stages.seeding import derive_seed
-from limbeck.engine.stages.stage import Stage
 from limbeck.engine.teachers.prepare import prepare
-from limbeck.engine.training.checkpoints import remove_checkpoints
-from limbeck.engine.training.fit import fit
+from limbeck.engine.teachers.stand_in import StandIn
+from limbeck.engine.training.fit import Fitted
 from limbeck.engine.training.history import History
-from limbeck.engine.training.objective_files import save_objective
 from limbeck.errors import RecipeError
 from limbeck.metrics import parameter_count
 
 __all__ = ["Distilled", "distill"]
+
+_PAIRS = "pairs"
+_OUTPUTS = "teacher"
+"""Folders beside a student, of pairs and of the teacher's outputs: each teacher's under its own key."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,13 @@ def distill(
         training: all settings of the optimisation; replaces the three before.
         trainer: devices, strategy, precision.
         seed: fixes noise and order of data; initialise the student yourself.
-        directory: where to keep checkpoints and the finished student. Called again with the same models and settings,
-            an interrupted distillation continues there.
+        directory: where to keep checkpoints and the finished student. Called again with the same models, rows and
+            settings, an interrupted distillation continues there.
         pairs: what the teacher makes once, to learn from it over and over, rather than that it runs in each step.
         teacher_cache: whether and how the teacher's outputs on all rows of ``data`` are computed once and kept, for
             classifiers whose inputs repeat.
-        cache: where these pairs or outputs are kept; by default below ``directory``.
+        cache: where these pairs or outputs are kept; by default below ``directory``, where they stay when settings
+            change.
         progress: whether to show a bar, or what to tell instead.
 
     Returns:
@@ -121,69 +124,84 @@ def distill(
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
     _check_keeping(pairs, teacher_cache, asked, data, training)
-    place = Path(cache) if cache is not None else None if folder is None else folder / ("pairs" if pairs else "teacher")
+    kept = _PAIRS if pairs is not None else _OUTPUTS
+    place = Path(cache) if cache is not None else None if folder is None else folder / kept
     if (pairs is not None or teacher_cache is not None) and place is None:
         what = "pairs are" if pairs is not None else "outputs of the teacher are"
         raise RecipeError(f"{what} kept on disk: give a directory, or cache=, the place for these alone")
-    example = asked
-    if asked is None and data is not None:
-        example = Batches(data, 2, seed)(0).x
+    replays = pairs is not None and objective.needs_teacher
+    rows = None if replays and not objective.needs_data else data  # else its conditioning inputs alone are wanted
+    inputs = data.x if replays and asked is None and data is not None else asked
     with contextlib.ExitStack() as stack:
         teller: Progress = SilentProgress()
         if progress is True:
             teller = stack.enter_context(TerminalProgress())
         elif progress is not False:
             teller = progress
-        stage = None
+
+        def taught() -> DGM:
+            """What the student learns from; what is to be kept of it is made now, if it is not there."""
+            if isinstance(teacher, RecordedTeacher | CachedTeacher):
+                found: DGM = teacher
+            else:
+                found = prepare(teacher, Batches(data, 2, seed)(0).x if asked is None and data is not None else asked)
+            if pairs is not None and place is not None:
+                return record(
+                    found, pairs, place, seed=derive_seed(seed, "pairs"), inputs=inputs, identity=model_key(teacher),
+                    trainer=trainer, progress=teller,
+                )  # fmt: skip
+            if teacher_cache is not None and data is not None and place is not None:
+                return cached(
+                    found, teacher_cache, [objective], data, place, training=training, trainer=trainer, progress=teller
+                )
+            return found
+
+        key = ""
         if folder is not None:
             written_config(student)  # a student that cannot be saved is told of now, not when it has learned
+            watched = None if training.validate_every is None else validation
             key = fingerprint(
-                teacher=weights_fingerprint(teacher), student=describe_model(student), seed=seed,
-                initial=weights_fingerprint(student), objective=describe_objective(objective), trainer=repr(trainer),
-                training=training.essential(), **_replayed(teacher, pairs, asked), **_kept(teacher, teacher_cache),
+                teacher=model_key(teacher.source if isinstance(teacher, StandIn) else teacher), seed=seed,
+                student=model_key(student), objective=describe_objective(objective), trainer=repr(trainer),
+                training=training.essential(), data=_rows_told(rows), validation=_rows_told(watched),
+                asked=None if inputs is None else describe_tensor(inputs), **_replayed(teacher, pairs),
+                **_kept(teacher, teacher_cache),
             )  # fmt: skip
-            stage = Stage(folder, "training", key)
-            if stage.result is not None:
-                finished = type(student).from_pretrained(folder)
-                for own, kept in zip(student.parameters(), finished.parameters(), strict=True):
-                    own.data = kept.data  # in the precision it was trained in
-                student.load_state_dict(finished.state_dict())
-                if is_main_process():
-                    remove_checkpoints(folder)  # if the process was killed just before it did
-                return Distilled(student.eval(), History.read(folder / "history.csv"), stage.result)
-            stage.begin(teller)
-        taught = None
-        if objective.needs_teacher:
-            taught = teacher if isinstance(teacher, RecordedTeacher | CachedTeacher) else prepare(teacher, example)
-        rows = data
-        if taught is not None and pairs is not None and place is not None:
-            identity = fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher))
-            inputs = data.x if asked is None and data is not None else asked
-            taught = record(
-                taught, pairs, place, seed=derive_seed(seed, "pairs"), inputs=inputs, identity=identity,
-                trainer=trainer, progress=teller,
-            )  # fmt: skip
-            rows = data if objective.needs_data else None  # else its conditioning inputs alone were wanted
-        if taught is not None and teacher_cache is not None and data is not None and place is not None:
-            taught = cached(
-                taught, teacher_cache, [objective], data, place, training=training, trainer=trainer, progress=teller
-            )
-        fitted = fit(
-            student, objective, training, data=rows, asked=asked, validation=validation, seed=seed, directory=folder,
-            teacher=taught,
-            trainer=trainer, progress=teller, label="distilling",
+        stage = _Distillation(
+            student, objective, training, trainer or TrainerOptions(), seed, "distilling", key, rows=rows, asked=asked,
+            validation=validation, recorded=taught if objective.needs_teacher else None, lasting=(_PAIRS, _OUTPUTS),
         )  # fmt: skip
+        finished = None
+        if folder is not None:
+            stack.enter_context(stage.record(folder).held(teller))
+            finished = stage.finished(folder, teller)
+        if folder is not None and finished is not None:
+            model, metrics = finished
+            _take_weights(student, model)
+            history = History.read(folder / HISTORY)
+        else:
+            fitted = stage.train(student, folder, teller)
+            metrics, history = stage.values(fitted), fitted.history
+    for name, model in (("student", student), ("teacher", teacher)):
+        metrics[f"parameters_{name}"] = float(parameter_count(model.generative_parameters()))
+    return Distilled(student, history, metrics)
+
+
+class _Distillation(TrainingStage):
+    """A training of which the last row of the history is recorded."""
+
+    def values(self, fitted: Fitted) -> dict[str, float]:
+        """Loss and terms, and seconds."""
         last = fitted.history.rows[-1]
-        metrics = {key: value for key, value in last.items() if key not in ("step", "learning_rate")}
-        metrics["parameters_student"] = float(parameter_count(student.generative_parameters()))
-        metrics["parameters_teacher"] = float(parameter_count(teacher.generative_parameters()))
-        if folder is not None and stage is not None and is_main_process():
-            student.save_pretrained(folder)
-            save_objective(objective, folder)
-            fitted.history.write(folder / "history.csv")
-            stage.finish(metrics)
-            remove_checkpoints(folder)
-    return Distilled(student, fitted.history, metrics)
+        return {name: value for name, value in last.items() if name not in ("step", "learning_rate")}
+
+
+def _take_weights(student: DGM, finished: DGM) -> None:
+    """Make a student what it was trained to be before, in the precision it was trained in."""
+    for own, kept in zip(student.parameters(), finished.parameters(), strict=True):
+        own.data = kept.data
+    student.load_state_dict(finished.state_dict())
+    student.eval()
 
 
 def _check_keeping(
@@ -209,11 +227,13 @@ def _kept(teacher: DGM, teacher_cache: TeacherCache | None) -> dict[str, object]
     return {} if teacher_cache is None else teacher_cache.essential()
 
 
-def _replayed(teacher: DGM, pairs: Pairs | None, asked: Tensor | None) -> dict[str, object]:
-    """What a student depends on besides its teacher's weights: what that is asked for, and whether it is recorded."""
-    found: dict[str, object] = {} if asked is None else {"asked": asked.tolist()}
+def _replayed(teacher: DGM, pairs: Pairs | None) -> dict[str, object]:
+    """What a student depends on if its teacher is recorded."""
     if isinstance(teacher, RecordedTeacher):
-        found["pairs"] = [teacher.recorded.store.layout.key, teacher.first, teacher.pages, teacher.held_out_pages]
-    elif pairs is not None:
-        found["pairs"] = pairs.essential()
-    return found
+        return {"pairs": [teacher.recorded.store.layout.key, teacher.first, teacher.pages, teacher.held_out_pages]}
+    return {} if pairs is None else {"pairs": pairs.essential()}
+
+
+def _rows_told(rows: Batch | None) -> list[object]:
+    """Rows of data as plain values for a fingerprint."""
+    return [None if part is None else describe_tensor(part) for part in (rows.y, rows.x)] if rows is not None else []

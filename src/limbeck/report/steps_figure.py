@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.errors import DataError
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.metrics.statistics import summarize
-from limbeck.pictures import save_figure
 from limbeck.report.svg import HEX, log_ticks, new_axes, to_svg
 from limbeck.report.table import format_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["STEPS", "save_steps_figure", "steps_figure"]
+__all__ = ["STEPS", "steps_figure"]
 
 STEPS = "network_evaluations"
 """Key of the measure on the horizontal axis."""
 
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-_PRINTED = ("#c1121f", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
 
 
 def steps_figure(results: RunResults, measure: Measure, colors: dict[str, str]) -> str | None:
@@ -37,7 +32,7 @@ def steps_figure(results: RunResults, measure: Measure, colors: dict[str, str]) 
     Returns:
         Nothing if no model tells its number of steps together with the measure.
     """
-    figure = _draw(results, measure, lambda method: HEX[colors[method]], HEX["ink"])
+    figure = _draw(results, measure, colors)
     if figure is None:
         return None
     told = "; ".join(
@@ -46,34 +41,6 @@ def steps_figure(results: RunResults, measure: Measure, colors: dict[str, str]) 
     )
     name = f"steps-{measure.key}-{results.name}"
     return to_svg(figure, name, f"{measure.label} against the number of network evaluations. {told}.")
-
-
-def save_steps_figure(results: RunResults, path: str | Path, key: str = "fid_data") -> Path:
-    """Write the figure as PNG, for a page that is no report.
-
-    Args:
-        results: the run, e.g. ``RunResults.from_file("runs/.../metrics.json")``.
-        path: the file.
-        key: of the measure on the vertical axis.
-
-    Raises:
-        DataError: no model tells its number of steps together with the measure.
-        StorageError: the file cannot be written.
-    """
-    measure = next((m for m in results.measures if m.key == key), None)
-    colors = {method: _PRINTED[i % len(_PRINTED)] for i, method in enumerate(results.students)}
-    figure = (
-        None if measure is None else _draw(results, measure, lambda method: colors.get(method, "#333333"), "#333333")
-    )
-    if figure is None:
-        raise DataError(f"the run {results.name} holds no numbers of steps together with {key}")
-    figure.set_dpi(150)
-    for axes in figure.axes:  # the quiet colours of a page are variables of its style, which a file has not
-        axes.grid(color="#dddddd")
-        axes.tick_params(which="both", colors="#666666")
-        for spine in axes.spines.values():
-            spine.set_color("#cccccc")
-    return save_figure(figure, path)
 
 
 def _points(results: RunResults, measure: Measure) -> list[tuple[str, float, float, float, float]]:
@@ -88,23 +55,24 @@ def _points(results: RunResults, measure: Measure) -> list[tuple[str, float, flo
     return found
 
 
-def _draw(results: RunResults, measure: Measure, color: Callable[[str], str], ink: str) -> Figure | None:
+def _draw(results: RunResults, measure: Measure, colors: dict[str, str]) -> Figure | None:
     points = _points(results, measure)
     if not points:
         return None
     figure, axes = new_axes(4.7, 3.1)
+    ink = HEX["ink"]
     own = sorted((at, mean) for method, at, mean, _, _ in points if method not in results.students)
     if own:
         axes.plot([at for at, _ in own], [mean for _, mean in own], color=ink, linewidth=1.6, marker=".", markersize=8)
     labels: list[tuple[float, float, str, str]] = [(*own[-1], "teacher", ink)] if own else []
     students = [point for point in points if point[0] in results.students]
     for index, (method, at, mean, low, high) in enumerate(students):
-        marker = _MARKERS[index % len(_MARKERS)]
+        marker, color = _MARKERS[index % len(_MARKERS)], HEX[colors[method]]
         # An end at or below 0 has no place on a logarithmic axis.
         low = max(low, mean / 100) if mean > 0 else low
-        axes.plot([at, at], [low, high], color=color(method), linewidth=1.2, alpha=0.8)
-        axes.plot(at, mean, marker, color=color(method), markersize=6.5, markeredgewidth=0)
-        labels.append((at, mean, method, color(method)))
+        axes.plot([at, at], [low, high], color=color, linewidth=1.2, alpha=0.8)
+        axes.plot(at, mean, marker, color=color, markersize=6.5, markeredgewidth=0)
+        labels.append((at, mean, method, color))
     _scale(axes, points)
     _write(axes, labels)
     axes.set_xlabel("evaluations of the network for one image")

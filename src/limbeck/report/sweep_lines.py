@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = ["Finished", "Fit", "Line", "Panel", "Sweep", "axis_panels", "is_const
            "label_of", "read_sweep", "size_panels", "straight_line"]  # fmt: skip
 
 SIZE = "parameters_generative"
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*){2,}")
 _DECADES = 1.5  # values over more decades than this are shown on a logarithmic axis
 
 
@@ -101,7 +103,7 @@ def label_of(axes: Sequence[SweepAxis], values: Iterable[Any]) -> str:
     >>> label_of([SweepAxis("width", ["student.width"], [4, 8])], [4])
     'width = 4'
     """
-    return ", ".join(f"{axis.label} = {_text(value)}" for axis, value in zip(axes, values))
+    return ", ".join(f"{axis.label} = {_text(axis, value)}" for axis, value in zip(axes, values))
 
 
 def axis_panels(sweep: Sweep, number: int, measure: str) -> list[Panel]:
@@ -193,7 +195,14 @@ def _changes_size(sweep: Sweep, number: int) -> bool:
     return any(len(found) > 1 for found in sizes.values())
 
 
-def _text(value: Any) -> str:
+def _text(axis: SweepAxis, value: Any) -> str:
+    """A value in short, if the axis has no other that looks the same then."""
+    distinct = len({_short(other) for other in axis.values}) == len(axis.values)
+    return _short(value) if distinct else str(value)
+
+
+def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return value.rpartition(".")[2] if isinstance(value, str) else str(value)
+    # Names in a package, such as limbeck.methods.local, by their last part; name.csv is none.
+    return value.rpartition(".")[2] if isinstance(value, str) and _DOTTED.fullmatch(value) else str(value)

@@ -28,7 +28,7 @@ def sweep_table(sweep: Sweep) -> Table:
     """Quality of every method, mean ± spread over seeds. Models that several points have in common stand once."""
     runs = _named(sweep)
     if not runs:
-        return Table([Column("Model")], _failed(sweep, 0), "No point finished.", runs=True)
+        return Table([Column("Model")], _arranged(sweep, _failed(sweep, 0)), "No point finished.", runs=True)
     table = results_table(runs)
     return replace(table, rows=_arranged(sweep, table.rows + _failed(sweep, len(table.columns) - 1)), runs=True)
 
@@ -76,21 +76,27 @@ def _fits(panels: Sequence[Panel], along: str) -> list[Row]:
 
 
 def _named(sweep: Sweep) -> list[RunResults]:
-    axes = sweep.record.axes
-    return [replace(found.results, name=label_of(axes, found.point.values)) for found in sweep.finished]
+    return [replace(found.results, name=found.point.name) for found in sweep.finished]
 
 
 def _arranged(sweep: Sweep, rows: list[Row]) -> list[Row]:
-    """In the order of the grid; what an axis does not change stands once, under the values of the other axes."""
+    """In the order of the grid; what an axis does not change stands once, under the values of the other axes.
+
+    Args:
+        sweep: the sweep.
+        rows: with the names of their points for their runs; those that come back have labels.
+    """
     axes = sweep.record.axes
-    places = {label_of(axes, point.values): index for index, point in enumerate(sweep.record.points)}
-    models = {label_of(axes, one.point.values): one.results for one in sweep.finished}
-    values = {label: sweep.record.points[index].values for label, index in places.items()}
+    places = {point.name: index for index, point in enumerate(sweep.record.points)}
+    models = {one.point.name: one.results for one in sweep.finished}
+    values = {point.name: point.values for point in sweep.record.points}
+    labels = {point.name: label_of(axes, point.values) for point in sweep.record.points}
     matter = {method: _matter(sweep, method) for record in models.values() for method in record.methods}
     kept: dict[tuple[str, str], tuple[tuple[int, int], Row, object]] = {}
     for row in rows:
         if row.kind == "reference":
-            kept[row.run, row.label] = ((places.get(row.run, len(places)), 0), row, None)
+            label = labels.get(row.run, "")  # none where all points share the reference
+            kept[label, row.label] = ((places.get(row.run, len(places)), 0), replace(row, run=label), None)
             continue
         numbers = matter[row.label]
         own = _models(models[row.run], row.label)
@@ -103,7 +109,8 @@ def _arranged(sweep: Sweep, rows: list[Row]) -> list[Row]:
             cells = [replace(a, best=a.best and b.best) for a, b in zip(known[1].cells, row.cells)]
             kept[label, row.label] = (known[0], replace(known[1], cells=cells), own)
         else:
-            kept[row.run, row.label] = ((places[row.run], len(axes)), row, own)
+            label = labels[row.run]
+            kept[label, row.label] = ((places[row.run], len(axes)), replace(row, run=label), own)
     return [row for _, row, _ in sorted(kept.values(), key=lambda item: item[0])]
 
 
@@ -126,11 +133,7 @@ def _models(results: RunResults, method: str) -> list[tuple[int | None, dict[str
 
 
 def _failed(sweep: Sweep, width: int) -> list[Row]:
-    axes = sweep.record.axes
-    return [
-        Row("failed", [Cell(NOTHING)] * width, "reference", label_of(axes, point.values))
-        for point in sweep.record.failed
-    ]
+    return [Row("failed", [Cell(NOTHING)] * width, "reference", point.name) for point in sweep.record.failed]
 
 
 def _number(value: float) -> str:

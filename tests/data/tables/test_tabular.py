@@ -130,6 +130,8 @@ class TestFormats:
         (tmp_path / "tables").mkdir()
         text(tmp_path / "tables" / "t.csv", numbers())
         assert Tabular(file="tables/t.csv").load().name == "t"
+        other = text(tmp_path / "other.csv", numbers())
+        assert Tabular(other, file="tables/nowhere.csv").load().name == "other"  # as a recipe's file, overridden
 
     def test_recipes_can_name_every_option(self) -> None:
         parser = ArgumentParser(exit_on_error=False)
@@ -277,11 +279,10 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
 
     def test_places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = text(tmp_path / "table.csv", numbers())
+        text(tmp_path / "table.csv", numbers())
         self.refused(r"tables\.csv does not exist; near it there is table\.csv; check", str(tmp_path / "tables.csv"))
         self.refused("is a directory, not a file", str(tmp_path))
-        self.refused("give one", None)
-        self.refused("give one", path, file="table.csv")
+        self.refused("give either", None)
         monkeypatch.delenv("LIMBECK_DATA", raising=False)
         self.refused("LIMBECK_DATA names: set it, or give path", file="table.csv")
 
@@ -305,6 +306,11 @@ class TestRefusals:
         if damage == "inside" and suffix != "npz":
             return  # these formats have no checksums of their numbers
         self.refused(r"cannot be read as a table .* repair it", str(path))
+
+    @pytest.mark.parametrize(("mean", "std"), [(1.0, 0.0), (1.0, -1.0), (1.0, np.inf), (np.nan, 1.0)])
+    def test_standardised_by_what_cannot_be(self, tmp_path: Path, mean: float, std: float) -> None:
+        np.savez(tmp_path / "t.npz", rows=numbers(), mean=np.full(3, mean), std=np.array([1.0, std, 1.0]))
+        self.refused("mean must be finite and std positive", str(tmp_path / "t.npz"))
 
     def test_pickles_are_not_run(self, tmp_path: Path) -> None:
         class Evil:

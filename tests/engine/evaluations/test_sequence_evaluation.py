@@ -127,7 +127,7 @@ def test_the_dry_run_is_small() -> None:
 def test_refusals() -> None:
     with pytest.raises(RecipeError, match=r"needs sequences"):
         SequenceEvaluation().judge(Digits().load(), built(0), Path(), 0, SilentProgress())
-    with pytest.raises(RecipeError, match=r"samples \(0\)"):
+    with pytest.raises(RecipeError, match=r"evaluation\.samples must be at least 1, not 0"):
         SequenceEvaluation(samples=0)
     longer = Autoregressive(length=3, tokens=3, inputs=2)
     with pytest.raises(ModelError, match=r"3 targets, but the sequences 2 tokens"):

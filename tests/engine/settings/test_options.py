@@ -40,6 +40,12 @@ from limbeck.errors import RecipeError
         ("milestones", (0.6, 0.3)),
         ("decay", 0.0),
         ("decay", 1.5),
+        ("steps", 2.5),
+        ("steps", None),
+        ("validate_every", "many"),
+        ("learning_rate", None),
+        ("gradient_clip", "1"),
+        ("augmentation", {}),
     ],
 )
 def test_impossible_training(setting: str, value: object) -> None:

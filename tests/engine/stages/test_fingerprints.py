@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from limbeck.engine.settings.options import Training
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint, weights_fingerprint
 from tests.tiny import built
 
 
@@ -35,6 +35,20 @@ def test_weights_bit_for_bit() -> None:
     with torch.no_grad():
         model.body[0].bias[1].copy_(torch.nextafter(model.body[0].bias[1], torch.tensor(9.0)))
     assert weights_fingerprint(model) != before
+
+
+def test_tensors_bit_for_bit() -> None:
+    tensors = [
+        torch.zeros(4),
+        torch.zeros(2, 2),
+        torch.zeros(0),
+        torch.zeros(4).byte(),
+        torch.tensor(0.0),
+        -torch.zeros(4),
+    ]
+    assert len({str(describe_tensor(tensor)) for tensor in tensors}) == len(tensors)
+    square = torch.arange(4.0).view(2, 2)
+    assert describe_tensor(square.T) == describe_tensor(square.T.contiguous()) != describe_tensor(square)
 
 
 def test_buffers_and_precision_count() -> None:

@@ -26,6 +26,24 @@ def test_only_one_at_a_time(tmp_path: Path) -> None:
     assert in_child(second) == 0
 
 
+def test_a_directory_that_is_moved_meanwhile(tmp_path: Path) -> None:
+    """Its lock goes with it: who waited for that one holds nothing yet."""
+    held = threading.Event()
+
+    def move() -> None:
+        with locked(tmp_path / "run"):
+            held.set()
+            time.sleep(0.3)
+            (tmp_path / "run").rename(tmp_path / "aside")
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    held.wait()
+    with locked(tmp_path / "run", wait=True), pytest.raises(StorageError), locked(tmp_path / "run"):
+        pass
+    mover.join()
+
+
 def test_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(StorageError, match="run"), locked(tmp_path / "run"):

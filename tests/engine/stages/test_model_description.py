@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 
 import pytest
+import torch
 
-from limbeck.engine.stages.model_description import describe_model, what_code_does
+from limbeck.engine.stages.model_description import describe_model, model_key, what_code_does
+from limbeck.errors import ModelError
 from tests.tiny import Tiny, built
 
 
@@ -14,6 +16,27 @@ def test_model() -> None:
     assert describe_model(built()) == describe_model(built(seed=1))
     assert describe_model(built()) != describe_model(built(width=5))
     assert describe_model(Tiny(4)) == describe_model(Tiny(width=4))
+
+
+def test_finished_model() -> None:
+    models = [built(), built(seed=1), built(width=5), built(latents=3)]
+    assert len({model_key(model) for model in models}) == len(models)
+    assert model_key(built()) == model_key(built())
+
+
+def test_arguments_that_are_no_plain_values() -> None:
+    """A finished model may be given what cannot be saved: its numbers tell it, or nothing does."""
+
+    def told(argument: object) -> str:
+        model = built()
+        model.config = {"extra": argument}
+        return model_key(model)
+
+    ones = [torch.zeros(2), torch.ones(2), built(), built(seed=1), "text"]
+    assert len({told(argument) for argument in ones}) == len(ones)
+    assert told(torch.zeros(2)) == told(torch.zeros(2))
+    with pytest.raises(ModelError, match="Tiny cannot be told from other models"):
+        told(object())
 
 
 def test_code_beside_the_model_in_its_package_counts(tmp_path, monkeypatch) -> None:

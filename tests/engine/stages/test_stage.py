@@ -44,16 +44,72 @@ def test_going_on_keeps_what_is_there(tmp_path: Path) -> None:
 
 def test_results_of_other_settings_are_moved_aside(tmp_path: Path) -> None:
     folder, listener = tmp_path / "student", Listener()
-    for key in ("one", "two", "one", "two"):
+    for key in ("one", "two", "three"):
         stage = Stage(folder, "training", key)
         assert stage.result is None
         stage.begin(listener)
+        assert stage.result is None
         (folder / "model.safetensors").write_text(key)
-        stage.finish({})
+        stage.finish({"of": key})
     kept = [path for path in tmp_path.iterdir() if path != folder]
-    assert sorted((path / "model.safetensors").read_text() for path in kept) == ["one", "one", "two"]
-    assert len(listener.messages) == 3
+    assert sorted((path / "model.safetensors").read_text() for path in kept) == ["one", "two"]
+    assert len(listener.messages) == 2
     assert all("is kept as student.replaced-" in text for text in listener.messages)
+
+
+def test_going_back_finds_what_was_moved_aside(tmp_path: Path) -> None:
+    """Finished work, even where an interrupted attempt lies beside it; and else that."""
+    folder, listener = tmp_path / "student", Listener()
+    for key, finished in (("one", True), ("two", False), ("three", True)):
+        stage = Stage(folder, "training", key)
+        stage.begin(listener)
+        (folder / "model.safetensors").write_text(key)
+        if finished:
+            stage.finish({"of": key})
+    (tmp_path / "student.replaced-one").rename(tmp_path / "student.replaced-one~2")
+    Stage(tmp_path / "student.replaced-one", "training", "one").begin(listener)  # killed as soon as it began
+    for key, result in (("one", {"of": "one"}), ("two", None), ("three", {"of": "three"}), ("one", {"of": "one"})):
+        stage = Stage(folder, "training", key)
+        stage.begin(listener)
+        assert stage.result == result
+        assert (folder / "model.safetensors").read_text() == key
+        assert "which these settings made before, is back" in listener.messages[-1]
+
+
+def test_what_is_of_use_to_all_settings_stays(tmp_path: Path) -> None:
+    for key in ("one", "two", "one"):
+        stage = Stage(tmp_path / "student", "training", key, lasting=["pairs"])
+        stage.begin(Listener())
+        (tmp_path / "student" / "pairs").mkdir(exist_ok=True)
+        (tmp_path / "student" / "pairs" / key).touch()
+    assert {path.name for path in (tmp_path / "student" / "pairs").iterdir()} == {"one", "two"}
+
+
+def test_held_against_other_processes(tmp_path: Path) -> None:
+    """Also where the directory was made by other settings, and so is moved aside with its lock."""
+
+    def other(key: str) -> int:
+        try:
+            with Stage(tmp_path / "student", "training", key).held(Listener()):
+                return 0
+        except StorageError as error:
+            return 7 if "another process is working" in str(error) else 8
+
+    for key in ("one", "two"):
+        stage = Stage(tmp_path / "student", "training", key)
+        with stage.held(Listener()):
+            assert in_child(lambda: other("one")) == in_child(lambda: other("two")) == 7
+            assert stage.begun
+    assert in_child(lambda: other("one")) == 0
+
+
+def test_what_cannot_be_read_is_made_again(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "student", "training", "key")
+    stage.begin(Listener())
+    stage.finish({"seconds": 3.0})
+    stage.reopen()
+    assert stage.begun
+    assert stage.result is None
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"key": "mi', "[1, 2]", "null"])

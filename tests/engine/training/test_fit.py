@@ -21,7 +21,7 @@ from limbeck.engine.stages.fingerprints import weights_fingerprint
 from limbeck.engine.stages.progress import SilentProgress
 from limbeck.engine.training.checkpoints import LAST, PREVIOUS, find_checkpoint, read_checkpoint
 from limbeck.engine.training.fit import Fitted, fit
-from limbeck.errors import CheckpointError, MatchError, NonFiniteLossError, RecipeError
+from limbeck.errors import CheckpointError, DataError, MatchError, ModelError, NonFiniteLossError, RecipeError
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 
 
@@ -267,10 +267,18 @@ class TestOptions:
         with pytest.raises(RecipeError, match="batch_size 8 cannot be shared equally by 3 devices"):
             distilled(trainer=trainer)
 
+    def test_rows_that_are_no_batch(self) -> None:
+        with pytest.raises(DataError, match=r"data must be a limbeck\.Batch, such as .*, not Tensor"):
+            distilled(objective=methods.scratch(), data=torch.rand(24, 1, 8, 8))
+
+    def test_nothing_to_train(self) -> None:
+        with pytest.raises(ModelError, match="Tiny has no weights to train"):
+            distilled(student=built(width=3).requires_grad_(False))
+
 
 class TestCheckpoints:
     def test_content(self, tmp_path: Path) -> None:
-        distilled(directory=tmp_path, teacher=built(width=300), options=options(steps=8, checkpoint_every=3))
+        distilled(directory=str(tmp_path), teacher=built(width=300), options=options(steps=8, checkpoint_every=3))
         found = read_checkpoint(tmp_path / LAST)
         assert found["global_step"] == 6
         assert read_checkpoint(tmp_path / PREVIOUS)["global_step"] == 3

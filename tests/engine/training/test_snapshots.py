@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Normal
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import VID, ObservationModel, kl
 from limbeck.core.loss import Batch
-from limbeck.core.methods import scratch, transfer
+from limbeck.core.methods import combined, scratch, transfer
 from limbeck.core.objective import Match, Objective
 from limbeck.core.objective.likelihood_maps import likelihood_maps
 from limbeck.data import Digits
@@ -146,6 +146,8 @@ class TestMaps:
         assert value is not None
         torch.testing.assert_close(found["h[0]"].likelihood, Normal(mean, 1.0).log_prob(value).sum(1))
         assert learned_variances(objective) == {"h[0]": [1.0] * 4}
+        nested = combined({"sum": combined({"part": objective, "data": scratch()})})
+        assert list(likelihood_maps(nested, teacher, student, x)) == ["h[0]"]
 
     def test_a_template_is_one_too(self) -> None:
         """Before anything is sized, a recipe must know of which methods pictures will be drawn."""

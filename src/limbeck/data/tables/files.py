@@ -50,13 +50,15 @@ def find_table(path: str | None, file: str | None) -> Path:
 
     Args:
         path: where it is.
-        file: or where it lies in the directory that ``LIMBECK_DATA`` names.
+        file: where it lies in the directory that ``LIMBECK_DATA`` names; ``path``, if given, goes before.
 
     Raises:
-        DataError: there is no such file, or none or both are given.
+        DataError: there is no such file, or neither is given.
     """
-    if (path is None) == (file is None):
-        raise DataError("a table is given by path, or by file inside the directory that LIMBECK_DATA names: give one.")
+    if path is None and file is None:
+        raise DataError(
+            "a table is given by path, or by file inside the directory that LIMBECK_DATA names: give either."
+        )
     root = os.environ.get("LIMBECK_DATA")
     if path is None and not root:
         raise DataError(f"{file!r} is looked for in the directory that LIMBECK_DATA names: set it, or give path.")
@@ -157,12 +159,12 @@ def _read_arrays(path: Path, columns: Sequence[str | int] | None, drop: Sequence
     if "columns" in arrays and arrays["columns"].shape == (width,):
         names = [str(name) for name in arrays["columns"]]
     chosen = chosen_columns(names, columns, drop, path)
-    moments = [
-        arrays[name][chosen].astype(np.float64) if name in arrays and arrays[name].shape == (width,) else None
-        for name in ("mean", "std")
-    ]
-    if any(part is None for part in moments):
-        moments = [None, None]
+    moments: tuple[Array, Array] | tuple[None, None] = (None, None)
+    if all(name in arrays and arrays[name].shape == (width,) for name in ("mean", "std")):
+        mean, std = (arrays[name][chosen].astype(np.float64) for name in ("mean", "std"))
+        if not (np.isfinite([mean, std]).all() and (std > 0).all()):
+            raise DataError(f"{path}: mean must be finite and std positive in every column; repair or remove them.")
+        moments = mean, std
     return RawTable(
         {split: array[:, chosen] for split, array in splits.items()}, tuple(names[i] for i in chosen), *moments
     )

@@ -30,7 +30,7 @@ class Tabular(DataSource):
 
     Args:
         path: the file.
-        file: instead of ``path``, where the file lies in the directory that ``LIMBECK_DATA`` names.
+        file: where there is no ``path``, where the file lies in the directory that ``LIMBECK_DATA`` names.
         columns: columns to use, in this order, by name or, where they have none, by number from 0; by default all.
         drop: columns to leave out.
         noise: amplitude of the uniform noise in [0, amplitude): one number for all columns, one for each, ``None``, or

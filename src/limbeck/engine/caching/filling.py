@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.settings.placement import running_device
 from limbeck.engine.settings.precision import TRUE_PRECISION, autocast
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint, weights_fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.model_description import describe_model
 from limbeck.engine.stages.progress import Progress, SilentProgress, amount
@@ -143,11 +142,10 @@ class _Filling:
         """Fingerprint of all that the numbers depend on."""
         x, augmentation = self.batches.rows.x, self.batches.augmentation
         assert x is not None
-        digest = hashlib.sha256(x.contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
         return fingerprint(
             model=describe_model(self.teacher), weights=weights_fingerprint(self.teacher),
             layout=[list(parameter.stride()) for parameter in self.teacher.parameters()],
-            rows=[digest, list(x.shape), str(x.dtype)], views=None if augmentation is None else vars(augmentation),
+            rows=describe_tensor(x), views=None if augmentation is None else vars(augmentation),
             stored=self.settings.dtype, precision=self.precision, device=self.device.type, torch=torch.__version__,
         )  # fmt: skip
 

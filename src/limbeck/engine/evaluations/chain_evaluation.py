@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.distributions import Distribution
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
@@ -71,10 +72,9 @@ class ChainEvaluation(Evaluation):
     """
 
     def __init__(self, samples: int = 5000, points: int = 1600, reach: float = 30.0) -> None:
-        if samples < 100 or points < 100 or not reach > 0:
-            raise RecipeError(
-                f"evaluation: samples ({samples}) and points ({points}) must be at least 100, reach ({reach}) positive"
-            )
+        check_whole(100, "evaluation.", samples=samples, points=points)
+        if not reach > 0:
+            raise RecipeError(f"evaluation.reach must be positive, not {reach}")
         self.samples = samples
         self.points = points
         self.reach = reach
@@ -99,9 +99,9 @@ class ChainEvaluation(Evaluation):
             raise RecipeError(f"ChainEvaluation measures chains, but the teacher is a {type(teacher).__name__}")
         return ChainJudge(self, teacher, seed)
 
-    def dry(self) -> ChainEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return ChainEvaluation(min(200, self.samples), min(800, self.points), self.reach)
+        return self._with(samples=min(200, self.samples), points=min(800, self.points))
 
 
 class ChainJudge(Judge):
@@ -110,7 +110,7 @@ class ChainJudge(Judge):
     def __init__(self, settings: ChainEvaluation, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.reference_key = fingerprint(weights=weights_fingerprint(teacher), config=teacher.config)
+        self.reference_key = model_key(teacher)
         self.count = _known(teacher).count
         if self.count is None:
             self.grid = interval_grid(-settings.reach, settings.reach, settings.points)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, TableDataset
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
@@ -62,8 +63,7 @@ class DensityEvaluation(Evaluation):
     def __init__(
         self, samples: int = 2000, plotted: int = 272, steps_per_axis: int = 201, failure: float = 0.1
     ) -> None:
-        if min(samples, plotted) < 3:
-            raise RecipeError(f"evaluation: samples ({samples}) and plotted ({plotted}) must be at least 3")
+        check_whole(3, "evaluation.", samples=samples, plotted=plotted, steps_per_axis=steps_per_axis)
         self.samples = samples
         self.plotted = plotted
         self.steps_per_axis = steps_per_axis
@@ -98,9 +98,9 @@ class DensityEvaluation(Evaluation):
             raise RecipeError("DensityEvaluation is for tables of two columns; give the recipe such data, or none")
         return DensityJudge(self, dataset, teacher, seed)
 
-    def dry(self) -> DensityEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return DensityEvaluation(min(200, self.samples), min(100, self.plotted), 41, self.failure)
+        return self._with(samples=min(200, self.samples), plotted=min(100, self.plotted), steps_per_axis=41)
 
 
 class DensityJudge(Judge):
@@ -109,7 +109,7 @@ class DensityJudge(Judge):
     def __init__(self, settings: DensityEvaluation, dataset: TableDataset | None, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.reference_key = weights_fingerprint(teacher)
+        self.reference_key = model_key(teacher)
         self.teacher = _known(teacher)
         self.taught = draw_points(teacher, settings.samples, derive_seed(seed, "teacher samples"))
         self.train = None if dataset is None else dataset.train.values

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
@@ -125,3 +126,9 @@ class Evaluation(ABC):
     @abstractmethod
     def dry(self) -> Self:
         """The same evaluation on few samples, for a dry run."""
+
+    def _with(self, **changes: Any) -> Self:
+        """A copy in which some settings are others."""
+        found = copy.copy(self)
+        vars(found).update(changes)
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from limbeck.core.graph import DGM
 from limbeck.core.trace import Kind, Trace
 from limbeck.data import Dataset, SequenceDataset
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
@@ -35,10 +37,9 @@ class SequenceEvaluation(Evaluation):
     """
 
     def __init__(self, beam_size: int = 5, samples: int = 8, inputs: int | None = None) -> None:
-        if beam_size < 1 or samples < 1 or (inputs is not None and inputs < 1):
-            raise RecipeError(
-                f"evaluation: beam_size ({beam_size}), samples ({samples}) and inputs ({inputs}) must be at least 1"
-            )
+        check_whole(1, "evaluation.", beam_size=beam_size, samples=samples)
+        if inputs is not None:
+            check_whole(1, "evaluation.", inputs=inputs)
         self.beam_size = beam_size
         self.samples = samples
         self.inputs = inputs
@@ -71,9 +72,9 @@ class SequenceEvaluation(Evaluation):
             )
         return SequenceJudge(self, dataset, teacher, seed)
 
-    def dry(self) -> SequenceEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return SequenceEvaluation(min(2, self.beam_size), 1, min(20, self.inputs or 20))
+        return self._with(beam_size=min(2, self.beam_size), samples=1, inputs=min(20, self.inputs or 20))
 
 
 class SequenceJudge(Judge):
@@ -82,7 +83,7 @@ class SequenceJudge(Judge):
     def __init__(self, settings: SequenceEvaluation, dataset: SequenceDataset, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.reference_key = weights_fingerprint(teacher)
+        self.reference_key = model_key(teacher)
         inputs, tokens = dataset.test.inputs, dataset.test.tokens
         flat, self.owner = torch.unique(inputs.flatten(1), dim=0, return_inverse=True)
         flat = flat[: settings.inputs]

@@ -20,7 +20,8 @@ from limbeck.engine.experiments.tasks import Task
 from limbeck.engine.experiments.taught import Teacher
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.environment import is_main_process
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.fingerprints import fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.objective_description import describe_objective
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.stage import Stage
@@ -121,7 +122,7 @@ def _fitted(
     training = _settings(recipe.training_of(method))
     objective = copy.deepcopy(recipe.methods[method].objective)
     key = fingerprint(
-        student=weights_fingerprint(model), objective=describe_objective(objective), training=training.essential(),
+        student=model_key(model), objective=describe_objective(objective), training=training.essential(),
         teacher=teacher.key, rows=[task.key, recipe.per_class], seed=recipe.seed, precision=recipe.trainer.precision,
     )  # fmt: skip
     record, label = Stage(folder, "afterwards", key), f"{method}'s divergences, for {other}"

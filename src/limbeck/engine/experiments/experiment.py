@@ -20,8 +20,9 @@ from limbeck.engine.experiments.tasks import few_rows, tasks_of
 from limbeck.engine.experiments.taught import taught
 from limbeck.engine.experiments.transfer import transfer_notes
 from limbeck.engine.stages.environment import describe_environment, is_main_process
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.locking import locked
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import LoggedProgress, Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.stages.stage import Stage
@@ -82,8 +83,6 @@ class Experiment:
             return self._run()
         with locked(self.directory):
             remove_temporary_files(self.directory)
-            atomic_write_text(self.directory / "recipe.yaml", self.resolved)
-            atomic_write_text(self.directory / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
             self.progress = LoggedProgress(self.progress, self.directory / "log.txt")
             self.progress.message(self.command)
             return self._run()
@@ -108,6 +107,9 @@ class Experiment:
     def _run(self) -> RunResults:
         recipe = self.recipe
         dataset, source, learners = self._prepare(rehearsed=True)
+        if is_main_process():  # a command that is refused leaves the recipe of what was done before
+            atomic_write_text(self.directory / "recipe.yaml", self.resolved)
+            atomic_write_text(self.directory / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         steps = recipe.total_steps(len(learners.turns), len(learners.starts))
         self.progress.expect(steps + learners.cache_steps + afterwards_steps(recipe))
         model, teacher_result = learners.teacher()
@@ -169,7 +171,7 @@ class Experiment:
         folder = self.directory / result.directory
         settings = dict(vars(self.recipe.evaluation))
         key = fingerprint(
-            weights=[weights_fingerprint(model) for model in history], settings=settings,
+            models=[model_key(model) for model in history], settings=settings,
             data=dataset.fingerprint if dataset else None, kind=type(self.recipe.evaluation).__qualname__,
             seed=judge.seed, reference=judge.reference_key, **({"variant": result.method} if variant else {}),
         )  # fmt: skip

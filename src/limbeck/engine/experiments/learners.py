@@ -22,8 +22,11 @@ from limbeck.engine.experiments.tasks import Task, cut_task, few_rows
 from limbeck.engine.experiments.taught import StandIns, Teacher, cache_steps, taught
 from limbeck.engine.experiments.training_stage import TrainingStage, student_key, teacher_key, uses_rows, uses_teacher
 from limbeck.engine.stages.environment import is_main_process
+from limbeck.engine.stages.fingerprints import fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress, SilentProgress
 from limbeck.engine.stages.seeding import derive_seed, seeded
+from limbeck.engine.stages.stage import Stage
 from limbeck.metrics import ModelResult
 
 __all__ = ["Learners", "Teacher"]
@@ -91,9 +94,14 @@ class Learners:
         if self.recipe.fits_teacher:
             return self._trained(self.teacher_stage(), "teacher", self.recipe.seed, "teacher")
         teacher, folder = self._given_teacher(), self.directory / "teacher"
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.recipe.teacher_from is None and is_main_process():
-            teacher.save_pretrained(folder)
+        # A stage, though nothing is trained: what another teacher has left in the directory must not pass for this one.
+        elsewhere = self.recipe.teacher_from is not None
+        stage = Stage(folder, "training", fingerprint(given=model_key(teacher), elsewhere=elsewhere))
+        stage.begin(self.progress)
+        if is_main_process():
+            if not elsewhere:
+                teacher.save_pretrained(folder)
+            stage.finish({})
         return teacher, ModelResult("teacher", None, "teacher", {})
 
     def student(self, method: str, seed: int, teacher: Teacher) -> tuple[ModelResult, tuple[DGM, ...]]:

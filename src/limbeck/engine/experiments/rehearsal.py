@@ -1,4 +1,4 @@
-"""How many classes models and data have, and whether methods fit models: found out before anything is trained."""
+"""Whether models fit data, methods models, and the settings this machine: found out before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.placement import running_device
 from limbeck.engine.stages.seeding import seeded
 from limbeck.engine.training.compiling import check_compiler
+from limbeck.engine.training.loop import make_loop, quiet
 from limbeck.errors import LimbeckError, RecipeError
 
 __all__ = ["check_classes", "check_method", "classes_of", "rehearse"]
@@ -64,7 +65,7 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) ->
 
     Training a teacher may take hours; that a method names a layer which its student lacks should not come after them.
     Done for classifiers that are given what they classify, which run in a moment. Nor should it come after them that
-    the machine has no compiler, if steps are to be compiled.
+    the machine has no such device or, if steps are to be compiled, no compiler.
 
     Args:
         recipe: the experiment.
@@ -72,9 +73,11 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) ->
         source: what the teacher learns from.
 
     Raises:
-        RecipeError: names the model or the method and what does not fit.
+        RecipeError: names the model or the method and what does not fit, or the trainer options are not possible here.
         CompilationError: nothing can be compiled here.
     """
+    with quiet():
+        make_loop(recipe.training, recipe.trainer, [])
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
         check_compiler(running_device(recipe.trainer.accelerator))
     if dataset is None or source is None or recipe.target != "labels" or recipe.condition == "none":

@@ -17,8 +17,7 @@ from limbeck.engine.pairs.record import record
 from limbeck.engine.pairs.recorded import RecordedTeacher
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import Training
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
-from limbeck.engine.stages.model_description import describe_model
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.teachers.prepare import prepare
@@ -49,8 +48,7 @@ def taught(model: DGM, task: Task) -> Teacher:
         task: what it learned.
     """
     example = None if task.rows is None else Batches(task.rows, 2, 0)(0).x
-    key = fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
-    return Teacher(model, prepare(model, example), key)
+    return Teacher(model, prepare(model, example), model_key(model))
 
 
 def cache_steps(recipe: Recipe, seen: Sequence[Batch | None]) -> int:

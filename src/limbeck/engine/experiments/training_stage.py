@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,15 @@ from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.engine.stages.stage import Stage
 from limbeck.engine.training.checkpoints import remove_checkpoints
-from limbeck.engine.training.fit import fit
+from limbeck.engine.training.fit import Fitted, fit
 from limbeck.engine.training.objective_files import save_objective
 from limbeck.engine.training.stopping import validated_on
 from limbeck.errors import ModelError, RecipeError
 
-__all__ = ["TrainingStage", "student_key", "teacher_key", "uses_rows", "uses_teacher"]
+__all__ = ["HISTORY", "TrainingStage", "student_key", "teacher_key", "uses_rows", "uses_teacher"]
+
+HISTORY = "history.csv"
+"""Name of the file beside a model, of its losses over the steps."""
 
 
 def teacher_key(recipe: Recipe, rows_key: str) -> str:
@@ -117,6 +120,7 @@ class TrainingStage:
         validation: rows to validate on, if the training says ``validate_every``.
         recorded: gives what takes the place of ``teacher``: it replays recorded pairs, or has its outputs kept. Asked
             only if something is left to do, since it makes what is missing.
+        lasting: folders beside the model that are of use whatever the key; see :class:`Stage`.
     """
 
     template: DGM
@@ -132,10 +136,11 @@ class TrainingStage:
     asked: Tensor | None = None
     validation: Batch | None = None
     recorded: Callable[[], DGM] | None = None
+    lasting: Sequence[str] = ()
 
     def record(self, folder: Path) -> Stage:
         """The stage's record in a directory."""
-        return Stage(folder, "training", self.key)
+        return Stage(folder, "training", self.key, self.lasting)
 
     def run(self, folder: Path, progress: Progress) -> tuple[DGM, dict[str, Any]]:
         """Train the model in a directory, continue where it stopped, or read it back.
@@ -150,20 +155,50 @@ class TrainingStage:
         Raises:
             LimbeckError: see :func:`limbeck.engine.fit`.
         """
-        record = self.record(folder)
-        result = record.result
-        if result is not None:
-            progress.start(self.label, self.training.steps, self.training.steps)
-            progress.advance(self.training.steps)
-            model = type(self.template).from_pretrained(folder)
-            if is_main_process():
-                remove_checkpoints(folder)  # if the process was killed just before it did
-            return model, result
-        record.begin(progress)
+        found = self.finished(folder, progress)
+        if found is not None:
+            return found
         with seeded(derive_seed(self.seed, "initialisation")):
             model = type(self.template)(**self.template.config)
         if self.initial is not None:
             _start(model, self.initial, self.label)
+        return model, self.values(self.train(model, folder, progress))
+
+    def finished(self, folder: Path, progress: Progress) -> tuple[DGM, dict[str, Any]] | None:
+        """Claim a directory, and read back what is finished there.
+
+        Args:
+            folder: as for :meth:`run`.
+            progress: told that it was kept, or that it cannot be read and is to be trained again.
+
+        Returns:
+            As :meth:`run`; ``None`` if something is left to do.
+        """
+        record = self.record(folder)
+        record.begin(progress)
+        values = record.result
+        if values is None:
+            return None
+        try:
+            model = type(self.template).from_pretrained(folder)
+        except ModelError as error:
+            progress.message(f"{self.label}: {error}; it is trained again.")
+            record.reopen()
+            return None
+        progress.start(self.label, self.training.steps, self.training.steps)
+        progress.advance(self.training.steps)
+        if is_main_process():
+            remove_checkpoints(folder)  # if the process was killed just before it did
+        return model, values
+
+    def train(self, model: DGM, folder: Path | None, progress: Progress) -> Fitted:
+        """Train a model, in place, from where it stopped.
+
+        Args:
+            model: with the weights that it starts from.
+            folder: as for :meth:`run`, claimed already; without, nothing is kept.
+            progress: as for :meth:`run`.
+        """
         teacher = self.teacher if self.recorded is None else self.recorded()
         fitted = fit(
             model, self.objective, self.training, teacher=teacher, data=self.rows, asked=self.asked,
@@ -172,16 +207,20 @@ class TrainingStage:
         )  # fmt: skip
         if fitted.resumed_at:
             progress.message(f"{self.label}: continued from step {fitted.resumed_at}.")
-        values = {"train_seconds": fitted.history.seconds}
+        if folder is not None and is_main_process():
+            model.save_pretrained(folder)
+            fitted.history.write(folder / HISTORY)
+            save_objective(self.objective, folder)
+            self.record(folder).finish(self.values(fitted))
+            remove_checkpoints(folder)
+        return fitted
+
+    def values(self, fitted: Fitted) -> dict[str, Any]:
+        """What is recorded of a training."""
+        values: dict[str, Any] = {"train_seconds": fitted.history.seconds}
         if self.training.validate_every is not None:
             values |= {"steps_taken": fitted.steps_taken, "best_step": fitted.best_step}
-        if is_main_process():
-            model.save_pretrained(folder)
-            fitted.history.write(folder / "history.csv")
-            save_objective(self.objective, folder)
-            record.finish(values)
-            remove_checkpoints(folder)
-        return model, values
+        return values
 
 
 def _start(model: DGM, source: DGM, label: str) -> None:

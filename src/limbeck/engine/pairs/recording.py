@@ -18,8 +18,8 @@ from limbeck.data.pairs.layout import PairLayout
 from limbeck.data.pairs.store import CLAIMS, PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.pair_sites import PairNoise, PairSite, noise_probe, sites_of
-from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
-from limbeck.engine.stages.model_description import describe_model
+from limbeck.engine.stages.fingerprints import fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.files import atomic_write_bytes
 
 __all__ = ["Recording", "opened", "recording"]
@@ -80,7 +80,7 @@ def recording(
         StorageError: the directory cannot be written.
     """
     key = fingerprint(
-        teacher=identity or fingerprint(model=describe_model(teacher), weights=weights_fingerprint(teacher)),
+        teacher=identity or model_key(teacher),
         pairs=pairs.stored(), seed=seed, scheme=_SCHEME, noise=noise_probe(),
         inputs=None if inputs is None else [list(inputs.shape), str(inputs.dtype), _hash(inputs)],
     )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from limbeck.data.images.augmentation import Augmentation
+from limbeck.engine.settings.checks import check_numbers, check_whole
 from limbeck.errors import RecipeError
 
 __all__ = ["TrainerOptions", "Training"]
@@ -89,13 +90,16 @@ class Training:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("validate_every", "patience"):
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "validate_every", "patience"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RecipeError(f"{name} must be at least 1, not {value}; leave it out for none")
+            if value is not None or name not in ("validate_every", "patience"):  # which may be left out
+                check_whole(1, **{name: value})
+        for name in ("learning_rate", "weight_decay", "momentum", "decay", "warm_up", "gradient_clip", "ema"):
+            value = getattr(self, name)
+            if value is not None or name not in ("gradient_clip", "ema"):
+                check_numbers(**{name: value})
+        if not isinstance(self.augmentation, Augmentation | None):
+            raise RecipeError(f"augmentation must be a limbeck.data.Augmentation or none, not {self.augmentation!r}")
         if self.patience is not None and self.validate_every is None:
             raise RecipeError("patience counts validations; give validate_every too, or leave patience out")
         if self.validate_on is not None and self.validate_every is None:

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["fingerprint", "weights_fingerprint"]
+__all__ = ["describe_tensor", "fingerprint", "weights_fingerprint"]
 
 
 def fingerprint(**parts: Any) -> str:
@@ -38,5 +38,16 @@ def weights_fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]
+
+
+def describe_tensor(tensor: Tensor) -> list[Any]:
+    """A tensor as plain values for fingerprints, bit for bit: hash, shape, type."""
+    return [hashlib.sha256(_bytes(tensor)).hexdigest(), list(tensor.shape), str(tensor.dtype)]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor where they lie, if it is contiguous and on the CPU: data can be large."""
+    found: memoryview = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return found

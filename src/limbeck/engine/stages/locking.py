@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from limbeck.errors import StorageError
 from limbeck.files import storage_error
@@ -25,18 +27,30 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         StorageError: another process holds it, or the directory cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = (directory / ".lock").open("w")
-    except OSError as error:
-        raise storage_error(directory, error) from None
-    with handle:
+    while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            directory.mkdir(parents=True, exist_ok=True)
+            handle = (directory / ".lock").open("w")
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise storage_error(directory, error) from None
-            raise StorageError(
-                f"another process is working in {directory}; wait for it, or choose another --name"
-            ) from None
-        yield
+            raise storage_error(directory, error) from None
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise storage_error(directory, error) from None
+                raise StorageError(
+                    f"another process is working in {directory}; wait for it, or choose another directory (--name of "
+                    "a run, --out of a student)"
+                ) from None
+            if _in_place(handle):
+                yield
+                return
+
+
+def _in_place(handle: IO[str]) -> bool:
+    """Whether an open file still has its name: who held the directory before may have moved it, lock and all."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(handle.name))
+    except FileNotFoundError:
+        return False

@@ -13,9 +13,12 @@ from typing import Any
 
 import limbeck
 from limbeck.core.graph import DGM
+from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.objective_description import describe_value
+from limbeck.errors import ModelError
 from limbeck.names import public_name
 
-__all__ = ["describe_model", "what_code_does"]
+__all__ = ["describe_model", "model_key", "what_code_does"]
 
 
 def describe_model(model: DGM) -> dict[str, Any]:
@@ -23,10 +26,25 @@ def describe_model(model: DGM) -> dict[str, Any]:
     kind = type(model)
     return {
         "class": public_name(kind),
-        "config": model.config,
+        "config": describe_value(model.config),
         "code": hashlib.sha256("".join(sorted(_sources(kind, _parts(model)))).encode()).hexdigest()[:16],
         "limbeck": limbeck.__version__,
     }
+
+
+def model_key(model: DGM) -> str:
+    """Fingerprint of a finished model: class, constructor arguments, code and weights.
+
+    Raises:
+        ModelError: it has constructor arguments that cannot be told from others.
+    """
+    try:
+        return fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
+    except TypeError as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be told from other models: of its constructor arguments, {error}; pass "
+            "numbers, texts, lists, tensors or modules"
+        ) from None
 
 
 def _parts(model: DGM) -> set[str]:

@@ -11,24 +11,24 @@ from enum import Enum
 from types import CodeType, FunctionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 import limbeck
 from limbeck.core.objective import Combined, Objective
-from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.stages.fingerprints import describe_tensor, weights_fingerprint
 from limbeck.names import public_name
 
-__all__ = ["describe_objective"]
+__all__ = ["describe_objective", "describe_value"]
 
 
 def describe_objective(objective: Objective) -> Any:
     """Coupling, matches and weights as plain values, the same in every process."""
     if isinstance(objective, Combined):
         parts = {name: describe_objective(part) for name, part in objective.objectives.items()}
-        return {"parts": parts, "weights": _describe(objective.weights)}
+        return {"parts": parts, "weights": describe_value(objective.weights)}
     found = {
-        "coupling": _describe(objective.coupling),
-        "matches": [_describe(match) for match in objective.matches],
+        "coupling": describe_value(objective.coupling),
+        "matches": [describe_value(match) for match in objective.matches],
         "weight": objective.weight,
         "train_weight": objective.train_weight,
         "replay": [objective.replay_weight, objective.replay],
@@ -40,22 +40,29 @@ def describe_objective(objective: Objective) -> Any:
     return found
 
 
-def _describe(value: Any) -> Any:
+def describe_value(value: Any) -> Any:
+    """A setting as plain values: of a module or a tensor its numbers, of a function its code."""
     if isinstance(value, functools.partial):
-        return {"partial": _describe(value.func), "args": _describe(value.args), "keywords": _describe(value.keywords)}
+        return {
+            "partial": describe_value(value.func),
+            "args": describe_value(value.args),
+            "keywords": describe_value(value.keywords),
+        }
     if isinstance(value, nn.Module):
         return {"module": public_name(type(value)), "told": repr(value), "weights": weights_fingerprint(value)}
+    if isinstance(value, Tensor):
+        return describe_tensor(value)
     if isinstance(value, re.Pattern):
         return value.pattern
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         told = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
-        return {"class": public_name(type(value)), **{name: _describe(getattr(value, name)) for name in told}}
+        return {"class": public_name(type(value)), **{name: describe_value(getattr(value, name)) for name in told}}
     if isinstance(value, Mapping):
-        return {str(key): _describe(item) for key, item in value.items()}
+        return {str(key): describe_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_describe(item) for item in value]
+        return [describe_value(item) for item in value]
     if callable(value):
         return _describe_callable(value)
     return value
@@ -65,15 +72,15 @@ def _describe_callable(value: Any) -> Any:
     """By name and, since two of one name can differ, by code, defaults and what they enclose."""
     name = public_name(value)
     if isinstance(value, FunctionType):
-        enclosed = [_describe(cell.cell_contents) for cell in value.__closure__ or ()]
-        given = [_describe(value.__defaults__), _describe(value.__kwdefaults__)]
+        enclosed = [describe_value(cell.cell_contents) for cell in value.__closure__ or ()]
+        given = [describe_value(value.__defaults__), describe_value(value.__kwdefaults__)]
         # The library's own code is told by its version; a user's may change from one run to the next.
         own = name.startswith("limbeck.")
         code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
         return {"function": name, "code": code, "enclosed": enclosed, "defaults": given}
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return name
-    return {"object": name, "attributes": _describe(vars(value))}
+    return {"object": name, "attributes": describe_value(vars(value))}
 
 
 def _code(code: CodeType) -> list[Any]:

@@ -34,7 +34,7 @@ from limbeck.engine.training.snapshots import SNAPSHOTS, Snapshots, shown_images
 from limbeck.engine.training.stopping import check_stopping, validated_on
 from limbeck.engine.training.validation import Validation
 from limbeck.engine.training.watched import UnseenPairs, ValidationRows
-from limbeck.errors import RecipeError
+from limbeck.errors import DataError, RecipeError
 
 __all__ = ["Fitted", "adapt", "fit"]
 
@@ -72,7 +72,7 @@ def fit(
     asked: Tensor | None = None,
     validation: Batch | None = None,
     seed: int = 0,
-    directory: Path | None = None,
+    directory: str | Path | None = None,
     trainer: TrainerOptions | None = None,
     progress: Progress | None = None,
     label: str = "training",
@@ -101,15 +101,22 @@ def fit(
         The history.
 
     Raises:
-        DataError: there are no rows of data, none to validate on, or no images to augment.
+        DataError: there are no rows of data, none to validate on, or no images to augment; or rows are no ``Batch``.
         RecipeError: the trainer options are not possible here, the batch size cannot be shared equally by the devices,
             or the student cannot be validated.
+        ModelError: the student has no weights to train.
         CheckpointError: there are checkpoints but none can be read.
         CompilationError: the step is to be compiled, but cannot be.
         NonFiniteLossError: the loss or the weights became NaN or infinite.
     """
     trainer = trainer or TrainerOptions()
     progress = progress or SilentProgress()
+    directory = None if directory is None else Path(directory)
+    for name, rows in (("data", data), ("validation", validation)):
+        if not isinstance(rows, Batch | None):
+            raise DataError(
+                f"{label}: {name} must be a limbeck.Batch, such as Batch(y=images), not {type(rows).__name__}"
+            )
     held_out = teacher.held_out_rows if isinstance(teacher, RecordedTeacher) else None
     check_stopping(options, student, objective, label, validation=validation is not None, held_out=held_out)
     checkpoint = None if directory is None else find_checkpoint(directory, progress)

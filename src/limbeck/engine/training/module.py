@@ -23,7 +23,7 @@ from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.training.compiling import LossOfStep, plain_loss
-from limbeck.errors import NonFiniteLossError
+from limbeck.errors import ModelError, NonFiniteLossError
 
 __all__ = ["Companions", "StudentModule"]
 
@@ -216,6 +216,9 @@ class StudentModule(lightning.LightningModule):
     def _groups(self) -> list[nn.Parameter] | list[dict[str, Any]]:
         """What is trained; apart, where there are any, parameters that a penalty on weights must leave alone."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not trained:
+            kind = type(self.student).__name__
+            raise ModelError(f"{kind} has no weights to train: give it some, or set requires_grad on those that it has")
         apart = {id(parameter) for parameter in self.objective.undecayed()}
         free = [parameter for parameter in trained if id(parameter) in apart]
         if not free:

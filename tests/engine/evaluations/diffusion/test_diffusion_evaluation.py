@@ -230,7 +230,7 @@ def test_another_size(teacher: DDIM) -> None:
         ({"steps_shown": [2, 2]}, "different"),
         ({"pairs": 1}, "at least 2"),
         ({"teacher_samples": 1}, "at least 2"),
-        ({"extractor": "mine.pt", "second_extractor": True}, "labels"),
+        ({"extractor": __file__, "second_extractor": True}, "labels"),
     ],
 )
 def test_refused(changes: dict[str, object], told: str) -> None:

@@ -121,7 +121,7 @@ def test_a_model_that_broke_is_measured_and_told(
 
 
 def test_what_is_refused(digits: ImageDataset, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"temperature \(1.0\)"):
+    with pytest.raises(RecipeError, match=r"evaluation\.temperature .* not 1\.0"):
         FlowImageEvaluation(temperature=1.0)
     with pytest.raises(RecipeError, match="interpolated"):
         FlowImageEvaluation(interpolated=1)

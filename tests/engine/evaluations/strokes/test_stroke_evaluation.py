@@ -132,7 +132,7 @@ def test_the_dry_run_is_small() -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"needs drawings"):
         StrokeEvaluation().judge(Digits().load(), built(0), tmp_path, 0, SilentProgress())
-    with pytest.raises(RecipeError, match=r"particles \(0\)"):
+    with pytest.raises(RecipeError, match=r"evaluation\.particles must be at least 1, not 0"):
         StrokeEvaluation(particles=0)
     with pytest.raises(ModelError, match=r"LinearGaussian draws \(60, 2\)"):
         StrokeEvaluation(**SMALL).judge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.classifiers.predictive import has_latents, predict
 from limbeck.engine.evaluations.classifiers.reliability_figure import reliability_figure
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.settings.placement import chosen_device, placed
-from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
@@ -68,8 +69,9 @@ class ClassifierEvaluation(Evaluation):
         timing: float = 1.0,
         device: str = "auto",
     ) -> None:
-        if draws < 1 or bins < 1 or (rows is not None and rows < 1):
-            raise RecipeError(f"evaluation: draws ({draws}), bins ({bins}) and rows ({rows}) must be at least 1")
+        check_whole(1, "evaluation.", draws=draws, bins=bins)
+        if rows is not None:
+            check_whole(1, "evaluation.", rows=rows)
         if primary not in ("nll", "accuracy"):
             raise RecipeError(f"evaluation: primary must be nll or accuracy, not {primary!r}")
         if not timing > 0:
@@ -136,12 +138,9 @@ class ClassifierEvaluation(Evaluation):
         nll = max(0.0, mean_nll(found, rows.y))
         return (errors + _TIE * (nll / (1.0 + nll) if math.isfinite(nll) else 1.0)) / len(rows)
 
-    def dry(self) -> ClassifierEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return ClassifierEvaluation(
-            min(2, self.draws), self.bins, min(200, self.rows or 200), self.primary, self.compare,
-            min(0.01, self.timing), self.device,
-        )  # fmt: skip
+        return self._with(draws=min(2, self.draws), rows=min(200, self.rows or 200), timing=min(0.01, self.timing))
 
 
 class ClassifierJudge(Judge):
@@ -150,7 +149,7 @@ class ClassifierJudge(Judge):
     def __init__(self, settings: ClassifierEvaluation, dataset: ImageDataset, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.reference_key = weights_fingerprint(teacher)
+        self.reference_key = model_key(teacher)
         self.device = chosen_device(settings.device)
         self.images = as_float(dataset.test.images[: settings.rows])
         self.labels = dataset.test.labels[: settings.rows]
@@ -181,7 +180,7 @@ class ClassifierJudge(Judge):
         """See :class:`Judge`."""
         model = subject.model
         found = self._predict(model, "predictions")
-        if found.shape[1] != self.classes and weights_fingerprint(model) == self.reference_key:
+        if found.shape[1] != self.classes and model_key(model) == self.reference_key:
             return self._cost(model)  # a teacher of another task: its classes are not those of the labels
         if found.shape[1] <= int(self.labels.max()):
             raise ModelError(

@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
+from torch.distributions import Categorical, Distribution, OneHotCategorical
 
 from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
+from limbeck.core.reparam.base_law import base_law
 from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Trace, keep_only
 from limbeck.errors import ModelError
 
@@ -93,9 +94,8 @@ def _probe(model: DGM, x: Tensor) -> Trace:
 
 def _category(law: Distribution | None) -> Categorical | OneHotCategorical | None:
     """A law of one class a row; ``None`` if it is another."""
-    while isinstance(law, Independent):
-        law = law.base_dist
-    return law if isinstance(law, Categorical | OneHotCategorical) and len(law.batch_shape) == 1 else None
+    base = base_law(law)
+    return base if isinstance(base, Categorical | OneHotCategorical) and len(base.batch_shape) == 1 else None
 
 
 def _logits(law: Distribution | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
@@ -14,6 +14,7 @@ from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation
 from limbeck.engine.evaluations.images.image_samples import extractor_name, feature_extractor, images_of
 from limbeck.engine.evaluations.picture_kinds import BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, similarity_window
@@ -46,7 +47,7 @@ class DiffusionEvaluation(ImageEvaluation):
         device: where images are drawn; ``"auto"`` is a GPU if there is one.
 
     Raises:
-        RecipeError: a number is too small.
+        RecipeError: a number is too small, or the extractor is not there.
     """
 
     pictures = (BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS)
@@ -69,10 +70,8 @@ class DiffusionEvaluation(ImageEvaluation):
     ) -> None:
         super().__init__(samples, extractor, extractor_steps, grid=grid)
         self.teacher_samples = samples if teacher_samples is None else teacher_samples
-        if min(self.teacher_samples, pairs, batch) < 2 or neighbours < 6:
-            raise RecipeError(
-                "evaluation: teacher_samples, pairs and batch must be at least 2, and neighbours at least 6"
-            )
+        check_whole(2, "evaluation.", teacher_samples=self.teacher_samples, pairs=pairs, batch=batch)
+        check_whole(6, "evaluation.", neighbours=neighbours)
         if second_extractor and extractor is not None:
             raise RecipeError("evaluation: a second extractor is trained on the labels only if the first one is, too")
         check_steps(steps_shown)
@@ -127,10 +126,10 @@ class DiffusionEvaluation(ImageEvaluation):
         ]
         return DiffusionJudge(self, dataset, teacher, rulers, seed)
 
-    def dry(self) -> DiffusionEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
         # As few as there can be: each is as many evaluations as the teacher has steps, of a network of any size.
-        return DiffusionEvaluation(
-            4, 4, self.steps_shown[:1], self.spacing, 2, self.extractor, 4, self.second_extractor, 2, 20, self.larger,
-            2, self.device,
+        return self._with(
+            samples=4, teacher_samples=4, steps_shown=self.steps_shown[:1], pairs=2, extractor_steps=4, grid=2,
+            neighbours=20, batch=2,
         )  # fmt: skip

@@ -18,7 +18,6 @@ from limbeck.engine.evaluations.diffusion.diffusion_variants import Variants
 from limbeck.engine.evaluations.evaluation import Subject
 from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
 from limbeck.engine.settings.placement import chosen_device, placed
-from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.metrics import (
     ClassifierFeatures,
@@ -81,8 +80,6 @@ class DiffusionJudge(ImageJudge):
         super().__init__(settings, dataset, teacher, rulers[0], seed)
         self.dataset = dataset
         self.rulers = rulers
-        # Of two samplers with the same weights each is a teacher of its own.
-        self.reference_key = fingerprint(reference=self.reference_key, teacher=teacher.config)
         self.second_test_features = [extract(ruler, dataset.test.images) for ruler in rulers[1:]]
         self.pictures = Pictures(settings, dataset, teacher, seed, self.device)
         score = self._score(self.test_features)

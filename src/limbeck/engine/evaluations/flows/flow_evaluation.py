@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.evaluations.flows.flow_figure import LEVELS, likelihood_figure
 from limbeck.engine.evaluations.flows.flow_rows import Invertible, drawn_rows, log_densities, scored
 from limbeck.engine.evaluations.images.image_samples import floating_type
-from limbeck.engine.stages.fingerprints import weights_fingerprint
+from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import RecipeError
@@ -63,11 +65,10 @@ class FlowTableEvaluation(Evaluation):
     ) -> None:
         if not (0.0 <= trim < 1.0 and 0.0 <= worst < 1.0):
             raise RecipeError(f"evaluation: trim ({trim}) and worst ({worst}) are parts of the rows, in [0, 1)")
-        if min(samples, drawn) < 2 or batch < 1 or not timing > 0:
-            raise RecipeError(
-                f"evaluation: samples ({samples}) and drawn ({drawn}) must be at least 2, batch ({batch}) at least 1 "
-                f"and timing ({timing}) positive"
-            )
+        check_whole(2, "evaluation.", samples=samples, drawn=drawn)
+        check_whole(1, "evaluation.", batch=batch)
+        if not timing > 0:
+            raise RecipeError(f"evaluation.timing must be a positive number of seconds, not {timing}")
         self.samples = samples
         self.drawn = drawn
         self.batch = batch
@@ -114,10 +115,10 @@ class FlowTableEvaluation(Evaluation):
             raise RecipeError(f"FlowTableEvaluation is for tables, but {found}; give the recipe a table, or none")
         return FlowTableJudge(self, dataset, teacher, seed)
 
-    def dry(self) -> FlowTableEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return FlowTableEvaluation(
-            min(200, self.samples), min(200, self.drawn), min(64, self.batch), 0.01, self.trim, self.worst
+        return self._with(
+            samples=min(200, self.samples), drawn=min(200, self.drawn), batch=min(64, self.batch), timing=0.01
         )
 
 
@@ -127,7 +128,7 @@ class FlowTableJudge(Judge):
     def __init__(self, settings: FlowTableEvaluation, dataset: TableDataset | None, teacher: DGM, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-        self.reference_key = weights_fingerprint(teacher)
+        self.reference_key = model_key(teacher)
         self.taught = _taught_rows(teacher, settings, derive_seed(seed, "teacher samples"))
         self.taught_density = log_densities(teacher, self.taught)
         self.references: dict[str, float] = {}

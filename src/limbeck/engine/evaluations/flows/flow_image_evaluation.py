@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation, ImageJudge
 from limbeck.engine.evaluations.images.image_samples import extractor_name, feature_extractor, floating_type, images_of
 from limbeck.engine.evaluations.picture_kinds import COOL_SAMPLES, INTERPOLATIONS
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import RecipeError
@@ -64,7 +66,7 @@ class FlowImageEvaluation(ImageEvaluation):
         grid: images in each model's grids.
 
     Raises:
-        RecipeError: a number is too small, or the temperature is not between 0 and 1.
+        RecipeError: a number is too small, the temperature is not between 0 and 1, or the extractor is not there.
     """
 
     pictures = (COOL_SAMPLES, INTERPOLATIONS)
@@ -79,11 +81,9 @@ class FlowImageEvaluation(ImageEvaluation):
         grid: int = 64,
     ) -> None:
         super().__init__(samples, extractor, extractor_steps, grid=grid)
-        if interpolated < 2 or not 0 < temperature < 1:
-            raise RecipeError(
-                f"evaluation: interpolated ({interpolated}) must be at least 2, and the temperature ({temperature}) "
-                "strictly between 0 and 1"
-            )
+        check_whole(2, "evaluation.", interpolated=interpolated)
+        if not 0 < temperature < 1:
+            raise RecipeError(f"evaluation.temperature must be strictly between 0 and 1, not {temperature}")
         self.temperature = temperature
         self.interpolated = interpolated
 
@@ -111,9 +111,9 @@ class FlowImageEvaluation(ImageEvaluation):
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return FlowImageJudge(self, dataset, teacher, extractor, seed)
 
-    def dry(self) -> FlowImageEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return FlowImageEvaluation(100, self.extractor, 4, self.temperature, min(20, self.interpolated), self.grid)
+        return super().dry()._with(interpolated=min(20, self.interpolated))
 
 
 class FlowImageJudge(ImageJudge):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from limbeck.data import Dataset, DomainDataset, as_float
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, accuracy
 from limbeck.engine.evaluations.images.image_samples import (
+    check_extractor,
     drawn_images,
     extractor_name,
     feature_extractor,
@@ -21,7 +22,9 @@ from limbeck.engine.evaluations.images.image_samples import (
     image_targets,
     latent_noise,
 )
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import RecipeError
@@ -53,7 +56,7 @@ class ContinualEvaluation(Evaluation):
         grid: images of a domain in a model's picture; a domain is a block of rows of 8.
 
     Raises:
-        RecipeError: a number is too small, or the reference is none of these.
+        RecipeError: a number is too small, the reference is none of these, or the extractor is not there.
     """
 
     def __init__(
@@ -66,11 +69,11 @@ class ContinualEvaluation(Evaluation):
         bound_images: int = 200,
         grid: int = 32,
     ) -> None:
-        if samples < 2 or bound_samples < 1 or bound_images < 1 or not 1 <= grid <= _ROWS:
-            raise RecipeError(
-                f"evaluation: samples ({samples}) must be at least 2, bound_samples ({bound_samples}) and bound_images "
-                f"({bound_images}) at least 1, grid ({grid}) from 1 to {_ROWS}"
-            )
+        check_whole(2, "evaluation.", samples=samples)
+        check_whole(1, "evaluation.", bound_samples=bound_samples, bound_images=bound_images, grid=grid)
+        check_extractor(extractor, extractor_steps)
+        if grid > _ROWS:
+            raise RecipeError(f"evaluation.grid must be at most {_ROWS}, not {grid}")
         if reference not in ("auto", "test", "all"):
             raise RecipeError(f"evaluation.reference must be auto, test or all, not {reference!r}")
         self.samples = samples
@@ -109,9 +112,9 @@ class ContinualEvaluation(Evaluation):
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return ContinualJudge(self, dataset, teacher, extractor, seed)
 
-    def dry(self) -> ContinualEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return ContinualEvaluation(100, self.extractor, 4, self.reference, 1, 10, self.grid)
+        return self._with(samples=100, extractor_steps=4, bound_samples=1, bound_images=10)
 
 
 class ContinualJudge(Judge):
@@ -128,7 +131,7 @@ class ContinualJudge(Judge):
         self.settings = settings
         self.seed = seed
         self.extractor = extractor
-        self.reference_key = fingerprint(teacher=weights_fingerprint(teacher), extractor=weights_fingerprint(extractor))
+        self.reference_key = fingerprint(teacher=model_key(teacher), extractor=weights_fingerprint(extractor))
         self.domains = torch.eye(len(dataset.domain_names))
         self.test_images = [
             as_float(dataset.test.of_domain(d).images[: settings.bound_images]) for d in range(len(self.domains))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
 from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, accuracy
 from limbeck.engine.evaluations.images.image_samples import (
+    check_extractor,
     drawn_images,
     extractor_name,
     feature_extractor,
@@ -27,10 +28,12 @@ from limbeck.engine.evaluations.images.image_samples import (
     latent_noise,
 )
 from limbeck.engine.evaluations.picture_kinds import RECONSTRUCTIONS
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
-from limbeck.errors import RecipeError, SiteError
+from limbeck.errors import SiteError
 from limbeck.metrics import (
     ClassifierFeatures,
     FeatureExtractor,
@@ -60,6 +63,9 @@ class ImageEvaluation(Evaluation):
         bound_samples: posterior draws a test image in the importance-weighted bound.
         bound_images: test images in that bound, and in the reconstruction error.
         grid: images in each model's grid.
+
+    Raises:
+        RecipeError: a number is too small, or the extractor is not there.
     """
 
     pictures: ClassVar[Sequence[PictureKind]] = (RECONSTRUCTIONS,)
@@ -73,8 +79,9 @@ class ImageEvaluation(Evaluation):
         bound_images: int = 500,
         grid: int = 64,
     ) -> None:
-        if samples < 2:
-            raise RecipeError(f"evaluation.samples must be at least 2, not {samples}")
+        check_whole(2, "evaluation.", samples=samples)
+        check_whole(1, "evaluation.", bound_samples=bound_samples, bound_images=bound_images, grid=grid)
+        check_extractor(extractor, extractor_steps)
         self.samples = samples
         self.extractor = extractor
         self.extractor_steps = extractor_steps
@@ -108,9 +115,9 @@ class ImageEvaluation(Evaluation):
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return ImageJudge(self, dataset, teacher, extractor, seed)
 
-    def dry(self) -> ImageEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return ImageEvaluation(100, self.extractor, 4, 2, 10, self.grid)
+        return self._with(samples=100, extractor_steps=4, bound_samples=2, bound_images=10)
 
 
 class ImageJudge(Judge):
@@ -125,7 +132,7 @@ class ImageJudge(Judge):
         self.seed = seed
         self.extractor = extractor
         self.teacher = teacher
-        self.reference_key = fingerprint(teacher=weights_fingerprint(teacher), extractor=weights_fingerprint(extractor))
+        self.reference_key = fingerprint(teacher=model_key(teacher), extractor=weights_fingerprint(extractor))
         test, train = dataset.test.images, dataset.train.images
         self.test_images = as_float(test[: settings.bound_images])
         self.test_features = extract(extractor, test)

@@ -13,11 +13,13 @@ from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, Kind
 from limbeck.data import Dataset, ImageDataset
 from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, trained_extractor
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import FeatureExtractor, TorchScriptFeatures
 
 __all__ = [
+    "check_extractor",
     "drawn_images",
     "extractor_name",
     "feature_extractor",
@@ -42,6 +44,21 @@ def images_of(dataset: Dataset | None) -> ImageDataset:
             f"this evaluation measures models of images or their labels, but {found}; change data or evaluation"
         )
     return dataset
+
+
+def check_extractor(path: str | None, steps: int) -> None:
+    """Refuse settings of the ruler that cannot be used, before models are trained that it shall measure.
+
+    Args:
+        path: a TorchScript file, or ``None``.
+        steps: training steps of the classifier that stands in for it.
+
+    Raises:
+        RecipeError: there is no such file, or the number is below 1.
+    """
+    check_whole(1, "evaluation.", extractor_steps=steps)
+    if path is not None and not Path(path).is_file():
+        raise RecipeError(f"evaluation.extractor: there is no file {path}; check the path")
 
 
 def extractor_name(path: str | None, dataset: Dataset | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,7 +22,9 @@ from limbeck.engine.evaluations.strokes.stroke_extractor import (
 )
 from limbeck.engine.evaluations.strokes.stroke_figure import save_drawings
 from limbeck.engine.evaluations.strokes.stroke_models import HasLogLikelihood, draw, drawings_of
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
+from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.errors import ModelError, RecipeError, SiteError
@@ -62,12 +65,9 @@ class StrokeEvaluation(Evaluation):
         predictor_steps: int = PREDICTOR_TRAINING.steps,
         grid: int = 32,
     ) -> None:
-        if min(samples, bound_drawings) < 2 or min(particles, predictor_steps, grid) < 1 or encoder_steps < 0:
-            raise RecipeError(
-                f"evaluation: samples ({samples}) and bound_drawings ({bound_drawings}) must be at least 2, particles "
-                f"({particles}), predictor_steps ({predictor_steps}) and grid ({grid}) at least 1, encoder_steps "
-                f"({encoder_steps}) not negative"
-            )
+        check_whole(2, "evaluation.", samples=samples, bound_drawings=bound_drawings)
+        check_whole(1, "evaluation.", particles=particles, predictor_steps=predictor_steps, grid=grid)
+        check_whole(0, "evaluation.", encoder_steps=encoder_steps)
         self.samples = samples
         self.particles = particles
         self.bound_drawings = bound_drawings
@@ -111,9 +111,11 @@ class StrokeEvaluation(Evaluation):
         predictor = trained_predictor(dataset, cache / "predictors", progress, training)
         return StrokeJudge(self, dataset, teacher, predictor, seed)
 
-    def dry(self) -> StrokeEvaluation:
+    def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        return StrokeEvaluation(60, 2, 4, 2, 2, min(8, self.grid))
+        return self._with(
+            samples=60, particles=2, bound_drawings=4, encoder_steps=2, predictor_steps=2, grid=min(8, self.grid)
+        )
 
 
 class StrokeJudge(Judge):
@@ -125,7 +127,7 @@ class StrokeJudge(Judge):
         self.settings = settings
         self.seed = seed
         self.predictor = predictor
-        self.reference_key = fingerprint(teacher=weights_fingerprint(teacher), predictor=weights_fingerprint(predictor))
+        self.reference_key = fingerprint(teacher=model_key(teacher), predictor=weights_fingerprint(predictor))
         self.test = dataset.test.strokes
         self.test_features = drawing_features(self.test)
         self.taught = self._draw(teacher, settings.samples, "teacher samples")

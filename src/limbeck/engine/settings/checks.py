@@ -1,0 +1,48 @@
+"""Checking numbers that a user gives, before anything is trained with them."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+from limbeck.errors import RecipeError
+
+__all__ = ["check_numbers", "check_whole"]
+
+
+def check_numbers(where: str = "", **numbers: object) -> None:
+    """Refuse settings that are no numbers.
+
+    Args:
+        where: what stands before a setting's name where a user types it.
+        numbers: settings by name.
+
+    Raises:
+        RecipeError: names the setting and its value.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, Real):
+            raise RecipeError(f"{where}{name} must be a number, not {number!r}")
+
+
+def check_whole(least: int, where: str = "", **numbers: object) -> None:
+    """Refuse settings that are no whole numbers, or too small ones.
+
+    Args:
+        least: the smallest number that is allowed.
+        where: what stands before a setting's name where a user types it, e.g. ``"evaluation."``.
+        numbers: settings by name.
+
+    Raises:
+        RecipeError: names the setting and its value.
+
+    >>> check_whole(1, steps=3, batch_size=1)
+    >>> check_whole(2, "evaluation.", samples=1)
+    Traceback (most recent call last):
+        ...
+    limbeck.errors.RecipeError: evaluation.samples must be at least 2, not 1
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, Integral):
+            raise RecipeError(f"{where}{name} must be a whole number, not {number!r}")
+        if int(number) < least:
+            raise RecipeError(f"{where}{name} must be at least {least}, not {number}")

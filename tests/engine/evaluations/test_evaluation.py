@@ -1,0 +1,63 @@
+"""What all evaluations have in common: settings that cannot be used are refused when they are made."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from limbeck.engine import (
+    ChainEvaluation,
+    ClassifierEvaluation,
+    ContinualEvaluation,
+    DensityEvaluation,
+    DiffusionEvaluation,
+    FlowImageEvaluation,
+    FlowTableEvaluation,
+    ImageEvaluation,
+    SequenceEvaluation,
+    StrokeEvaluation,
+)
+from limbeck.engine.evaluations.evaluation import Evaluation
+from limbeck.errors import RecipeError
+
+KINDS: list[type[Evaluation]] = [
+    ChainEvaluation, ClassifierEvaluation, ContinualEvaluation, DensityEvaluation, DiffusionEvaluation,
+    FlowImageEvaluation, FlowTableEvaluation, ImageEvaluation, SequenceEvaluation, StrokeEvaluation,
+]  # fmt: skip
+OF_IMAGES = [ContinualEvaluation, DiffusionEvaluation, FlowImageEvaluation, ImageEvaluation]
+COUNTS = [
+    (kind, name)
+    for kind in KINDS
+    for name, known in inspect.signature(kind).parameters.items()
+    if known.annotation in ("int", "int | None")
+]
+
+
+@pytest.mark.parametrize("value", [-1, 2.5])
+@pytest.mark.parametrize(("kind", "name"), COUNTS)
+def test_counts(kind: type[Evaluation], name: str, value: float) -> None:
+    told = "at least" if value < 0 else "a whole number"
+    with pytest.raises(RecipeError, match=rf"^evaluation\.{name} must be {told}.*not {value}$"):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize("kind", OF_IMAGES)
+def test_extractor(kind: type[Evaluation], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"there is no file .*inceptoin\.pt; check the path"):
+        kind(extractor=str(tmp_path / "inceptoin.pt"))  # type: ignore[call-arg]
+    with pytest.raises(RecipeError, match=r"extractor_steps must be at least 1, not 0"):
+        kind(extractor_steps=0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dry(kind: type[Evaluation]) -> None:
+    """A reduced evaluation is one that could have been asked for, and the whole one stays as it is."""
+    whole = kind()
+    dry = whole.dry()
+    assert type(dry) is kind
+    settings = {name: value for name, value in vars(dry).items() if name in inspect.signature(kind).parameters}
+    assert vars(kind(**settings)).items() >= settings.items()
+    assert vars(whole) == vars(kind())
+    assert vars(dry) != vars(whole)
