@@ -38,8 +38,8 @@ OTHERS = (
     "flow-power-maf", "flow-table", "flow-table-maf", "flow-tabular", "flow-tabular-maf", "gan-digits",
     "glow-celeba", "glow-cifar10", "glow-digits", "glow-fashion-mnist", "helmholtz-faithful", "inference-digits",
     "kd-digits", "sequence-kd", "unequal-latents-digits", "vib-digits", "vib-fashion-mnist", "vib-svhn",
-    "vid-cifar10", "vid-cifar10-mlp", "vid-cifar100", "vid-cub200", "vid-digits", "vid-digits-mlp",
-    "vid-fashion-mnist", "vid-mit67", "vid-mnist-fashion", "vid-resnet164", "vid-svhn-mnist",
+    "vid-cifar10", "vid-cifar10-16-mlp", "vid-cifar10-mlp", "vid-cifar100", "vid-cub200", "vid-digits",
+    "vid-digits-mlp", "vid-fashion-mnist", "vid-mit67", "vid-mnist-fashion", "vid-resnet164", "vid-svhn-mnist",
     "vrnn-iamondb", "vrnn-strokes",
 )  # fmt: skip
 

@@ -29,6 +29,7 @@ ROWS = {
     "vid-mit67": TRANSFER,
     "vid-cub200": TRANSFER,
     "vid-cifar10-mlp": TO_MLP,
+    "vid-cifar10-16-mlp": TO_MLP,
     "vid-svhn-mnist": {"vid-i", "vid-lp", "kd", "fitnet", "at", "nst", "finetune", "scratch"},
     "vid-resnet164": {"vid-i", "kd", "fitnet", "scratch"},
     "vid-digits": PAPER | {"crd", "dkd"},

@@ -143,7 +143,10 @@ class Training:
         if not 0 < self.decay <= 1:
             raise RecipeError(f"decay is a factor in (0, 1], not {self.decay}")
         if self.schedule != "steps" and (tuple(self.milestones) != MILESTONES or self.decay != DECAY):
-            raise RecipeError(f"milestones and decay are for schedule: steps, but it is {self.schedule}")
+            raise RecipeError(
+                f"milestones and decay are for schedule: steps, but it is {self.schedule}; give schedule=steps, or "
+                f"leave them at {list(MILESTONES)} and {DECAY}"
+            )
 
     def rate(self, step: int) -> float:
         """Factor of the learning rate at a step, in [0, 1].
