@@ -256,7 +256,7 @@ def test_arrows_downwards_within_are_free(tmp_path: Path) -> None:
     path.write_text("from limbeck.core.delta import Delta\n")
     assert CORE.above(path, "reparam") == set()
     path.write_text(
-        "from limbeck.models.ladder.blocks import gaussian\nfrom limbeck.models.sizes import check_positive\n"
+        "from limbeck.models.ladder.blocks import DomainNorm\nfrom limbeck.models.sizes import check_positive\n"
         "import limbeck.models.networks as own\n"
     )
     assert MODELS.above(path, "vrnn") == set()

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from limbeck.data.images.augmentation import Augmentation
 from limbeck.engine.settings.checks import check_numbers, check_whole
@@ -90,14 +90,10 @@ class Training:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "validate_every", "patience"):
-            value = getattr(self, name)
-            if value is not None or name not in ("validate_every", "patience"):  # which may be left out
-                check_whole(1, **{name: value})
-        for name in ("learning_rate", "weight_decay", "momentum", "decay", "warm_up", "gradient_clip", "ema"):
-            value = getattr(self, name)
-            if value is not None or name not in ("gradient_clip", "ema"):
-                check_numbers(**{name: value})
+        check_whole(1, **self._given("steps", "batch_size", "checkpoint_every", "log_every"))
+        check_whole(1, **self._given("validate_every", "patience", optional=True))
+        check_numbers(**self._given("learning_rate", "weight_decay", "momentum", "decay", "warm_up"))
+        check_numbers(**self._given("gradient_clip", "ema", optional=True))
         if not isinstance(self.augmentation, Augmentation | None):
             raise RecipeError(f"augmentation must be a limbeck.data.Augmentation or none, not {self.augmentation!r}")
         if self.patience is not None and self.validate_every is None:
@@ -133,6 +129,11 @@ class Training:
             raise RecipeError(
                 f"momentum and nesterov are for optimizer: sgd, but it is {self.optimizer}, which has betas instead"
             )
+
+    def _given(self, *names: str, optional: bool = False) -> dict[str, Any]:
+        """Settings by name; those that may be left out only where they are not."""
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if not (optional and value is None)}
 
     def _check_milestones(self) -> None:
         marks = (0.0, *self.milestones, 1.0)
