@@ -17,7 +17,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     # model.modules() would also name the modules and remember which it has seen, at several times the cost.
     modules: list[nn.Module] = [model]
     for module in modules:  # grows as it goes
-        modules.extend(child for child in module._modules.values() if child is not None)
+        if module._modules:
+            modules.extend(child for child in module._modules.values() if child is not None)
     training = [module for module in modules if module.training]
     if training:
         model.eval()

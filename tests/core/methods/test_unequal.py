@@ -19,6 +19,7 @@ from limbeck.core.coupling.noise_layout import NoiseLayout
 from limbeck.core.divergence import kl_monte_carlo
 from limbeck.core.graph import DGM
 from limbeck.core.methods import mapped
+from limbeck.core.objective import Objective
 from limbeck.core.sites import Sites
 from tests.zoo import LinearGaussian
 
@@ -92,8 +93,7 @@ class Case:
 @pytest.mark.parametrize("student", [FEWER, AS_MANY, MORE], ids=["fewer", "as many", "more"])
 def test_the_objective_is_the_loss_of_the_theory(kind: str, student: list) -> None:
     case = Case(kind, student)
-    objective = mapped(kind)
-    objective.coupling = case.coupling
+    objective = Objective(mapped(kind).matches, case.coupling)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         draws = torch.stack(

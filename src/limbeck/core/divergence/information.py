@@ -230,7 +230,9 @@ def _categorical_terms(probs: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _bernoulli(p: Any, q: Any) -> Tensor:
-    return _bernoulli_terms(p.probs, p.logits, q.logits)
+    # Worked out here where the law holds logits: asked for `probs`, torch takes several times as long.
+    probs = vars(p)["probs"] if "probs" in vars(p) else p.logits.sigmoid()
+    return _bernoulli_terms(probs, p.logits, q.logits)
 
 
 def _binomial(p: D.Binomial, q: D.Binomial) -> Tensor:

@@ -45,8 +45,9 @@ def latent_default(
         >>> latent_default(D.Normal(torch.zeros(2, 3), 1.0), D.Normal(torch.ones(2, 3), 1.0))
         tensor([1., 1.])
     """
-    if is_discrete(p) != is_discrete(q):
+    is_discrete_p = is_discrete(p)
+    if is_discrete_p != is_discrete(q):
         raise DivergenceError(
             f"{describe(p)} and {describe(q)}: one is discrete and the other is not, so no divergence compares them"
         )
-    return discrete(p, q) if is_discrete(p) else continuous(p, q)
+    return discrete(p, q) if is_discrete_p else continuous(p, q)

@@ -70,7 +70,7 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Tensor]:
         terms.setdefault(name)
         groups.setdefault(_group(pair), []).append((name, pair))
     for group in groups.values():
-        for name, term in _compared([name for name, _ in group], [pair for _, pair in group]):
+        for name, term in _stacked(group) if len(group) > 1 else [(name, _alone(pair)) for name, pair in group]:
             known = terms[name]
             terms[name] = term if known is None else known + term
     return {name: term for name, term in terms.items() if term is not None}
@@ -80,7 +80,7 @@ def _one_by_one(pairs: Sequence[Pair]) -> dict[str, Tensor]:
     """The same for a few sites outside of loops."""
     terms: dict[str, Tensor] = {}
     for pair in pairs:
-        ((_, term),) = _compared([pair.name], [pair])
+        term = _alone(pair)
         terms[pair.name] = terms[pair.name] + term if pair.name in terms else term
     return terms
 
@@ -95,32 +95,38 @@ def _group(pair: Pair) -> Hashable:
     return id(pair.divergence), pair.weight, teacher, student, pair.mask is None
 
 
-def _compared(names: list[str], pairs: list[Pair]) -> Iterator[tuple[str, Tensor]]:
-    """The terms of pairs that can be compared at once."""
+def _alone(pair: Pair) -> Tensor:
+    """The term of one pair of sites."""
+    term = _rows(pair, pair.teacher, pair.student, pair.mask, pair.name).mean()
+    return term if pair.weight == 1.0 else pair.weight * term
+
+
+def _stacked(group: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Tensor]]:
+    """The terms of several that one call can compare, under their names or one that all share."""
+    names, pairs = [name for name, _ in group], [pair for _, pair in group]
     first, count = pairs[0], len(pairs)
-    teacher = first.teacher if count == 1 else stack([pair.teacher for pair in pairs])
-    student = first.student if count == 1 else stack([pair.student for pair in pairs])
-    try:
-        rows = first.divergence(teacher, student)
-    except LimbeckError as error:
-        raise type(error)(f"site {_told(names)!r}: {error}") from None
-    count_of_rows = (teacher.batch_shape or teacher.event_shape)[0]
-    if rows.shape != (count_of_rows,):
-        raise DivergenceError(
-            f"site {_told(names)!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a "
-            f"row of the laws it is given, ({count_of_rows},)"
-        )
-    if first.mask is not None:
-        mask = first.mask if count == 1 else torch.cat([pair.mask for pair in pairs if pair.mask is not None])
-        # Not a product: what a law says of rows that do not exist may be infinite.
-        rows = torch.where(mask, rows, 0.0)
-    if count == 1 or names.count(names[0]) == count:
-        total = rows.mean() if count == 1 else rows.sum() * (count / len(rows))
+    teacher, student = stack([pair.teacher for pair in pairs]), stack([pair.student for pair in pairs])
+    mask = None if first.mask is None else torch.cat([pair.mask for pair in pairs if pair.mask is not None])
+    rows = _rows(first, teacher, student, mask, ", ".join(dict.fromkeys(names)))
+    if names.count(names[0]) == count:
+        total = rows.sum() * (count / len(rows))
         yield names[0], total if first.weight == 1.0 else first.weight * total
     else:
         means = rows.view(count, -1).mean(1)
         yield from zip(names, (means if first.weight == 1.0 else first.weight * means).unbind(), strict=True)
 
 
-def _told(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
+def _rows(pair: Pair, teacher: Distribution, student: Distribution, mask: Tensor | None, name: str) -> Tensor:
+    """What a pair's divergence says of each row of two laws, 0 where the mask says that there is none."""
+    try:
+        rows = pair.divergence(teacher, student)
+    except LimbeckError as error:
+        raise type(error)(f"site {name!r}: {error}") from None
+    count = (teacher.batch_shape or teacher.event_shape)[0]
+    if rows.shape != (count,):
+        raise DivergenceError(
+            f"site {name!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row of the "
+            f"laws it is given, ({count},)"
+        )
+    # Not a product: what a law says of rows that do not exist may be infinite.
+    return rows if mask is None else torch.where(mask, rows, 0.0)

@@ -66,6 +66,7 @@ class Objective(nn.Module):
         check_choice(MatchError, "replay", replay, Replay)
         self.matching = Matching(matches)
         self.coupling: Coupling = SharedNoise() if coupling is None else coupling
+        self._observes = needs_data(self.coupling)  # asked in every step, and slow to find out
         self.weight = weight
         self.train_weight = train_weight
         self.replay_weight = replay_weight
@@ -86,7 +87,7 @@ class Objective(nn.Module):
     @property
     def needs_data(self) -> bool:
         """Whether each step needs rows of data: for the student's own loss, or for what both models infer from."""
-        return self.train_weight != 0.0 or needs_data(self.coupling)
+        return self.train_weight != 0.0 or self._observes
 
     @property
     def trains_inference(self) -> bool:
@@ -138,7 +139,7 @@ class Objective(nn.Module):
             if batch is not None and batch_size is None:
                 batch_size = len(batch) if x is None else len(x)
             y = None if batch is None else batch.y
-            if y is None and needs_data(self.coupling):
+            if y is None and self._observes:
                 raise MatchError("this objective looks at rows of data, but there are none; pass data=... or batch=...")
             self.matching.look_at(student, x)
             request = self.request(batch_size, x, generator=generator, progress=progress, y=y)

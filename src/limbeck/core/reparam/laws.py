@@ -119,8 +119,9 @@ def _multivariate_normal(d: D.MultivariateNormal | D.LowRankMultivariateNormal, 
 def _fine_noise(d: D.Distribution, generator: torch.Generator | None) -> Tensor:
     """Uniform noise in at least single precision: in half, its steps are coarser than rare events are rare."""
     like = parameter(d)
-    fine = like.new_empty(0, dtype=torch.promote_types(like.dtype, torch.float32))
-    return draw(Law.UNIFORM, d._batch_shape + d._event_shape, fine, generator)
+    if like.dtype not in (torch.float32, torch.float64):
+        like = like.new_empty(0, dtype=torch.float32)
+    return draw(Law.UNIFORM, d._batch_shape + d._event_shape, like, generator)
 
 
 def _bernoulli(d: D.Bernoulli, u: Tensor) -> Tensor:
