@@ -25,9 +25,10 @@ import torch
 from timing import Row, Step, add_options, finished, measure, take_turns, training_step
 
 from limbeck import methods
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
+from limbeck.core.stand_in import real_model
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep
 from limbeck.engine import CachedTeacher, TeacherCache, TrainerOptions, Training, cached
 from limbeck.engine.settings.batches import Batches
@@ -96,8 +97,7 @@ def timed(
 def step_of(teacher: DGM, student: DGM, matches: list[str], batches: Batches, device: str) -> Step:
     """One optimiser step after another, rows in their usual order."""
     objective, learner, steps = methods.transfer([*matches]), copy.deepcopy(student).to(device).train(), count()
-    source = teacher.source if isinstance(teacher, CachedTeacher) else teacher
-    objective.prepare(source, learner, placed(batches(0), device).x)
+    objective.prepare(real_model(teacher), learner, placed(batches(0), device).x)
     parameters = [*learner.parameters(), *objective.to(device).parameters()]
     optimizer = torch.optim.SGD(parameters, 1e-3, momentum=0.9)
 

@@ -6,7 +6,13 @@ import os
 import pytest
 
 from limbeck.errors import StorageError
-from limbeck.files import atomic_write_bytes, atomic_write_text
+from limbeck.files import (
+    atomic_write_bytes,
+    atomic_write_text,
+    link_or_copy,
+    remove_temporary_files,
+    temporary_path,
+)
 
 
 def test_writes_and_replaces(tmp_path):
@@ -91,3 +97,34 @@ def test_directory_fsync_is_optional(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", no_directories)
     assert atomic_write_bytes(tmp_path / "a", b"x").read_bytes() == b"x"
+
+
+def test_link_or_copy(tmp_path, monkeypatch):
+    """One file where that is possible, else a copy; nothing is left, whatever fails on the way."""
+    source, linked, copied = (tmp_path / name for name in ("source", "a/linked", "a/copied"))
+    source.write_bytes(b"content")
+    for _ in range(2):
+        link_or_copy(source, linked)
+        assert linked.samefile(source)
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    copied.write_bytes(b"before")
+    link_or_copy(source, copied)
+    assert not copied.samefile(source)
+    assert copied.read_bytes() == b"content"
+    assert sorted(os.listdir(tmp_path / "a")) == ["copied", "linked"]
+    with pytest.raises(StorageError, match="is a file, not a directory"):
+        link_or_copy(source, source / "below")
+
+
+def test_remains_are_known_by_their_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    paths = [temporary_path(tmp_path / "a") for _ in range(2)]
+    assert paths[0] != paths[1]
+    for path in (*paths, tmp_path / "a" / "mine.tmp"):
+        path.touch()
+    remove_temporary_files(tmp_path)
+    assert os.listdir(tmp_path / "a") == ["mine.tmp"]

@@ -12,7 +12,7 @@ import pytest
 import limbeck
 
 SOURCES = Path(limbeck.__file__).parent
-COMMON = {"choices", "errors", "files", "layouts", "names", "pictures"}
+COMMON = {"choices", "errors", "files", "layouts", "names", "pictures", "pixels"}
 """Modules beside the rooms, which import none of them."""
 
 MAY_USE = {

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from limbeck.errors import StorageError
 
-__all__ = ["atomic_write_bytes", "atomic_write_text", "remove_temporary_files", "storage_error"]
+__all__ = ["atomic_write_bytes", "atomic_write_text", "link_or_copy", "remove_temporary_files", "storage_error",
+           "temporary_path"]  # fmt: skip
 
-_PREFIX = ".limbeck-"
+_PREFIX, _SUFFIX = ".limbeck-", ".tmp"
 
 _MENDS = {
     errno.ENOSPC: "the disk is full; free some space, or choose a directory on another disk, and run again",
@@ -28,7 +29,7 @@ _MENDS = {
 
 
 def storage_error(path: str | Path, error: OSError) -> StorageError:
-    """Turn an operating-system error into one that names the path and says how to mend it.
+    """Turn an error of the operating system into one that names the path and says what to do about it.
 
     Args:
         path: the file or directory that could not be written.
@@ -38,15 +39,23 @@ def storage_error(path: str | Path, error: OSError) -> StorageError:
         The error to raise (``raise storage_error(path, error) from error``).
     """
     mend = _MENDS.get(error.errno or 0, "check the disk and the path, and run again")
-    return StorageError(f"Cannot write {path}: {error.strerror or error}; {mend}.")
+    return StorageError(f"Cannot write {path}: {error.strerror or error}; {mend}")
+
+
+def temporary_path(directory: Path) -> Path:
+    """A new name in a directory for a file that is still being written; :func:`remove_temporary_files` knows it.
+
+    The name does not contain the final one: a legal but very long name must stay writable.
+    """
+    return directory / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a file completely or not at all.
 
-    The data goes to a temporary file in the same directory, is flushed to the disk and then renamed. Whoever looks, at
-    any moment, and also after the process was killed, sees either the old content or the new, never a part. Missing
-    parent directories are made. Existing permissions are kept; a new file gets the usual ones.
+    The data goes to a temporary file in the same directory, is flushed to the disk and then renamed. At any moment, and
+    also after the process was killed, a reader sees either the old content or the new, never a part. Missing parent
+    directories are made. Existing permissions are kept; a new file gets the usual ones.
 
     Args:
         path: the final name.
@@ -72,17 +81,42 @@ def atomic_write_text(path: str | Path, text: str) -> Path:
     return atomic_write_bytes(path, text.encode("utf-8"))
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a path a hard link to a file, or a copy of the file where links are not possible; completely or not at all.
+
+    Args:
+        source: an existing file.
+        target: the new name; an existing file of that name is replaced.
+
+    Raises:
+        StorageError: as for :func:`atomic_write_bytes`, or the source cannot be read.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and target.samefile(source):
+            return
+        temporary = temporary_path(target.parent)
+        try:
+            os.link(source, temporary)
+            os.replace(temporary, target)
+        except OSError:  # the file system has no hard links, or the file has too many
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            atomic_write_bytes(target, source.read_bytes())
+    except OSError as error:
+        raise storage_error(target, error) from None
+
+
 def remove_temporary_files(directory: Path) -> None:
-    """Delete what processes that were killed while writing have left below a directory that nobody else writes into."""
-    for path in directory.rglob(f"{_PREFIX}*.tmp"):
+    """Delete the files that killed processes left half-written below a directory that no other process writes into."""
+    for path in directory.rglob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _replace(path: Path, data: bytes) -> None:
-    # The temporary name does not contain the final one: a legal but very long name must stay writable.
-    # Opened by hand rather than with tempfile: a new file then gets the permissions that the umask asks for.
-    temporary = path.parent / f"{_PREFIX}{secrets.token_hex(8)}.tmp"
+    # Not with tempfile: a file opened by os.open gets the permissions that the umask asks for.
+    temporary = temporary_path(path.parent)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as handle:
@@ -101,7 +135,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the rename itself durable. Some network file systems refuse this; the file is written all the same."""
+    """Make the rename itself durable. Some network file systems refuse this; the file is written nevertheless."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

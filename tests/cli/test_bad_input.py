@@ -99,10 +99,21 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "sample from where": (["sample"], ["directory"]),
     "sample from nothing": (["sample", "nowhere"], ["nowhere is not a directory"]),
     "sample no model": (["sample", "."], ["config.json is missing", "not a saved limbeck model"]),
-    "number of samples": (["sample", "model", "--n=0"], ["--n must be at least 1, not 0"]),
-    "temperature": (["sample", "model", "--temperature=-1"], ["--temperature", "-1"]),
+    "number of samples": (["sample", "model", "--n=0"], ["--n must be a whole number of at least 1, not 0"]),
+    "part of a sample": (["sample", "model", "--n=1.5"], ["--n must be a whole number of at least 1, not 1.5"]),
+    "images in a row": (["sample", "model", "--columns=0"], ["--columns must be a whole number of at least 1, not 0"]),
+    "steps of a sample": (["sample", "model", "--steps=0"], ["--steps must be a whole number of at least 1, not 0"]),
+    "steps of a model without": (["sample", "model", "--steps=3"], ["a LadderVAE has no steps", "leave it out"]),
+    "steps of a student without": (["distill", "--teacher=model", "--steps=3"], ["a LadderVAE has no steps"]),
+    "start": (
+        ["distill", "--teacher=model", "--start=cold"], ["--start must be one of 'teacher', 'random', not 'cold'"]
+    ),
+    "temperature": (
+        ["sample", "model", "--temperature=-1"], ["--temperature must be a number of at least 0, not -1"]
+    ),
+    "temperature that is none": (["sample", "model", "--temperature=nan"], ["--temperature", "at least 0, not nan"]),
     "seed": (["sample", "model", "--seed=99999999999999999999999"], ["--seed=9999", "64 bits"]),
-    "draw": (["sample", "model", "--draw=best"], ["--draw", "'best'"]),
+    "output": (["sample", "model", "--output=best"], ["--output must be one of 'mean', 'sample', not 'best'"]),
     "no table": (["sample", "model", "--out=a.csv"], ["a.csv", "makes no table", ".png"]),
     "ending": (["sample", "model", "--out=a.gif"], [".png or .safetensors", ".csv", "a.gif"]),
     "sample into a file": (["sample", "model", "--out=spots.yaml/a.png"], ["spots.yaml/a.png", "is a file, not"]),

@@ -309,7 +309,7 @@ class TestDistill:
             ("--data", [], "teacher_cache: outputs are kept for rows of data; give data"),
             ("--condition", [], "teacher_cache: the models are given nothing to look up by"),
             ("", ["--training.augmentation.padding=1"], "give training.augmentation.views, a fixed number of them"),
-            ("", ["--pairs.count=8"], "not with pairs or asked"),
+            ("", ["--pairs.count=8"], "not with pairs or teacher_inputs"),
             ("--data", ["--teacher=vae"], "teacher_cache: outputs are kept for rows of data; give data"),
             ("", ["--teacher_cache.limit_bytes=0"], "teacher_cache.limit_bytes must be at least 1, not 0"),
         ],
@@ -370,10 +370,10 @@ class TestSample:
         spread = {name: load_file(f"{name}.safetensors")["y"].std(0).mean().item() for name in ("cold", "warm")}
         assert spread["cold"] < 1e-6 < spread["warm"]
 
-    def test_draw(self, dry: Path) -> None:
-        for draw in ("mean", "sample"):
-            assert call("sample", dry / "teacher", "--n=50", f"--draw={draw}", f"--out={draw}.safetensors") == 0
-        mean, sample = (load_file(f"{draw}.safetensors")["y"].std().item() for draw in ("mean", "sample"))
+    def test_output(self, dry: Path) -> None:
+        for output in ("mean", "sample"):
+            assert call("sample", dry / "teacher", "--n=50", f"--output={output}", f"--out={output}.safetensors") == 0
+        mean, sample = (load_file(f"{output}.safetensors")["y"].std().item() for output in ("mean", "sample"))
         assert sample > mean
 
 

@@ -237,7 +237,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["images of shape (1, 4, 4), but those of the data have (1, 8, 8)"],
     ),
     "class": (["sample", "pipe", "--class=1"], ["--class", "no classes"]),
-    "sampling steps": (["sample", "pipe", "--steps=0"], ["0 steps"]),
+    "sampling steps": (["sample", "pipe", "--steps=0"], ["--steps must be a whole number of at least 1"]),
     "evaluated without data": (["evaluate", "pipe"], ["which data?"]),
 }
 

@@ -93,7 +93,7 @@ def test_flows_of_images_are_measured_as_such(capsys: pytest.CaptureFixture[str]
     Glow(8, channels=1, levels=1, depth=1, hidden=2, quantization=17).save_pretrained("glow")
     words = ["--evaluation.samples=40", "--evaluation.interpolated=10", "--evaluation.extractor_steps=2"]
     assert call("evaluate", "glow", "--data=limbeck.data.Digits", "--data.limit=40", *words) == 0
-    assert "bits a dimension" in capsys.readouterr().out
+    assert "bits per dimension" in capsys.readouterr().out
     assert call("sample", "glow", "--n=4") == 0
     assert Path("samples.png").exists()
 

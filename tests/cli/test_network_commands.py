@@ -192,7 +192,7 @@ def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
         (["--teacher=nets:unsaid"], "no function annotated to return one"),
         (["--teacher=nets:number"], "no function annotated to return one"),
         (["--student.depth=3"], "nets:Net does not take these settings"),
-        (["--student.classes=1"], "the student tells 1 classes apart, but the labels of pictures go up to 1"),
+        (["--student.classes=1"], "the student has 1 classes, but the labels of pictures go up to 1"),
         (["--data=nowhere/images"], "--data=nowhere/images: there is no such directory"),
         (["--mean=[0.5]"], "give --mean and --std together"),
         (["--training.stps=3"], "did you mean training.steps"),

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.graph import DGM
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, SiteError
 from tests.zoo import BY_NAME
 
 
@@ -41,6 +41,16 @@ def test_it_rises_to_the_log_likelihood_and_takes_no_other_random_numbers() -> N
 def test_it_needs_a_draw() -> None:
     with pytest.raises(ModelError, match="at least one posterior draw a row, not 0"):
         importance_weighted_bound(Shifted(), torch.zeros(2, 2), samples=0)
+
+
+def test_a_latent_that_is_only_inferred_would_make_it_no_bound() -> None:
+    class Extra(Shifted):
+        def infer(self, sites, y, x=None):
+            sites.latent("z", Normal(y / 2, self.variance**0.5))
+            sites.latent("a", Normal(torch.zeros_like(y), 10.0))
+
+    with pytest.raises(SiteError, match=r"Extra.infer declares a, which generate does not have"):
+        importance_weighted_bound(Extra(), torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize("name", ["flow", "images' flow", "autoregressive flow"])

@@ -71,10 +71,18 @@ def test_without_parameters_it_is_what_stands_in(made):
     model, otherwise = made(), torch.zeros(1, dtype=torch.float64)
     assert next(model.parameters(), None) is None
     assert first_parameter(model, otherwise) is otherwise
-    assert first_parameter(model).shape == (0,)
+    if not list(model.buffers()):
+        assert first_parameter(model).shape == (0,)
 
 
 def test_a_shared_parameter_is_found_where_it_comes_first():
     shared = nn.Linear(3, 3)
     model = nn.Sequential(nn.Sequential(nn.ReLU(), shared), nn.Linear(3, 3), shared)
     assert first_parameter(model) is shared.weight
+
+
+def test_a_model_in_closed_form_lives_where_its_buffers_do():
+    model = nn.Module()
+    model.register_buffer("count", torch.zeros((), dtype=torch.int64))
+    model.register_buffer("mean", torch.zeros(2, dtype=torch.float64))
+    assert first_parameter(model) is model.mean

@@ -45,6 +45,19 @@ def test_modes_and_means() -> None:
         torch.testing.assert_close(reconstruct(Mixed(), y), expected)
 
 
+def test_a_target_is_rebuilt_given_those_before_it() -> None:
+    class Dependent(Mixed):
+        def generate(self, sites, x=None):
+            k = sites.latent("k", Categorical(logits=sites.zeros(3)))
+            z = sites.latent("z", Normal(sites.zeros(), 1.0))
+            a = sites.target("a", Normal(self.table[k], 1.0))
+            sites.target("b", Normal(a + z, 1.0))
+
+    y = torch.tensor([[19.0, 3.0], [31.0, -6.0]])
+    for _ in range(5):
+        torch.testing.assert_close(reconstruct(Dependent(), y), torch.tensor([[20.0, 20.0], [30.0, 29.0]]))
+
+
 def test_what_cannot_be_rebuilt_is_told() -> None:
     class Forgetful(Mixed):
         forgets = True

@@ -9,7 +9,7 @@ from torch import distributions as D
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import kl, kl_monte_carlo, lp, wasserstein2
 from limbeck.core.objective.comparison import Pair, compare
-from limbeck.core.stacking import stack, stacking_key
+from limbeck.core.stacking import _PLAIN, given_parameters, stack, stacking_key
 from limbeck.errors import DivergenceError
 
 ROWS = 4
@@ -25,7 +25,28 @@ def mixture() -> D.MixtureSameFamily:
     return D.MixtureSameFamily(D.Categorical(logits=normal(3)), parts)
 
 
+# One of each class that the table names; the tests below fail if one is forgotten.
+OF_CLASS = {
+    D.Bernoulli: lambda: D.Bernoulli(logits=normal(3)),
+    D.Beta: lambda: D.Beta(normal(3).exp(), normal(3).exp()),
+    D.Categorical: lambda: D.Categorical(logits=normal(3, 5)),
+    D.Cauchy: lambda: D.Cauchy(normal(3), normal(3).exp()),
+    D.Exponential: lambda: D.Exponential(normal(3).exp()),
+    D.Gamma: lambda: D.Gamma(normal(3).exp(), normal(3).exp()),
+    D.Geometric: lambda: D.Geometric(logits=normal(3)),
+    D.Laplace: lambda: D.Laplace(normal(3), normal(3).exp()),
+    D.MultivariateNormal: lambda: D.MultivariateNormal(normal(2), torch.eye(2, dtype=torch.float64)),
+    D.Normal: lambda: D.Normal(normal(3), normal(3).exp()),
+    D.OneHotCategorical: lambda: D.OneHotCategorical(logits=normal(3, 5)),
+    D.Poisson: lambda: D.Poisson(normal(3).exp()),
+    D.StudentT: lambda: D.StudentT(normal(3).exp(), normal(3), normal(3).exp()),
+    D.Uniform: lambda: D.Uniform(normal(3), normal(3).exp() + 9.0),
+}
 LAWS = {
+    **{kind.__name__: make for kind, make in OF_CLASS.items()},
+    "one-hot rows": lambda: D.OneHotCategorical(probs=normal(5).softmax(-1)),
+    "one-hot event": lambda: D.Independent(D.OneHotCategorical(logits=normal(3, 5)), 1),
+    "class probabilities": lambda: D.Categorical(probs=normal(3, 5).softmax(-1)),
     "normal": lambda: D.Normal(normal(3), normal(3).exp()),
     "fixed scale": lambda: D.Normal(normal(3), 0.3),
     "event": lambda: D.Independent(D.Laplace(normal(3, 2), 1.0), 2),
@@ -53,6 +74,24 @@ def test_the_rows_of_a_stack_are_the_rows_of_its_parts(make) -> None:
     values = [law.sample() for law in laws]
     expected = torch.cat([law.log_prob(value) for law, value in zip(laws, values, strict=True)])
     torch.testing.assert_close(whole.log_prob(torch.cat(values)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_plain_class_is_tested_above() -> None:
+    assert set(OF_CLASS) == set(_PLAIN)
+    for kind, make in OF_CLASS.items():
+        assert given_parameters(make())
+        assert type(make()) is kind
+
+
+@pytest.mark.parametrize("of", [D.Categorical, D.OneHotCategorical])
+def test_other_numbers_of_classes_are_another_shape(of) -> None:
+    few, many = (of(logits=normal(classes)) for classes in (3, 7))
+    assert stacking_key(few) != stacking_key(many)
+    assert stacking_key(of(logits=torch.zeros(4, 20_000))) is None  # not worth copying
+    torch.manual_seed(5)
+    sites = [Pair(f"y[{i}]", kl, 1.0, *(of(logits=normal(2 + i)) for _ in range(2))) for i in range(3)]
+    (term,) = compare(sites).values()
+    torch.testing.assert_close(term, sum(kl(s.teacher, s.student).mean() for s in sites))
 
 
 def test_what_was_looked_at_before_makes_no_difference() -> None:

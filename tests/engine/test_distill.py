@@ -16,8 +16,9 @@ from limbeck.core.loss import Batch
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import CheckpointError, StorageError
+from tests.listening import Recorder
 from tests.sampler import Sampler
 from tests.tiny import Tiny, built, die, in_child, rows
 
@@ -43,15 +44,7 @@ class Sharper(Tiny):
         return Normal(super().likelihood(z).loc, 0.4)
 
 
-class Listener(SilentProgress):
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
-class Killing(SilentProgress):
+class Killing(Progress):
     def __init__(self, step: int) -> None:
         self.step = step
 
@@ -162,10 +155,10 @@ class TestDirectory:
             {"data": Batch(1 - rows().y)},
             {"data": Batch(rows().y.to(torch.float64))},
             {"validation": Batch(1 - rows().y)},
-            {"asked": torch.ones(2, 3)},
+            {"teacher_inputs": torch.ones(2, 3)},
             {"teacher": Sharper.alike(built(width=8))},
         ],
-        ids=["data", "their type", "validation", "asked", "settings of the teacher"],
+        ids=["data", "their type", "validation", "teacher inputs", "settings of the teacher"],
     )
     def test_rows_and_settings_make_a_difference(self, tmp_path: Path, change: dict[str, Any]) -> None:
         """Also those of a teacher, where the weights are the same."""
@@ -186,7 +179,7 @@ class TestDirectory:
         """A second process neither moves what the first is making, nor writes into it."""
         found: list[int] = []
 
-        class Meanwhile(SilentProgress):
+        class Meanwhile(Progress):
             def advance(self, step: int, loss: float | None = None) -> None:
                 found.append(in_child(second))
 
@@ -205,7 +198,7 @@ class TestDirectory:
     @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
     @pytest.mark.parametrize("truncated", [True, False])
     def test_a_finished_student_that_is_lost(self, tmp_path: Path, name: str, truncated: bool) -> None:
-        first, listener = distil(tmp_path / "out"), Listener()
+        first, listener = distil(tmp_path / "out"), Recorder()
         path = tmp_path / "out" / name
         path.write_bytes(path.read_bytes()[:50]) if truncated else path.unlink()
         again = distil(tmp_path / "out", progress=listener)
@@ -254,3 +247,30 @@ def test_processes_other_than_the_first_write_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setenv("LOCAL_RANK", "1")
     distil(tmp_path / "out", training=Training(**{**vars(TRAINING), "checkpoint_every": 100}))
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+class TestObjective:
+    def test_is_left_as_it_was(self) -> None:
+        """So that a second distillation with it starts afresh, also of a student of another width."""
+        objective = limbeck.methods.transfer(["h[*]:vid@1"])
+        network = {"inputs": 3, "classes": 2}
+        teacher = built(limbeck.models.MLPClassifier, 0, widths=[5, 4], **network)
+        data = Batch(torch.randint(2, (16,)), torch.rand(16, 3))
+        found = [
+            distil(
+                teacher=teacher, student=built(limbeck.models.MLPClassifier, 1, widths=[width, 4], **network),
+                objective=objective, data=data,
+            )
+            for width in (3, 3, 6)
+        ]  # fmt: skip
+        assert weights_fingerprint(found[0].student) == weights_fingerprint(found[1].student)
+        assert not list(objective.parameters())
+        assert all(len(list(one.objective.learned.children())) == 2 for one in found)
+        assert len({weights_fingerprint(one.objective) for one in found[:2]}) == 1
+
+    def test_what_its_coupling_learns_too(self) -> None:
+        objective = limbeck.methods.mapped("learned")
+        first, second = (distil(objective=objective) for _ in range(2))
+        assert weights_fingerprint(first.student) == weights_fingerprint(second.student)
+        assert not list(objective.parameters())
+        assert list(first.objective.parameters())

@@ -41,6 +41,16 @@ def test_counts_are_exact_cells() -> None:
     assert abs(found.value - torch.distributions.kl_divergence(p, q).item()) < 3 * found.error
 
 
+@pytest.mark.parametrize(("count", "level"), [(1, 0.5), (3, 0.4), (40, 0.5)])
+def test_equal_discrete_laws_are_unbiased(count: int, level: float) -> None:
+    """The largest value is an edge as often as not, and above it there is no cell."""
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.binomial(torch.full((2, 200, 1000), float(count)), torch.tensor(level), generator=generator)
+    found = torch.tensor([histogram_kl(p, q, repeats=2).value for p, q in draws.unbind(1)], dtype=torch.float64)
+    assert abs(found.mean()) < 3 * found.std() / math.sqrt(200)
+    assert histogram_kl(torch.zeros(200), torch.zeros(200)).value == 0.0
+
+
 def test_a_shape_that_is_no_number() -> None:
     with pytest.raises(DataError, match=r"not \(200, 2\)"):
         histogram_kl(torch.zeros(200, 2), torch.zeros(200, 2))

@@ -1,4 +1,4 @@
-"""Norm-preserving interpolation, against the equation written out row by row."""
+"""Norm-preserving and spherical interpolation, against their equations written out by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.metrics import interpolate_latents
+from limbeck.metrics import interpolate_latents, spherical_interpolation
 
 
 def draws(*shape: int, seed: int = 0) -> Tensor:
@@ -50,3 +50,33 @@ def test_gradients_are_finite_even_at_the_origin() -> None:
     interpolate_latents(u, -u.detach(), 0.5).sum().backward()
     assert u.grad is not None
     assert bool(u.grad.isfinite().all())
+
+
+def test_a_quarter_circle_by_hand() -> None:
+    u, v = torch.tensor([[2.0, 0.0]] * 3, dtype=torch.float64), torch.tensor([[0.0, 2.0]] * 3, dtype=torch.float64)
+    found = spherical_interpolation(u, v, torch.tensor([0.0, 1 / 3, 1.0]))
+    # The straight line of Eq. 16 has the same norm but another speed: its first third is at 26.6 degrees, not at 30.
+    expected = torch.tensor([[2.0, 0.0], [3.0**0.5, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-12)
+
+
+def test_the_arc_is_that_of_the_equation() -> None:
+    u, v = draws(7, 2, 3, 3), draws(7, 2, 3, 3, seed=1)
+    alpha = torch.linspace(0, 1, 7, dtype=torch.float64)
+    found = spherical_interpolation(u, v, alpha)
+    for row, share in enumerate(alpha):
+        angle = torch.acos((u[row] * v[row]).sum() / (u[row].norm() * v[row].norm()))
+        weights = torch.sin((1 - share) * angle), torch.sin(share * angle)
+        expected = (weights[0] * u[row] + weights[1] * v[row]) / torch.sin(angle)
+        torch.testing.assert_close(found[row], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ends_on_one_line_are_joined_by_it(dtype: torch.dtype) -> None:
+    u = draws(3, 2, 5).to(dtype)
+    for v in (u, 3 * u, -u, -2 * u, 0 * u):
+        torch.testing.assert_close(spherical_interpolation(u, v, 0.0), u)
+        torch.testing.assert_close(spherical_interpolation(u, v, 1.0), v)
+        if bool(v.any()):
+            torch.testing.assert_close(spherical_interpolation(u, v, 0.25), 0.75 * u + 0.25 * v)
+    assert not bool(spherical_interpolation(0 * u, 0 * u, 0.3).any())

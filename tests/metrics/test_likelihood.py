@@ -36,7 +36,15 @@ def test_rows_that_are_not_finite_are_counted_and_the_worst(broken: float) -> No
     assert summarize_rows(values, (0.02, 0.99), worst=math.inf).quantiles == {0.02: 1.0, 0.99: math.inf}
 
 
+def test_quantiles_where_level_times_rows_is_rounded_up() -> None:
+    rows = torch.arange(100.0)
+    levels = tuple(percent / 100 for percent in range(1, 101))
+    assert summarize_rows(rows, levels).quantiles == {level: round(100 * level) - 1 for level in levels}
+    assert summarize_rows(rows, trim=0.07).trimmed_mean == rows[7:].mean()
+
+
 def test_one_row_and_no_finite_row() -> None:
+    assert summarize_rows(torch.tensor([2.0]), trim=0.001).trimmed_mean == 2.0
     assert summarize_rows(torch.tensor([2.0])).median == 2.0
     assert math.isnan(summarize_rows(torch.tensor([2.0])).standard_error)
     none = summarize_rows(torch.tensor([math.nan, -math.inf]))

@@ -20,7 +20,10 @@ def results(values: dict[str, float], references: dict[str, float] | None = None
         title="Title",
         description="Beschreibung mit Umlaut: für",
         command="limbeck run ladder",
-        measures=[Measure("fid", "FID", digits=2), Measure("rate", "Speed", better="higher", unit="images/s")],
+        measures=[
+            Measure("fid", "FID", digits=2),
+            Measure("rate", "Speed", better="higher", unit="images/s", kind="cost"),
+        ],
         results=[
             ModelResult("teacher", None, "teacher", values),
             ModelResult("surrogate", 0, "students/surrogate/0", {"fid": 2.0}, {"learning_rate": 1e-3, "note": "x"}),
@@ -56,6 +59,16 @@ def test_file_is_strict_json() -> None:
 
     raw = json.loads(text, parse_constant=refuse)
     assert raw["results"][0]["values"] == {"a": "nan", "b": "inf", "c": "-inf", "d": 0.1}
+
+
+def test_a_record_without_kinds_tells_them_by_the_keys(tmp_path: Path) -> None:
+    """Records written before measures had a kind."""
+    costs = ["parameters_generative", "train_seconds", "samples_per_second", "density_milliseconds"]
+    raw = json.loads(results({}).to_json())
+    raw["measures"] = [{"key": key, "label": key} for key in ("fid_data", *costs, "network_evaluations")]
+    (tmp_path / "metrics.json").write_text(json.dumps(raw))
+    found = RunResults.from_file(tmp_path / "metrics.json").measures
+    assert [measure.key for measure in found if measure.kind == "cost"] == costs
 
 
 def test_methods_and_values() -> None:

@@ -16,7 +16,7 @@ from limbeck.cli.main import main
 from limbeck.cli.recipe_files import find_recipe
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Recipe
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.models import NetworkClassifier
 from tests.recipes.test_recipes import load
 
@@ -192,7 +192,7 @@ def test_reduced_run(name: str, images: dict[str, Path], tmp_path: Path, monkeyp
             given.save_pretrained(f"imagenet-resnet{depth}")
     results = Experiment(
         recipe, resolved=resolved, name=name, directory=tmp_path / name, cache=tmp_path / "cache", command="",
-        progress=SilentProgress(), dry_run=True,
+        progress=Progress(), dry_run=True,
     ).run()  # fmt: skip
     teacher, *students = results.results
     assert [result.method for result in students] == list(recipe.methods)

@@ -13,8 +13,8 @@ from limbeck.report import save_grid
 MEASURES = [
     Measure("fid_data", "FID to data", "lower", 1),
     Measure("elbo", "ELBO", "higher", 2, "nats"),
-    Measure("parameters_generative", "Parameters", "lower", 0),
-    Measure("samples_per_second", "Speed", "higher", 0),
+    Measure("parameters_generative", "Parameters", "lower", 0, kind="cost"),
+    Measure("samples_per_second", "Speed", "higher", 0, kind="cost"),
 ]
 FID = {"teacher": [8.0], "surrogate": [10.0, 12.0, 11.0], "local": [14.0, 15.0, 16.0], "scratch": [18.0, 20.0, 22.0]}
 

@@ -6,8 +6,8 @@ import dataclasses
 
 from limbeck.metrics.results import Measure, ModelResult, RunResults
 from limbeck.report.page import render_report
+from limbeck.report.run_tables import leader, results_table
 from limbeck.report.steps_figure import STEPS, steps_figure
-from limbeck.report.tables import leader, results_table
 from limbeck.report.text import what_was_run
 from tests.report.conftest import MEASURES, results
 

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from limbeck.cli.distilled import tell, tell_pipeline, tell_weights
+from limbeck.cli.distilling import add_training_options, tell, training_rows
+from limbeck.cli.families import family_of
 from limbeck.cli.network_teacher import is_network_command
 from limbeck.cli.network_teacher import run as distil_networks
-from limbeck.cli.parsing import help_wanted, import_modules, instantiate, new_parser, option, parse
-from limbeck.cli.pipeline_teacher import (
-    PIPELINE,
-    asked_classes,
-    default_objective,
-    diffusion_teacher,
-    is_hub_name,
-    resampled_teacher,
-    steps_of,
-    student_settings,
-)
-from limbeck.cli.zuko_teacher import WEIGHTS, is_weights, zuko_teacher
+from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse_unless_help
+from limbeck.cli.teacher_kinds import teacher_kind
+from limbeck.cli.words import help_wanted, import_modules, option
 from limbeck.errors import RecipeError
 from limbeck.names import public_name
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
     from limbeck.core.graph import DGM
+    from limbeck.core.loss import Batch
     from limbeck.data import Split
-    from limbeck.engine.pairs.pair_options import Pairs
+    from limbeck.engine.distill import Distilled
 
 __all__ = ["run"]
 
-_POOL = 50_000  # samples of a teacher that is a flow, drawn once: those that are autoregressive are slow to sample
+_DESCRIPTION = (
+    "Distil a teacher that exists already, and save the student. By default the student has the class and settings of "
+    "the teacher; change settings, as in --student.width=8, or choose another class with --student.class_path. "
+    "The teacher is a directory of a saved model, or one of these. "
+    "(1) A file of weights of a flow of the library zuko: --teacher=FILE.safetensors "
+    "--teacher.class=zuko.flows.MAF --teacher.features=6, and the other arguments of that class. "
+    "(2) A diffusion pipeline of the library diffusers, as a directory or a name on the Hugging Face hub: "
+    "--teacher=DIR --teacher.steps=50, and for the student --steps=1; steps are evaluations of the network. "
+    "(3) Your own classifier: --teacher=my.module:build --student=my.module:small; add --help for its options."
+)
 
 
 def run(words: Sequence[str]) -> None:
-    """Distil a saved teacher into a student of the same or another class, and save it.
+    """Distil a teacher into a student of the same or another class, and save the student.
 
     Args:
         words: the command line after ``limbeck distill``.
@@ -45,179 +48,144 @@ def run(words: Sequence[str]) -> None:
     if is_network_command(words):
         distil_networks(words)
         return
-    from limbeck.core.graph import DGM
-    from limbeck.core.objective import Objective
-    from limbeck.data import DataSource
-    from limbeck.engine.caching.cache_options import TeacherCache
-    from limbeck.engine.distill import distill
-    from limbeck.engine.experiments.recipe import rows_of
-    from limbeck.engine.pairs.pair_options import Pairs
-    from limbeck.engine.settings.options import TrainerOptions, Training
-    from limbeck.engine.stages.environment import is_main_process
-    from limbeck.engine.stages.seeding import derive_seed, seeded
-    from limbeck.models import DDIM
-
-    parser = new_parser(
-        "limbeck distill",
-        "Distil a saved teacher. The student has the teacher's class and settings; override them, as in "
-        "--student.width=8, or name another class with --student.class_path. A teacher can also be a file of weights "
-        "of a flow of zuko's: --teacher=FILE.safetensors --teacher.class=zuko.flows.MAF --teacher.features=6 and the "
-        "class's other arguments; or a diffusion pipeline of diffusers, a directory or a name on the Hugging Face hub: "
-        "--teacher=DIR --teacher.steps=50 (evaluations of its network; the default) and the student's --steps=1; or a "
-        "classifier of your own: --teacher=my.module:build --student=my.module:small (then --help tells more).",
-    )
+    parser = new_parser("limbeck distill", _DESCRIPTION)
     import_modules(parser, words)
     given = option(words, "--teacher")
-    if given is None and not help_wanted(words):
-        raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
-    teacher: DGM | None = None
-    if given is not None:
-        teacher, words = _teacher(given, words)
-    parser.add_argument(
-        "--teacher", type=str, help="directory of the saved teacher or pipeline, or a file of zuko's weights"
-    )
-    parser.add_argument(
-        "--student", type=DGM, default=_same_as(teacher, words), help="class and settings of the student"
-    )
-    parser.add_argument(
-        "--steps", type=int | None, default=None, help="of a diffusion student: evaluations of its network; default 1"
-    )
-    parser.add_argument(
-        "--start", type=Literal["teacher", "random"] | None, default=None,
-        help="first weights of the student: what fits of the teacher's (diffusion models by default), or random ones",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pairs", type=Pairs | None, default=None,
-        help="the teacher's results are made once and kept beside the student: --pairs.count=NUMBER of them",
-    )  # fmt: skip
-    parser.add_argument(
-        "--teacher_cache", type=TeacherCache | None, default=None,
-        help="the outputs of a teacher without latents are computed once for every row of --data and kept beside the "
-        "student: {}, or --teacher_cache.dtype=float16",
-    )  # fmt: skip
-    parser.add_argument(
-        "--objective",
-        type=Objective,
-        default=_default_objective(teacher, words),
-        help="method, e.g. limbeck.methods.local; of flows by default ilkd with data, density without; of diffusion "
-        "denoising_student with one step, few_step with more",
-    )
-    parser.add_argument("--data", type=DataSource | None, default=None, help="real data, for objectives that use it")
-    parser.add_argument(
-        "--target", type=str | None, default=None,
-        help="part of the data that the models are of: images, labels or values; by default images or values",
-    )  # fmt: skip
-    parser.add_argument("--condition", type=str, default="none", help="part of the data that they are given, or none")
-    parser.add_class_arguments(Training, "training")
-    parser.add_class_arguments(TrainerOptions, "trainer")
-    parser.add_argument("--seed", type=int, default=0, help="fixes initialisation, noise and order of data")
-    parser.add_argument("--out", type=str, default="student", help="directory for the student and its checkpoints")
-    if help_wanted(words):
+    if given is None:
+        if not help_wanted(words):
+            raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
+        import_classes()
+        _add_options(parser, None, words)
         parser.print_help()
         return
-    found = parse(parser, words)
-    assert teacher is not None
-    assert given is not None
-    if Path(found.out).resolve() == Path(given).resolve():
-        raise RecipeError(f"--out={found.out} is the teacher's own directory; choose another for the student")
-    built = instantiate(parser, found)
-    with seeded(derive_seed(found.seed, "initialisation")):
-        student = type(built.student)(**built.student.config)
-    diffusion = isinstance(student, DDIM)
-    if found.steps is not None and not diffusion:
-        raise RecipeError(f"--steps={found.steps}: a {type(student).__name__} has no steps; only diffusion models do")
-    if (found.start or ("teacher" if diffusion and isinstance(teacher, DDIM) else "random")) == "teacher":
-        _start(student, teacher)
-    data = validation = None
-    if built.data is not None:
-        dataset = built.data.load()
-        target = found.target or _target(dataset.train)
-        data = rows_of(dataset.train, target, found.condition)
-        if built.training.validate_every is not None:
-            validation = rows_of(dataset.validation, target, found.condition)
-    result = distill(
-        teacher, student, built.objective, data=data, validation=validation, training=built.training,
-        trainer=built.trainer, seed=found.seed, directory=found.out, progress=is_main_process(),
-        asked=asked_classes(teacher) if data is None else None, pairs=_with_states(built.pairs, student, teacher),
-        teacher_cache=built.teacher_cache,
-    )  # fmt: skip
-    if is_main_process():
-        tell(result.metrics, Path(found.out))
-        if isinstance(result.student, DDIM):
-            tell_pipeline(result.student, Path(found.out) / PIPELINE)
-        if is_weights(given):
-            tell_weights(result.student, Path(found.out) / WEIGHTS)
-
-
-def _teacher(given: str, words: Sequence[str]) -> tuple[DGM, Sequence[str]]:
-    """The teacher, and the words that are not about it."""
-    from limbeck.core.graph import DGM
-    from limbeck.models.diffusion.pipeline import is_pipeline
-
-    if is_weights(given):
-        return zuko_teacher(given, words)
-    if is_pipeline(given) or is_hub_name(given):
-        return diffusion_teacher(given, words)
-    return resampled_teacher(DGM.from_pretrained(given), words)
-
-
-def _start(student: DGM, teacher: DGM) -> None:
-    """Give the student the teacher's weights, or what of them fits."""
-    from limbeck.engine.stages.environment import is_main_process
-    from limbeck.models import DDIM
-
-    if not isinstance(student, DDIM):
-        student.start_from(teacher)
+    kind = teacher_kind(given)
+    teacher, words = kind.load(words)
+    _add_options(parser, teacher, words)
+    found = parse_unless_help(parser, words)
+    if found is None:
         return
-    inherited = student.inherit(teacher)
-    if is_main_process():
-        from rich.console import Console
-
-        Console().print(f"Start: {inherited}.", soft_wrap=True, highlight=False)
-
-
-def _with_states(pairs: Pairs | None, student: DGM, teacher: DGM) -> Pairs | None:
-    """Pairs that keep the states in which a student of several steps will be compared: those that both models have."""
-    from limbeck.models import DDIM
-
-    if pairs is None or pairs.states or not (isinstance(student, DDIM) and isinstance(teacher, DDIM)):
-        return pairs
-    shared = [t for t in student.timesteps[1:] if t in teacher.timesteps]
-    return dataclasses.replace(pairs, states=[f"x[{t}]" for t in shared])
+    folder = Path(found.out)
+    if folder.resolve() == Path(given).resolve():
+        raise RecipeError(f"--out={folder} is the teacher's own directory; choose another for the student")
+    built = instantiate(parser, found)
+    student = _student(teacher, found, built)
+    result = _distil(teacher, student, found, built)
+    if _is_main_process():
+        tell(result.metrics, folder)
+        family_of(result.student).keep(folder)
+        kind.keep(result.student, folder)
 
 
-def _same_as(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any] | None:
-    """The teacher's class and settings, as the parser wants them."""
-    if teacher is None:
-        return None
-    from limbeck.models import DDIM
+def _add_options(parser: ArgumentParser, teacher: DGM | None, words: Sequence[str]) -> None:
+    """Add the options. Some defaults depend on the teacher, which is ``None`` where only help is wanted."""
+    from limbeck.core.graph import DGM
 
+    parser.add_argument(
+        "--teacher", type=str, help="directory of a saved model or pipeline, name of a pipeline, or file of weights"
+    )
+    parser.add_argument(
+        "--student", type=DGM, default=None if teacher is None else _same_as(teacher, words),
+        help="class and settings of the student; by default those of the teacher",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int | None, default=None,
+        help="for diffusion students: how often the network is evaluated for a sample; by default once",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", type=Literal["teacher", "random"] | None, default=None,
+        help="initial weights of the student: the teacher's, as far as they fit, or random ones; by default the "
+        "teacher's for diffusion models and random for others",
+    )  # fmt: skip
+    objective = {"class_path": "limbeck.methods.surrogate"} if teacher is None else family_of(teacher).objective(words)
+    _add_method_options(parser, objective)
+    add_training_options(parser)
+
+
+def _add_method_options(parser: ArgumentParser, objective: dict[str, Any]) -> None:
+    """Add the options of what the student learns from. ``objective`` is the default one."""
+    from limbeck.core.objective import Objective
+    from limbeck.data import DataSource
+    from limbeck.engine.pairs.pair_options import Pairs
+
+    parser.add_argument(
+        "--pairs", type=Pairs | None, default=None,
+        help="run the teacher --pairs.count=NUMBER times before the training, keep its results beside the student, and "
+        "learn from them; by default the teacher runs in every step",
+    )  # fmt: skip
+    parser.add_argument(
+        "--objective", type=Objective, default=objective,
+        help="method, e.g. limbeck.methods.local; by default surrogate. For flows: ilkd with data, density without. "
+        "For diffusion: denoising_student for one step, few_step for more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=DataSource | None, default=None, help="real data, for objectives or models that need it"
+    )
+    parser.add_argument(
+        "--target", type=str | None, default=None,
+        help="the part of the data that the models describe: images, labels or values; by default images or values",
+    )  # fmt: skip
+    parser.add_argument(
+        "--condition", type=str, default="none", help="the part of the data that is the models' input x, or none"
+    )
+
+
+def _same_as(teacher: DGM, words: Sequence[str]) -> dict[str, Any]:
+    """The class and settings of a student like the teacher, in the form that the parser expects."""
     kind = type(teacher)
-    config = student_settings(teacher, steps_of(words)) if isinstance(teacher, DDIM) else teacher.config
+    config = family_of(teacher).student_settings(words)
     named = {name for name, known in inspect.signature(kind).parameters.items() if known.kind is not known.VAR_KEYWORD}
     found = {"class_path": public_name(kind)}
     further = {name: value for name, value in config.items() if name not in named}
     settings = {"init_args": {name: value for name, value in config.items() if name in named}}
-    # The parser drops what another class does not take, but not of these.
+    # If another class is asked for, the parser drops arguments that it does not take, but not those in dict_kwargs.
     other = (option(words, "--student.class_path") or kind.__name__).rpartition(".")[2] != kind.__name__
     return found | settings | ({"dict_kwargs": further} if further and not other else {})
 
 
-def _default_objective(teacher: DGM | None, words: Sequence[str]) -> dict[str, Any]:
-    from limbeck.models import DDIM
-    from limbeck.models.flows.flow import Flow
+def _student(teacher: DGM, found: Namespace, built: Namespace) -> DGM:
+    """The student with its initial weights."""
+    from limbeck.engine.stages.seeding import derive_seed, seeded
 
-    if isinstance(teacher, DDIM):
-        return default_objective(steps_of(words))
-    if not isinstance(teacher, Flow):
-        return {"class_path": "limbeck.methods.surrogate"}
-    if option(words, "--data") is not None:
-        return {"class_path": "limbeck.methods.ilkd"}
-    return {"class_path": "limbeck.methods.density", "init_args": {"pool": _POOL}}
+    with seeded(derive_seed(found.seed, "initialisation")):
+        student: DGM = type(built.student)(**built.student.config)
+    family = family_of(student)
+    family.check_steps(found.steps)
+    from_teacher = family.starts_from(teacher) if found.start is None else found.start == "teacher"
+    if from_teacher:
+        family.start_from(teacher)
+    return student
+
+
+def _distil(teacher: DGM, student: DGM, found: Namespace, built: Namespace) -> Distilled:
+    """Train the student as the options say."""
+    from limbeck.engine.distill import distill
+
+    data, validation = _rows(found, built)
+    return distill(
+        teacher, student, built.objective, data=data, validation=validation, training=built.training,
+        trainer=built.trainer, seed=found.seed, directory=found.out, progress=_is_main_process(),
+        teacher_inputs=family_of(teacher).inputs() if data is None else None,
+        pairs=family_of(student).pairs(built.pairs, teacher), teacher_cache=built.teacher_cache,
+    )  # fmt: skip
+
+
+def _rows(found: Namespace, built: Namespace) -> tuple[Batch | None, Batch | None]:
+    """Rows to train and to validate on, if there are data."""
+    if built.data is None:
+        return None, None
+    dataset = built.data.load()
+    return training_rows(dataset, built.training, found.target or _target(dataset.train), found.condition)
 
 
 def _target(split: Split) -> str:
+    """The part of the data that the models describe, where it is plain."""
     found = next((part for part in ("images", "values") if part in split.parts), None)
     if found is None:
-        raise RecipeError(f"which part of the data are the models of? Give --target={' or '.join(split.parts)}")
+        raise RecipeError(f"which part of the data do the models describe? Give --target={' or '.join(split.parts)}")
     return found
+
+
+def _is_main_process() -> bool:
+    from limbeck.engine.stages.ranks import is_main_process
+
+    return is_main_process()

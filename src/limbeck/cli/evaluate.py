@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jsonargparse.typing import PositiveInt
+
+from limbeck.cli.families import family_of
 from limbeck.cli.image_folder import folder_words
-from limbeck.cli.parsing import argument, help_wanted, import_modules, instantiate, new_parser, option, parse
-from limbeck.cli.sample import at_steps
+from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse_unless_help
+from limbeck.cli.printing import say
+from limbeck.cli.words import argument, help_wanted, import_modules, option
 from limbeck.errors import RecipeError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
 
 __all__ = ["run"]
 
@@ -22,42 +29,76 @@ def run(words: Sequence[str]) -> None:
     Args:
         words: the command line after ``limbeck evaluate``.
     """
-    from limbeck.core.graph import DGM
-    from limbeck.data import DataSource
-    from limbeck.engine.evaluations.evaluation import Evaluation, Subject
-    from limbeck.engine.stages.progress import TerminalProgress
-
     words = folder_words(words)
-    # What other options may be, and their defaults, depends on the model: it is looked for before there is a parser.
+    # Which options there are, and their defaults, depends on the model: it is looked for before there is a parser.
     directory = None if help_wanted(words) else argument(words, flags=("--bound",))
     recipe = _recipe_of(directory)
-    parser = new_parser("limbeck evaluate", "Measure a saved model; inside a run, as the run's recipe says.")
-    parser.add_argument("directory", type=str, help="directory of the saved model")
-    parser.add_argument("--teacher", type=str, default=None, help="directory of its teacher; by default the run's")
-    parser.add_argument("--data", type=DataSource | None, default=recipe.get("data"), help="real data")
-    import_modules(parser, words)
-    default = recipe.get("evaluation") or _evaluation_of(directory, compare=option(words, "--teacher") is not None)
-    parser.add_argument("--evaluation", type=Evaluation, default=default, help="how to measure")
-    parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
-    parser.add_argument(
-        "--steps", type=int | None, default=None, help="of a diffusion model: evaluations of its network"
-    )
-    parser.add_argument("--cache", type=str, default="runs/cache", help="where feature extractors are kept")
-    parser.add_argument(
-        "--out", type=str, default=None, help="directory for pictures; by default evaluation in that of the model"
-    )
-    parser.add_argument("--bound", action="store_true", help="also the likelihood bound, if its encoder was trained")
-    if help_wanted(words):
-        parser.print_help()
+    parser = _new_parser(words, directory, recipe)
+    found = parse_unless_help(parser, words)
+    if found is None:
         return
-    found = parse(parser, words)
     if found.data is None and not recipe:
         raise RecipeError("which data? This model is not inside a run; give --data=limbeck.data.Digits or the like")
-    built = instantiate(parser, found)
+    _measure(found, instantiate(parser, found), recipe)
+
+
+def _new_parser(words: Sequence[str], directory: str | None, recipe: dict[str, Any]) -> ArgumentParser:
+    """The parser, with data and evaluation of the model's run as defaults.
+
+    Args:
+        words: the command line.
+        directory: of the saved model; ``None`` where only help is wanted.
+        recipe: of the run that the model is part of; empty if there is none.
+    """
+    from limbeck.data import DataSource
+    from limbeck.engine.evaluations.evaluation import Evaluation
+
+    parser = new_parser(
+        "limbeck evaluate",
+        "Measure a saved model. A model inside the directory of a run is measured as the run's recipe says.",
+    )
+    parser.add_argument("directory", type=str, help="directory of the saved model")
+    parser.add_argument(
+        "--teacher", type=str, default=None, help="directory of the model's teacher; by default that of the run"
+    )
+    parser.add_argument(
+        "--data", type=DataSource | None, default=recipe.get("data"),
+        help="real data: a class, or a directory of images; by default those of the run",
+    )  # fmt: skip
+    import_modules(parser, words)
+    default = recipe.get("evaluation") or _evaluation_of(directory, compare=option(words, "--teacher") is not None)
+    parser.add_argument(
+        "--evaluation", type=Evaluation, default=default,
+        help="how to measure: a class of limbeck.engine; by default that of the run, or the one for such models",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
+    parser.add_argument(
+        "--steps", type=PositiveInt | None, default=None,
+        help="for diffusion models: how often the network is evaluated for a sample; by default as saved",
+    )  # fmt: skip
+    parser.add_argument("--cache", type=str, default="runs/cache", help="directory where feature extractors are kept")
+    parser.add_argument(
+        "--out", type=str, default=None,
+        help="directory for pictures; by default the directory evaluation inside that of the model",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bound",
+        action="store_true",
+        help="also measure the bound on the likelihood, which needs a trained encoder",
+    )
+    return parser
+
+
+def _measure(found: Namespace, built: Namespace, recipe: dict[str, Any]) -> None:
+    """Measure the model and print what was found."""
+    from limbeck.core.graph import DGM
+    from limbeck.engine.evaluations.evaluation import Subject
+    from limbeck.engine.stages.terminal_progress import TerminalProgress
+
     folder = Path(found.directory)
     # Not among the model's own: a run's pictures are drawn from the noise that all of its models have in common.
     pictures = Path(found.out or folder / "evaluation")
-    model = at_steps(DGM.from_pretrained(folder), found.steps)
+    model = family_of(DGM.from_pretrained(folder)).at_steps(found.steps)
     teacher = DGM.from_pretrained(found.teacher or recipe.get("teacher_from") or _teacher_beside(folder) or folder)
     dataset = None if built.data is None else built.data.load()
     with TerminalProgress() as progress:
@@ -77,28 +118,18 @@ def _recipe_of(directory: str | None) -> dict[str, Any]:
 
 
 def _evaluation_of(directory: str | None, compare: bool) -> dict[str, Any]:
-    """The evaluation that fits the kind of model: flows have a likelihood, diffusion steps, classes, others a bound.
+    """The evaluation for models of this family.
 
     Args:
         directory: of the saved model; ``None`` where only help is wanted.
         compare: whether there is another model to compare the predictions of a classifier with.
     """
     from limbeck.core.graph import DGM
-    from limbeck.models import DDIM, VIB, MLPClassifier, NetworkClassifier
-    from limbeck.models.flows.flow import Flow
 
-    model = None if directory is None else DGM.from_pretrained(directory)
-    if isinstance(model, NetworkClassifier | MLPClassifier | VIB):
-        settings: dict[str, Any] = {"primary": "accuracy", "compare": compare}
-        if not isinstance(model, VIB):
-            settings["draws"] = 1
-        return {"class_path": "limbeck.engine.ClassifierEvaluation", "init_args": settings}
-    if isinstance(model, DDIM):
-        return {"class_path": "limbeck.engine.DiffusionEvaluation"}
-    if not isinstance(model, Flow):
+    if directory is None:
+        import_classes()
         return {"class_path": "limbeck.engine.ImageEvaluation"}
-    of_tables = len(model.latent_shapes[0]) == 1
-    return {"class_path": f"limbeck.engine.{'FlowTableEvaluation' if of_tables else 'FlowImageEvaluation'}"}
+    return family_of(DGM.from_pretrained(directory)).evaluation(compare)
 
 
 def _run_directory(model: Path) -> Path | None:
@@ -125,7 +156,6 @@ def _tell(measures: Sequence[Any], values: dict[str, float], references: dict[st
             table.add_row(measure.label, f"{values[measure.key]:,.{measure.digits}f}{unit}")
     for label, value in references.items():
         table.add_row(label, f"{value:,.3f}")
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if pictures.is_dir():
-        console.print(f"Pictures: {pictures}", soft_wrap=True, highlight=False)
+        say(f"Pictures: {pictures}")

@@ -1,4 +1,4 @@
-"""``--data=FOLDER``: a directory of images on the command line, in the size that they have."""
+"""``--data=FOLDER`` on the command line: the images of a directory, in their own size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.parsing import option
+from limbeck.cli.words import option, take
 from limbeck.errors import RecipeError
 
 __all__ = ["folder_words"]
@@ -17,12 +17,12 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 def folder_words(words: Sequence[str]) -> list[str]:
-    """A command line whose ``--data`` names a directory, as the parser wants it: the class that reads it, its path.
+    """Replace a directory given as ``--data`` by the class that reads it and its path, as the parser expects.
 
-    Where the words say nothing of size and channels, they are those of one of the images.
+    Size and channels, where they are not given, are those of one of the images.
 
     Args:
-        words: a command line; one whose ``--data`` is a class comes back as it is.
+        words: a command line; if its ``--data`` is a class, it is returned as it is.
 
     Raises:
         RecipeError: the directory holds no images, or they are not square.
@@ -36,44 +36,44 @@ def folder_words(words: Sequence[str]) -> list[str]:
         if given is not None and ("/" in given or "\\" in given):
             raise RecipeError(f"--data={given}: there is no such directory")
         return list(words)
-    others, rest = [], iter(words)
-    for word in rest:
-        if word == "--data":
-            next(rest)
-        elif not word.startswith("--data="):
-            others.append(word)
+    _, others = take(words, "--data".__eq__)
     found = ["--data=limbeck.data.Images", f"--data.path={given}"]
-    if option(words, "--data.size") is None or option(words, "--data.channels") is None:
-        width, height, channels = _look(Path(given).expanduser())
-        if option(words, "--data.size") is None:
-            if width != height:
-                raise RecipeError(
-                    f"--data={given}: images are {width} x {height} pixels; networks get squares, so give --data.size="
-                    f"{min(width, height)} or the like, and --data.resize=bilinear if they are not to be padded"
-                )
-            found.append(f"--data.size={width}")
-        if option(words, "--data.channels") is None:
-            found.append(f"--data.channels={channels}")
+    size_given, channels_given = (option(words, name) is not None for name in ("--data.size", "--data.channels"))
+    if size_given and channels_given:
+        return [*found, *others]
+    width, height, channels = _look(Path(given).expanduser())
+    if not size_given:
+        if width != height:
+            raise RecipeError(
+                f"--data={given}: images are {width} x {height} pixels, but networks take squares; give --data.size="
+                f"{min(width, height)} or the like, and --data.resize=bilinear to resize rather than pad them"
+            )
+        found.append(f"--data.size={width}")
+    if not channels_given:
+        found.append(f"--data.channels={channels}")
     return [*found, *others]  # the class comes before what the words say of its arguments
 
 
 def _look(root: Path) -> tuple[int, int, int]:
     """Width, height and channels of one image of a directory."""
-    from PIL import Image
-
     for path in sorted(root.rglob("*.parquet")):
         content = _first_bytes(path)
         if content is not None:
-            with Image.open(io.BytesIO(content)) as image:
-                return image.width, image.height, 1 if image.mode in ("L", "1", "I;16") else 3
+            return _shape(io.BytesIO(content))
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in _IMAGES and not path.name.startswith("."):
             try:
-                with Image.open(path) as image:
-                    return image.width, image.height, 1 if image.mode in ("L", "1", "I;16") else 3
+                return _shape(path)
             except OSError as error:
                 raise RecipeError(f"--data={root}: {path} cannot be read ({error}); repair or remove it") from None
     raise RecipeError(f"--data={root}: the directory holds neither Parquet files nor images ({', '.join(_IMAGES)})")
+
+
+def _shape(source: Path | io.BytesIO) -> tuple[int, int, int]:
+    from PIL import Image
+
+    with Image.open(source) as image:
+        return image.width, image.height, 1 if image.mode in ("L", "1", "I;16") else 3
 
 
 def _first_bytes(path: Path) -> bytes | None:

@@ -74,8 +74,10 @@ def _guarded(command: str, words: list[str]) -> int:
 
 
 def _fail(text: str, status: int) -> int:
+    from limbeck.engine.stages.ranks import process_rank
+
     # Under DDP a mistake stops every process; the first tells it to the user, the others in case it was theirs alone.
-    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    rank = process_rank()
     sys.stderr.write(f"limbeck: {'' if rank == '0' else f'process {rank}: '}error: {text}\n")
     return status
 

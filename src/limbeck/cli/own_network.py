@@ -1,4 +1,4 @@
-"""Networks of a user's own on the command line: built by a function or class that it names, with weights of a file."""
+"""A user's own networks on the command line: built by a named function or class, with weights from a file."""
 
 from __future__ import annotations
 
@@ -44,15 +44,48 @@ class OwnNetwork:
         name: what builds it.
         settings: the arguments that it is built with.
         module: the network.
+        constants: mean and deviation of each channel that the images of a saved model are normalised by; ``None`` for
+            networks that are built, and models that do not normalise.
     """
 
     role: str
     name: str
     settings: dict[str, Any]
     module: nn.Module
+    constants: list[list[float]] | None = None
+
+    @property
+    def feature_paths(self) -> dict[str, str]:
+        """The paths of the layers that a network of this library names itself: ``h[0]``, ``h[1]``, ..."""
+        return {f"h[{i}]": path for i, path in enumerate(getattr(self.module, "feature_paths", ()))}
 
     @classmethod
-    def of(cls, role: str, given: str, settings: Mapping[str, Any]) -> OwnNetwork:
+    def saved(cls, role: str, directory: str, settings: Mapping[str, Any]) -> OwnNetwork:
+        """Load the network of a model that ``limbeck distill`` saved.
+
+        Args:
+            role: ``"teacher"`` or ``"student"``.
+            directory: of the saved model.
+            settings: arguments on the command line; there must be none, since it is built already.
+
+        Raises:
+            RecipeError: it is a model of another class, or there are settings.
+        """
+        from limbeck.core.graph import DGM
+        from limbeck.models import NetworkClassifier
+
+        model = DGM.from_pretrained(directory)
+        where = f"--{role}={directory} is a saved {type(model).__name__}"
+        if settings:
+            raise RecipeError(f"{where}; --{role}.{next(iter(settings))}: it is built already; leave it out")
+        if not isinstance(model, NetworkClassifier):
+            raise RecipeError(f"{where}, not a network that this command saved; give one, or --{role}=my.module:build")
+        constants = [model.mean.flatten().tolist(), model.deviation.flatten().tolist()] if model.normalize else None
+        name, arguments = str(model.config["network"]), dict(model.config["settings"] or {})
+        return cls(role, name, arguments, model.network, constants)
+
+    @classmethod
+    def built(cls, role: str, given: str, settings: Mapping[str, Any]) -> OwnNetwork:
         """Import, build and load.
 
         Args:

@@ -12,16 +12,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jsonargparse
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from limbeck.cli.words import help_wanted, option
 from limbeck.errors import RecipeError
 
-__all__ = ["argument", "help_wanted", "import_modules", "instantiate", "new_parser", "option", "parse", "print_help",
-           "take_settings", "to_yaml"]  # fmt: skip
+__all__ = ["import_classes", "instantiate", "new_parser", "parse", "parse_unless_help", "to_yaml"]
 
 
 _FULL = (bool, int, float, str, list, dict, tuple, Literal)  # types that have no null
+
+_WANTED = {"PositiveInt": "a whole number of at least 1", "NonNegativeFloat": "a number of at least 0"}
+"""What the restricted types of options accept, in words."""
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
@@ -45,11 +47,26 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         further = _further(list(words), str(error))
         if further is not None:
             return parse(parser, further)
-        raise RecipeError(_readable(str(error), _keys(parser))) from None
+        raise RecipeError(_restricted(str(error), words) or _readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(_readable(str(error), _keys(parser))) from None
     _check_nulls(found)
     return found
+
+
+def parse_unless_help(parser: ArgumentParser, words: Sequence[str]) -> Namespace | None:
+    """Parse a command line, or print the help if it asks for that.
+
+    Returns:
+        What was parsed; ``None`` if the help was printed.
+
+    Raises:
+        RecipeError: as :func:`parse`.
+    """
+    if help_wanted(words):
+        parser.print_help()
+        return None
+    return parse(parser, words)
 
 
 def _check_nulls(value: Any, key: str = "", kind: Any = None) -> None:
@@ -120,6 +137,16 @@ def _further(words: list[str], text: str) -> list[str] | None:
     return further if further != words else None
 
 
+def import_classes() -> None:
+    """Import the models and evaluations of this library, since help lists only classes that are imported."""
+    import limbeck.engine
+    import limbeck.models
+
+    for name in limbeck.engine.__all__:
+        if name.endswith("Evaluation"):
+            getattr(limbeck.engine, name)
+
+
 def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
     """Build the objects that parsed settings describe.
 
@@ -138,6 +165,26 @@ def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
 def _keys(parser: ArgumentParser) -> list[str]:
     names = [option for action in parser._actions for option in action.option_strings]
     return [name for name in names if name.startswith("--")]
+
+
+def _restricted(text: str, words: Sequence[str]) -> str | None:
+    """The parser's message about an option with few or bounded values, in plain words; ``None`` for other messages."""
+    union = r"(?:Does not validate .*?Subtypes: .*?, <class 'NoneType'>\] Errors: )?"
+    found = re.match(
+        rf'(?:Parser key )?"([\w-]+)": {union}(?:Not of type (\w+)|Expected a typing\.Literal\[([^]]+)\])',
+        " ".join(text.replace(" - ", " ").split()),
+    )
+    if found is None:
+        return None
+    name, kind, choices = found.groups()
+    given = option(words, f"--{name}")
+    if given is None or (choices is None and kind not in _WANTED):
+        return None
+    return (
+        f"--{name} must be {_WANTED[kind]}, not {given}"
+        if choices is None
+        else (f"--{name} must be one of {choices}, not {given!r}")
+    )
 
 
 def _readable(text: str, known: Iterable[str]) -> str:
@@ -164,83 +211,6 @@ def _unknown(text: str, known: list[str]) -> tuple[str, list[str]]:
         return f"{part[1]}.{part[2]}", known
     word = re.search(r"(?:unrecognized arguments:|Key|Option) '?(?:--)?([\w.-]+)'?", text)
     return (word[1].split("=")[0], known) if word else ("", [])
-
-
-def option(words: Sequence[str], name: str) -> str | None:
-    """The last value of an option, before there is a parser: what the parser accepts may depend on it."""
-    found = None
-    for position, word in enumerate(words):
-        if word.startswith(f"{name}="):
-            found = word.removeprefix(f"{name}=")
-        elif word == name and position + 1 < len(words):
-            found = words[position + 1]
-    return found
-
-
-def argument(words: Sequence[str], flags: Sequence[str] = ()) -> str | None:
-    """The first word that is neither an option nor the value of one, before there is a parser.
-
-    Args:
-        words: the command line.
-        flags: the options that take no value.
-
-    >>> argument(["--seed", "3", "--bound", "model"], flags=["--bound"])
-    'model'
-    """
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith("-"):
-            return word
-        if "=" not in word and word not in flags:
-            next(rest, None)
-    return None
-
-
-def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list[str]]:
-    """``--ROLE.KEY=VALUE`` of a command line as YAML values, and the other words.
-
-    Raises:
-        RecipeError: a value is no YAML.
-    """
-    settings: dict[str, Any] = {}
-    others: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        if not word.startswith(f"--{role}."):
-            others.append(word)
-            continue
-        key, equals, value = word.removeprefix(f"--{role}.").partition("=")
-        value = value if equals else next(rest, "")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--{role}.{key}={value} is not a number, text, list or mapping in YAML") from None
-    return settings, others
-
-
-def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:
-    """Give a parser ``--import=MODULE`` and obey it: a model directory may only name classes that are imported.
-
-    Raises:
-        RecipeError: there is no such module.
-    """
-    parser.add_argument("--import", type=str, default=None, help="module of your own with the saved model's class")
-    name = option(words, "--import")
-    try:
-        if name:
-            importlib.import_module(name)
-    except ImportError as error:
-        raise RecipeError(f"--import={name}: {error}; run in the directory of the module, or set PYTHONPATH") from None
-
-
-def help_wanted(words: Sequence[str]) -> bool:
-    """Whether the command line asks for help."""
-    return any(word in ("-h", "--help") for word in words)
-
-
-def print_help(parser: ArgumentParser) -> None:
-    """Write a parser's help to standard output."""
-    sys.stdout.write(parser.format_help())
 
 
 def to_yaml(parser: ArgumentParser, found: Namespace, without: Iterable[str] = ()) -> str:

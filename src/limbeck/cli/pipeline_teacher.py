@@ -1,36 +1,21 @@
-"""A diffusion teacher on the command line: a pipeline of diffusers or a saved model, at so many steps."""
+"""A diffusion teacher on the command line: a pipeline of diffusers or a saved model, with ``--teacher.steps``."""
 
 from __future__ import annotations
 
-import copy
 import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.parsing import option, take_settings
+from limbeck.cli.words import take_settings
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from limbeck.core.graph import DGM
     from limbeck.models import DDIM
 
-__all__ = [
-    "PIPELINE",
-    "asked_classes",
-    "default_objective",
-    "diffusion_teacher",
-    "is_hub_name",
-    "resampled_teacher",
-    "steps_of",
-    "student_settings",
-]
-
-PIPELINE = "pipeline"
-"""Where a student is written as diffusers reads it, beside the model of this library."""
+__all__ = ["diffusion_teacher", "is_hub_name", "resampled_teacher"]
 
 _STEPS = 50  # of the teacher: diffusers' own default, and nearly as good as more ([D] used 50 and 100)
 
@@ -65,7 +50,7 @@ def diffusion_teacher(given: str, words: Sequence[str]) -> tuple[DDIM, list[str]
 
 
 def resampled_teacher(teacher: DGM, words: Sequence[str]) -> tuple[DGM, list[str]]:
-    """A teacher that this library saved, at the times that ``--teacher.steps=100`` and its like ask for.
+    """A teacher that this library saved, at the times that ``--teacher.steps=100`` and similar settings ask for.
 
     Args:
         teacher: any model; only diffusion models have such settings.
@@ -81,64 +66,13 @@ def resampled_teacher(teacher: DGM, words: Sequence[str]) -> tuple[DGM, list[str
         return teacher, others
     if not isinstance(teacher, DDIM):
         raise RecipeError(
-            f"--teacher.{next(iter(settings))}: a saved {type(teacher).__name__} is taken as it is; only diffusion "
-            "models and files of weights have settings as teachers"
+            f"--teacher.{next(iter(settings))}: a saved {type(teacher).__name__} is used as it is; of teachers, "
+            "only diffusion models and files of weights take settings"
         )
     _check(settings)
     if "steps" in settings:
         settings.setdefault("spacing", "trailing")
     return teacher.resampled(**settings).eval(), others
-
-
-def student_settings(teacher: DDIM, steps: int) -> dict[str, Any]:
-    """The arguments of a student of ``--steps`` evaluations: the teacher's own network, asked at evenly spaced times.
-
-    The first of them is the last of the diffusion. There a network that predicts the noise sees next to nothing of the
-    image, so that the student reads the image as the noise less the network's output ([D] Sec. 3.2).
-
-    Args:
-        teacher: the diffusion model.
-        steps: ``--steps``.
-
-    Returns:
-        Arguments of :class:`limbeck.models.DDIM`.
-    """
-    config = copy.deepcopy(teacher.config)
-    config |= {"steps": steps, "spacing": "trailing", "start": None, "timesteps": None}
-    config["first"] = "residual" if teacher.schedule.prediction == "epsilon" else "network"
-    return config
-
-
-def steps_of(words: Sequence[str]) -> int:
-    """``--steps``: evaluations of the student's network; 1 if not given.
-
-    Raises:
-        RecipeError: it is not a positive whole number.
-    """
-    given = option(words, "--steps")
-    try:
-        steps = 1 if given is None else int(given)
-    except ValueError:
-        steps = 0
-    if steps < 1:
-        raise RecipeError(f"--steps={given}: the student's number of steps must be a whole number of at least 1")
-    return steps
-
-
-def default_objective(steps: int) -> dict[str, Any]:
-    """Of one step the Denoising Student; of several also the states in between, where both models have them."""
-    return {"class_path": f"limbeck.methods.{'denoising_student' if steps == 1 else 'few_step'}"}
-
-
-def asked_classes(teacher: DGM) -> Tensor | None:
-    """What a class-conditional teacher is asked for in turn: every class, one-hot, shape (classes, classes)."""
-    import torch
-
-    from limbeck.models import DDIM
-
-    if not isinstance(teacher, DDIM) or not teacher.classes:
-        return None
-    return torch.eye(teacher.classes)
 
 
 def _has_own_times(given: str) -> bool:

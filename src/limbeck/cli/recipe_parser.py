@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.parsing import instantiate, new_parser, parse, to_yaml
+from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse, to_yaml
 from limbeck.cli.recipe_files import RecipeFile, find_recipe
+from limbeck.cli.words import help_wanted
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from limbeck.engine.experiments.recipe import Recipe
 
-__all__ = ["OPTIONS", "RecipeCommand", "recipe_wanted"]
+__all__ = ["OPTIONS", "RecipeCommand"]
 
 OPTIONS = ("name", "output", "dry_run", "config", "over", "jobs", "backend")
 """What a command line may hold beside the fields of the recipe."""
@@ -31,16 +34,50 @@ class RecipeCommand:
     """``limbeck run`` or ``limbeck sweep`` with its words.
 
     Attributes:
+        command: ``"run"`` or ``"sweep"``.
         recipe: its name or path, as typed.
         file: the recipe.
         words: overrides and options, without the recipe's name.
         parser: what accepts them.
     """
 
+    command: str
     recipe: str
     file: RecipeFile
     words: Sequence[str]
     parser: ArgumentParser
+
+    @classmethod
+    def unless_help(cls, command: str, words: Sequence[str], usage: str) -> RecipeCommand | None:
+        """Find the recipe that the first word names, or print the help if the words ask for that.
+
+        Args:
+            command: ``"run"`` or ``"sweep"``.
+            words: the command line after it.
+            usage: the help where no recipe is named.
+
+        Returns:
+            The command; ``None`` if help was printed.
+
+        Raises:
+            RecipeError: no recipe is named, there is none of this name, or it is not a YAML mapping.
+        """
+        if words and help_wanted(words[:1]):
+            sys.stdout.write(usage)
+            return None
+        if not words or words[0].startswith("-"):
+            raise RecipeError(f"which recipe? limbeck {command} RECIPE [--key=value ...]; `limbeck recipes` lists them")
+        found = cls.of(command, words)
+        if help_wanted(words):
+            import_classes()
+            found.parser.print_help()
+            return None
+        return found
+
+    @property
+    def typed(self) -> str:
+        """The command line as it was typed."""
+        return shlex.join(["limbeck", self.command, self.recipe, *self.words])
 
     @classmethod
     def of(cls, command: str, words: Sequence[str]) -> RecipeCommand:
@@ -58,17 +95,24 @@ class RecipeCommand:
 
         file = find_recipe(words[0])
         file.read()
-        parser = new_parser(f"limbeck {command} {file.name}", "Any field of the recipe can be overridden.")
-        parser.add_argument("--config", action="config", help="further YAML files with overrides")
+        parser = new_parser(
+            f"limbeck {command} {file.name}",
+            "The fields of the recipe, any of which can be overridden, and the options of the run. The defaults shown "
+            "here are those of recipes in general; where the recipe gives a field, its value holds.",
+        )
+        parser.add_argument("--config", action="config", help="a YAML file with further overrides; may be repeated")
         parser.add_argument("--name", type=str, default="default", help="name of the run")
-        parser.add_argument("--output", type=str, default="runs", help="where runs are kept")
-        parser.add_argument("--dry_run", "--dry-run", action="store_true", help="a few steps of every stage")
+        parser.add_argument("--output", type=str, default="runs", help="directory where all runs are kept")
+        parser.add_argument("--dry_run", "--dry-run", action="store_true", help="do only a few steps of every stage")
         parser.add_argument("--over", action="append", type=str, default=[], metavar="KEY=VALUE,VALUE",
-                            help="an axis of a sweep; tied keys: KEY,KEY=VALUE,VALUE; may be repeated")  # fmt: skip
-        parser.add_argument("--jobs", type=int, default=None, help="of a sweep: processes beside each other")
-        parser.add_argument("--backend", type=Backend, default="joblib", help="of a sweep: this machine, or a cluster")
+                            help="sweep over these values; KEY,KEY=VALUE,VALUE gives two fields the same value; may be "
+                            "repeated, for a grid")  # fmt: skip
+        parser.add_argument("--jobs", type=int, default=None, help="for a sweep: how many processes run in parallel")
+        parser.add_argument(
+            "--backend", type=Backend, default="joblib", help="for a sweep: this machine (joblib) or a cluster (ray)"
+        )
         parser.add_class_arguments(Recipe)
-        return cls(words[0], file, words[1:], parser)
+        return cls(command, words[0], file, words[1:], parser)
 
     def parsed(self, *more: str) -> Namespace:
         """The settings: the recipe, then the words, then ``more``.
@@ -117,13 +161,3 @@ class RecipeCommand:
     def cache(self, found: Namespace) -> Path:
         """Where extractors are kept between runs."""
         return Path(found.output) / "cache"
-
-
-def recipe_wanted(words: Sequence[str], command: str) -> None:
-    """Refuse a command line that does not begin with a recipe.
-
-    Raises:
-        RecipeError: says what is expected.
-    """
-    if not words or words[0].startswith("-"):
-        raise RecipeError(f"which recipe? limbeck {command} RECIPE [--key=value ...]; `limbeck recipes` lists them")

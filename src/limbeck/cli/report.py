@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.cli.parsing import help_wanted, new_parser, parse
+from limbeck.cli.parsing import new_parser, parse_unless_help
+from limbeck.cli.printing import print_runs, print_sweep
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
 
 
 def run(words: Sequence[str]) -> None:
-    """Write the page and print the table.
+    """Write the page and print the tables.
 
     Args:
         words: the command line after ``limbeck report``.
@@ -20,35 +21,34 @@ def run(words: Sequence[str]) -> None:
     Raises:
         RecipeError: a run is a file.
     """
-    parser = new_parser("limbeck report", "Write the report page of a run, or one page that compares several.")
-    parser.add_argument("runs", type=str, nargs="+", help="run directories, e.g. runs/ladder-vae-digits/default")
-    parser.add_argument("--out", type=str, default=None, help="the page; by default report.html in a single run, "
-                        "comparison.html here for several")  # fmt: skip
-    if help_wanted(words):
-        parser.print_help()
+    parser = new_parser(
+        "limbeck report", "Write the report page of a run or of a sweep, or one page that compares several runs."
+    )
+    parser.add_argument(
+        "runs", type=str, nargs="+", help="directories of runs, e.g. runs/ladder-vae-digits/default, or of one sweep"
+    )
+    parser.add_argument(
+        "--out", type=str, default=None,
+        help="file of the page; by default report.html in the directory of a single run or sweep, and comparison.html "
+        "in the working directory for several runs",
+    )  # fmt: skip
+    found = parse_unless_help(parser, words)
+    if found is None:
         return
-    found = parse(parser, words)
-    from rich.console import Console
-
-    from limbeck.metrics.results import RunResults
-    from limbeck.report import results_table, size_table, to_rich, write_report
-
     directories = [Path(run) for run in found.runs]
     file = next((directory for directory in directories if directory.is_file()), None)
     if file is not None:
         raise RecipeError(f"{file} is a file; give the directory of a run, such as runs/ladder-vae-digits/default")
-    if len(directories) == 1 and (directories[0] / "sweep.json").exists():
-        from limbeck.report.sweep import print_sweep, write_sweep_report
+    first = directories[0]
+    if len(directories) == 1 and (first / "sweep.json").exists():
+        from limbeck.report.sweep import write_sweep_report
 
-        page = write_sweep_report(directories[0], found.out or directories[0] / "report.html")
-        print_sweep(directories[0], Console())
-        Console().print(f"Report: {page}", soft_wrap=True, highlight=False)
+        print_sweep(first, write_sweep_report(first, found.out or first / "report.html"))
         return
-    default = directories[0] / "report.html" if len(directories) == 1 else Path("comparison.html")
-    page = write_report(directories, found.out or default)
-    results = [RunResults.from_file(directory / "metrics.json") for directory in directories]
-    console = Console()
-    for table in (results_table(results), size_table(results)):
-        if table is not None:
-            console.print(to_rich(table))
-    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+    from limbeck.metrics.results import RunResults
+    from limbeck.report import write_report
+
+    page = write_report(
+        directories, found.out or (first / "report.html" if len(directories) == 1 else "comparison.html")
+    )
+    print_runs([RunResults.from_file(directory / "metrics.json") for directory in directories], page)

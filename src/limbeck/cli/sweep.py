@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.parsing import new_parser, parse
-from limbeck.cli.recipe_parser import OPTIONS, RecipeCommand, recipe_wanted
+from limbeck.cli.printing import print_sweep
+from limbeck.cli.recipe_parser import OPTIONS, RecipeCommand
+from limbeck.cli.words import take
 from limbeck.errors import LimbeckError, RecipeError
 
 if TYPE_CHECKING:
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "run_sweep"]
 
+_USAGE = """\
+usage: limbeck sweep RECIPE --over KEY=VALUE,VALUE [--over ...] [--key=value ...] [--jobs=N]
+                     [--backend=joblib|ray] [--name=NAME] [--output=DIR] [--dry-run]
+
+Runs the recipe at every point of a grid, for example
+  limbeck sweep ladder-vae-digits --over student.width=4,8,16 --over objective.latent_weight=0,1e-3,1
+  limbeck sweep RECIPE --over teacher.layers,student.layers=1,5,10    gives two fields the same value
+  limbeck sweep RECIPE --help    lists all fields
+
+Work that several points have in common is done once. --jobs is the number of processes that run in parallel;
+--backend=ray uses the machines of a Ray cluster. If the sweep was stopped, the same command continues it.
+"""
+
 _FORM = "write --over KEY=VALUE,VALUE, e.g. --over student.width=4,8,16"
 
 
@@ -31,35 +44,26 @@ def run(words: Sequence[str]) -> None:
     Args:
         words: the command line after ``limbeck sweep``.
     """
-    if words and words[0] in ("-h", "--help"):
-        _usage()
-        return
-    recipe_wanted(words, "sweep")
-    command = RecipeCommand.of("sweep", words)
-    if "--help" in words[1:] or "-h" in words[1:]:
-        command.parser.print_help()
-        return
-    run_sweep(command, command.parsed(), shlex.join(["limbeck", "sweep", *words]))
+    command = RecipeCommand.unless_help("sweep", words, _USAGE)
+    if command is not None:
+        run_sweep(command, command.parsed())
 
 
-def run_sweep(command: RecipeCommand, found: Namespace, typed: str) -> None:
+def run_sweep(command: RecipeCommand, found: Namespace) -> None:
     """Run every point of the grid that a recipe and its command line describe.
 
     Args:
         command: the recipe and its overrides.
         found: what they were parsed to.
-        typed: the command line as typed.
 
     Raises:
         RecipeError: an axis is empty or doubled, names no field of the recipe, or one that is also overridden.
         LimbeckError: some points failed; the others are finished.
     """
-    from rich.console import Console
-
     from limbeck.engine.experiments.axes import grid
     from limbeck.engine.sweeps.sweep import Sweep
     from limbeck.files import atomic_write_text
-    from limbeck.report.sweep import print_sweep, write_sweep_report
+    from limbeck.report.sweep import write_sweep_report
 
     axes = _axes(command, found)
     points = [_point(command, point) for point in grid(axes)]
@@ -70,7 +74,7 @@ def run_sweep(command: RecipeCommand, found: Namespace, typed: str) -> None:
         name=command.file.name,
         directory=directory,
         cache=command.cache(found),
-        command=typed,
+        command=command.typed,
         jobs=found.jobs,
         backend=found.backend,
         dry_run=found.dry_run,
@@ -78,16 +82,14 @@ def run_sweep(command: RecipeCommand, found: Namespace, typed: str) -> None:
     )
     atomic_write_text(directory / "recipe.yaml", command.built(found)[1])
     record = sweep.run()
-    page = write_sweep_report(directory, directory / "report.html")
-    print_sweep(directory, Console())
-    Console().print(f"Report: {page}", soft_wrap=True, highlight=False)
+    print_sweep(directory, write_sweep_report(directory, directory / "report.html"))
     if record.failed:
         first, share = record.failed[0], f"{len(record.failed)} of {len(record.points)} points failed"
         raise LimbeckError(f"{share}, first {first.name}: {first.error} The others are finished; the report has all.")
 
 
 def write_page(directory: Path) -> None:
-    """The page of one point."""
+    """Write the page of one point."""
     from limbeck.report import write_report
 
     write_report([directory], directory / "report.html")
@@ -171,24 +173,4 @@ def _culprit(command: RecipeCommand, words: Sequence[str]) -> RecipeError | None
 
 def _overrides(words: Sequence[str]) -> list[str]:
     """The words that change the recipe: those of the point alone, without those that concern the sweep."""
-    kept, skipped = [], ("--over", "--jobs", "--backend", "--name", "--output")
-    rest = iter(words)
-    for word in rest:
-        if word in skipped:
-            next(rest, None)
-        elif not re.match(rf"({'|'.join(skipped)})=", word):
-            kept.append(word)
-    return kept
-
-
-def _usage() -> None:
-    sys.stdout.write(
-        "usage: limbeck sweep RECIPE --over KEY=VALUE,VALUE [--over ...] [--key=value ...] [--jobs=N]\n"
-        "                     [--backend=joblib|ray] [--name=NAME] [--output=DIR] [--dry-run]\n\n"
-        "Runs the recipe at every point of a grid, for example\n"
-        "  limbeck sweep ladder-vae-digits --over student.width=4,8,16 --over objective.latent_weight=0,1e-3,1\n"
-        "  limbeck sweep RECIPE --over teacher.layers,student.layers=1,5,10    two fields together\n"
-        "  limbeck sweep RECIPE --help    tells all fields\n\n"
-        "What several points have in common is done once. --jobs tells how many processes work beside each other;\n"
-        "--backend=ray uses the machines of a Ray cluster. The same command continues a sweep that was stopped.\n"
-    )
+    return take(words, ("--over", "--jobs", "--backend", "--name", "--output").__contains__)[1]

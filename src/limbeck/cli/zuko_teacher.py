@@ -1,29 +1,23 @@
-"""A teacher that zuko built and trained: a file of its weights, and on the command line how it was built."""
+"""A teacher that zuko built and trained: a file of its weights, and options that say how it was built."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.parsing import take_settings
+from limbeck.cli.words import take_settings
 from limbeck.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from limbeck.models import ZukoFlow
 
-__all__ = ["WEIGHTS", "is_weights", "zuko_teacher"]
+__all__ = ["WEIGHTS", "zuko_teacher"]
 
 WEIGHTS = "zuko.safetensors"
 """Where a student's weights are written under zuko's own names, beside the model of this library."""
 
 _PREFIX = "zuko.flows."
-
-
-def is_weights(teacher: str | None) -> bool:
-    """Whether ``--teacher`` names a file of weights and not the directory of a model."""
-    return teacher is not None and (teacher.endswith(".safetensors") or Path(teacher).is_file())
 
 
 def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
@@ -45,11 +39,11 @@ def zuko_teacher(path: str, words: Sequence[str]) -> tuple[ZukoFlow, list[str]]:
     name = settings.pop("class", None)
     if name is None:
         raise RecipeError(
-            f"{path} is a file of weights; of which flow? Give --teacher.class=zuko.flows.MAF or the like, and its "
-            "arguments, as in --teacher.features=6 --teacher.transforms=6"
+            f"which flow do the weights in {path} belong to? Give --teacher.class=zuko.flows.MAF or the like, and the "
+            "arguments it was built with, as in --teacher.features=6 --teacher.transforms=6"
         )
     if "features" not in settings:
-        raise RecipeError("how many columns has the teacher? Give --teacher.features=NUMBER")
+        raise RecipeError("how many columns do the teacher's rows have? Give --teacher.features=NUMBER")
     name = str(name).removeprefix(_PREFIX)
     _check_class(name)
     from limbeck.models import ZukoFlow

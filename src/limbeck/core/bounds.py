@@ -11,7 +11,7 @@ from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
 from limbeck.core.reparam.base_law import base_law
 from limbeck.core.trace import Kind, Trace
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, SiteError
 
 __all__ = ["importance_weighted_bound"]
 
@@ -35,14 +35,14 @@ def importance_weighted_bound(
         model: a model with an inference program over all of its latents.
         y: observed target, shape (batch, ...).
         x: conditioning input, shape (batch, ...).
-        samples: number K of posterior draws a row.
+        samples: number K of posterior draws per row.
         generator: source of noise.
 
     Returns:
         The bound in nats, shape (batch,).
 
     Raises:
-        SiteError: the model has a latent that its inference program does not declare.
+        SiteError: one of the two programs has a latent that the other does not declare.
         ModelError: the model has several targets and does not say how they form one ``y``; or a target is a function of
             the latents, as in flows, so that a draw of them has a density of zero and no bound exists; or no
             sample is asked for.
@@ -56,6 +56,11 @@ def importance_weighted_bound(
         # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
         joint = model.trace(len(y), x, values={**posterior.values, **targets}, noise={})
         _check_has_density(model, joint)
+        if extra := [site.name for site in posterior.of_kind(Kind.LATENT) if site.name not in joint.declared]:
+            raise SiteError(
+                f"{type(model).__name__}.infer declares {', '.join(extra)}, which generate does not have: its density "
+                "would count for nothing in the model's, so the result would be no bound"
+            )
         weights.append(joint.log_prob() - posterior.log_prob())
     return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
 

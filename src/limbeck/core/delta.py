@@ -46,7 +46,7 @@ class Delta(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """The real numbers: where ``log_prob`` may be asked for, rather than where the mass is."""
+        """The real numbers: where ``log_prob`` is defined, rather than where the mass is."""
         if not self.event_dim:
             return constraints.real
         independent: constraints.Constraint = constraints.independent(constraints.real, self.event_dim)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The mean of a site's law: what a picture shows where the observation noise is only a tolerance."""
+"""The mean of a site's law: shown in pictures where the observation noise is only a tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model lives: the device and number type of its weights, told by the first of them."""
+"""The device and number type of a model, read from the first of its parameters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ __all__ = ["first_parameter"]
 
 
 def first_parameter(module: nn.Module, otherwise: Tensor | None = None) -> Tensor:
-    """The first parameter of a module, for its device and dtype; asked for in every run of a program.
+    """The first parameter of a module, for its device and dtype; looked up in every run of a program.
 
-    The same as ``next(module.parameters())`` without the names that this works out on the way, which cost as much as
-    a small layer.
+    The same as ``next(module.parameters())``, but without building the parameters' names, which costs as much as a
+    small layer.
 
     Args:
         module: any.
-        otherwise: returned where it has none; by default an empty tensor on the CPU.
+        otherwise: returned where it has none; by default its first floating-point buffer, as models in closed form
+            have, or else an empty tensor on the CPU.
 
     Returns:
         The parameter itself, of any shape.
@@ -29,9 +30,11 @@ def first_parameter(module: nn.Module, otherwise: Tensor | None = None) -> Tenso
     """
     pending = [module]
     while pending:
-        module = pending.pop()
-        for parameter in module._parameters.values():
+        current = pending.pop()
+        for parameter in current._parameters.values():
             if parameter is not None:
                 return parameter
-        pending.extend(child for child in reversed(module._modules.values()) if child is not None)
-    return torch.empty(0) if otherwise is None else otherwise
+        pending.extend(child for child in reversed(current._modules.values()) if child is not None)
+    if otherwise is not None:
+        return otherwise
+    return next((buffer for buffer in module.buffers() if buffer.is_floating_point()), torch.empty(0))

@@ -1,4 +1,4 @@
-"""Running a model without a trace of it: neither gradients nor a changed mode, and no changed statistics."""
+"""Running a model so that nothing about it changes: no gradients, its mode is restored, and no statistics move."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["frozen"]
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Run a model without gradients and in eval mode, and leave the mode of each of its modules as it was."""
-    # model.modules() would also name the modules and remember which it has seen, at several times the cost.
+    # model.modules() also builds names and remembers which modules it has seen, which costs several times as much.
     modules: list[nn.Module] = [model]
     for module in modules:  # grows as it goes
         if module._modules:

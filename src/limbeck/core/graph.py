@@ -17,7 +17,7 @@ from limbeck.core.frozen import frozen
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Keep, Kind, Trace, keep_all, keep_targets
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Keep, Kind, Trace, keep_all, keep_fields
 from limbeck.core.trainable import Trainable
 from limbeck.errors import ModelError, SiteError
 
@@ -115,11 +115,12 @@ class DGM(Trainable, ABC):
         Raises:
             ModelError: as for :meth:`join_targets`.
         """
-        # One row tells the names: it must change no statistics, and take no random number from whoever asks. (torch
-        # cannot compile a generator, and leaves out what it draws for nothing.)
+        # A run on one row gives the names: it must change no statistics, and use none of the caller's random numbers.
+        # (torch.compile cannot follow a generator, but removes draws whose values are not used.)
         generator = None if torch.compiler.is_compiling() else torch.Generator().manual_seed(0)
+        row, keep = None if x is None else x[:1], keep_fields(KEEP_VALUE, Kind.TARGET)
         with frozen(self):
-            run = self.trace(1, None if x is None else x[:1], keep=keep_targets(KEEP_VALUE), generator=generator)
+            run = self.trace(1, row, keep=keep, generator=generator)
             self.join_targets(run.targets)
         return dict.fromkeys(run.targets, y)
 
@@ -142,7 +143,7 @@ class DGM(Trainable, ABC):
         ([U] Sec. 3.1); given the noises of the targets too, the run is a pure function.
 
         Args:
-            batch_size: number of rows; may be left out when ``x``, ``noise`` or ``values`` tell it.
+            batch_size: number of rows; may be left out when ``x``, ``noise`` or ``values`` are given.
             x: conditioning input, shape (batch, ...).
             noise: name to noise; see :class:`~limbeck.core.sites.Sites` for what may be left out.
             laws: name to law of the given noise, where it may differ from the site's own.
@@ -150,7 +151,7 @@ class DGM(Trainable, ABC):
             keep: what the trace stores.
             generator: source of fresh noise; by default torch's global one.
             temperature: scales the noise of the latents.
-            relaxation: what discrete latents pass backwards; by default nothing.
+            relaxation: which gradient discrete latents pass backwards; by default none.
 
         Returns:
             The trace of the run.
@@ -210,7 +211,7 @@ class DGM(Trainable, ABC):
         """Draw targets.
 
         Args:
-            batch_size: number of rows; may be left out when ``x`` or ``noise`` tell it.
+            batch_size: number of rows; may be left out when ``x`` or ``noise`` are given.
             x: conditioning input, shape (batch, ...).
             temperature: scales the noise of the latents: below 1 nearer to the mode, more typical and less varied.
             noise: noises of the latents, for the same draw from several models.
@@ -227,7 +228,7 @@ class DGM(Trainable, ABC):
         """
         if output not in ("sample", "mean"):
             raise ModelError(f"the output of a draw must be sample or mean, not {output!r}")
-        keep = keep_targets(KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION)
+        keep = keep_fields(KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION, Kind.TARGET)
         trace = self.trace(batch_size, x, noise=noise, keep=keep, generator=generator, temperature=temperature)
         if output == "sample":
             return trace.targets
@@ -243,7 +244,7 @@ class DGM(Trainable, ABC):
         Returns:
             Target name to mean, shape (batch, ...); class probabilities where it is categorical.
         """
-        trace = self.trace(x=x, noise=noise, keep=lambda name, kind: KEEP_DISTRIBUTION)
+        trace = self.trace(x=x, noise=noise, keep=keep_fields(KEEP_DISTRIBUTION))
         return {site.name: mean(site.distribution) for site in trace.of_kind(Kind.TARGET) if site.distribution}
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -276,12 +277,18 @@ class DGM(Trainable, ABC):
         x: Tensor | None,
         noise: Mapping[str, Tensor] | None,
         values: Mapping[str, Tensor] | None,
-        **options: Any,
+        *,
+        laws: Mapping[str, Law] | None = None,
+        keep: Keep = keep_all,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        relaxation: Relaxation | None = None,
     ) -> Sites:
         if batch_size is None:
             batch_size = _rows(x, noise, values)
         first = first_parameter(self)
-        return Sites(batch_size, first.device, first.dtype, noise=noise, values=values, **options)
+        return Sites(batch_size, first.device, first.dtype, noise=noise, laws=laws, values=values, keep=keep,
+                     generator=generator, temperature=temperature, relaxation=relaxation)  # fmt: skip
 
 
 def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:

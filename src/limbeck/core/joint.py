@@ -13,9 +13,9 @@ __all__ = ["Joint"]
 class Joint(Distribution):
     """The laws of several sites of one model, side by side.
 
-    A match whose name joins sites with ``&``, as in ``"h[0]&h[1]"``, shows its divergence one of these a side: the flow
-    from one layer to the next is a function of two features, and a loss may need the labels beside the prediction. It
-    holds the laws and says nothing of how they depend on each other.
+    A match whose name joins sites with ``&``, as in ``"h[0]&h[1]"``, gives its divergence a ``Joint`` of the teacher's
+    sites and one of the student's: the flow from one layer to the next is a function of two features, and a loss may
+    need the labels beside the prediction. It holds the laws, but not how they depend on each other.
 
     Args:
         laws: at least one, dimension 0 of each the batch.

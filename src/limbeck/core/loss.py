@@ -1,4 +1,4 @@
-"""A loss with named terms, so that no term can hide: the sum of the terms is the total."""
+"""A loss with named terms: the total is their sum, so that the share of each can be seen."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Loss:
     Attributes:
         total: sum of the terms, shape ().
         terms: name to weighted contribution, each of shape ().
-        observed: name to what was seen on the way and is not minimised, each of shape (), such as an estimate of the
-            information that a feature has of another.
+        observed: name to a value that was measured on the way and is not minimised, each of shape (), such as an
+            estimate of the information that one feature has about another.
     """
 
     total: Tensor
@@ -56,7 +56,7 @@ class Loss:
         return cls(torch.zeros(()) if total is None else total, terms, observed or {})
 
     def shares(self) -> dict[str, float]:
-        """Each term's share of the sum of absolute contributions: a latent term of 0.02 % says nothing."""
+        """Each term's share of the sum of absolute values: a latent term with a share of 0.02 % has no effect."""
         sizes = {name: abs(float(term.detach())) for name, term in self.terms.items()}
         whole = sum(sizes.values())
         return {name: size / whole if whole else 0.0 for name, size in sizes.items()}

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from limbeck.core.expectation import mean
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, keep_targets
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, keep_fields
 
 __all__ = ["reconstruct"]
 
 
 @torch.no_grad()
 def reconstruct(model: DGM, y: Tensor, x: Tensor | None = None) -> Tensor:
-    """What a model makes of its own code of an observation.
+    """Encode an observation by the inference program, and decode the code by the generative one.
 
     Every latent is the middle of its posterior conditional (the mean of a Gaussian, the mode of a category), and the
-    targets are the means of their last conditionals.
+    targets are the means of their last conditionals, each given the observed values of those before it.
 
     Args:
         model: a model with an inference program over all of its latents.
@@ -33,6 +33,10 @@ def reconstruct(model: DGM, y: Tensor, x: Tensor | None = None) -> Tensor:
     """
     code = model.trace_inference(y, x, temperature=0.0).values
     # noise={}: a latent that the inference program forgot must be an error, not a fresh draw from the prior.
-    decoded = model.trace(len(y), x, values=code, noise={}, keep=keep_targets(KEEP_DISTRIBUTION))
+    # The observed targets: one that depends on another would depend on a draw of it otherwise.
+    observed = model.split_targets(y, x)
+    decoded = model.trace(
+        len(y), x, values={**code, **observed}, noise={}, keep=keep_fields(KEEP_DISTRIBUTION, Kind.TARGET)
+    )
     means = {site.name: mean(site.distribution) for site in decoded.of_kind(Kind.TARGET) if site.distribution}
     return model.join_targets(means)

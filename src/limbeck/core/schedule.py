@@ -11,7 +11,7 @@ __all__ = ["Ramp"]
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that goes in a straight line from one value to another, and is constant before and after.
+    """A weight that changes linearly from one value to another, and is constant before and after.
 
     Attributes:
         start: its value up to ``begin``.

@@ -1,4 +1,4 @@
-"""The object a program declares its sites to: it draws, replays or replaces each value and records what was asked."""
+"""The object to which a program declares its sites: it draws, replays or replaces each value, and records sites."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sites:
 
     A random site's value is, in this order: the given value; ``push(distribution, given noise)``; for a *target*, or if
     no noises were given at all, ``push(distribution, fresh noise)``. A latent without noise in a run that was given
-    noises is an error: noise that is shared "almost everywhere" gives a loss between identical models.
+    noises is an error: with fresh noise in even one latent, the loss between two identical models would not be zero.
 
     Args:
         batch_size: number of rows, dimension 0 of every site.
@@ -36,7 +36,7 @@ class Sites:
         keep: which fields of which sites the trace stores.
         generator: source of fresh noise.
         temperature: scales the noise of every latent (1 = the model's own law).
-        relaxation: what discrete latents pass backwards; by default nothing.
+        relaxation: which gradient discrete latents pass backwards; by default none.
     """
 
     __slots__ = ("_generator", "_keep", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
@@ -66,7 +66,7 @@ class Sites:
         self._generator = generator
         self._temperature = temperature
         self._relaxation = relaxation
-        # A dictionary rather than a set: the trace tells the names in the order of the program.
+        # A dictionary rather than a set: the trace lists the names in the order of the program.
         self._seen: dict[str, None] = {}
         self.trace = Trace({}, batch_size, self._seen)
 
@@ -77,7 +77,8 @@ class Sites:
             name: unique name, e.g. ``"z1"``; in loops ``f"z[{step}]"``.
             distribution: its conditional law; dimension 0 of its batch shape is the batch.
             mask: the rows in which the variable exists, bool of shape (batch,), where rows differ in their graph, such
-                as sequences in their length. The other rows' value, law and parameters count for nothing.
+                as sequences in their length. The other rows' value, law and parameters count for nothing, but must be
+                valid: at a scale of 0 the gradient would be NaN all the same.
 
         Returns:
             Its value, shape ``distribution.batch_shape + distribution.event_shape``.
@@ -95,9 +96,9 @@ class Sites:
     def deterministic(self, name: str, value: Tensor) -> Tensor:
         """Declare a hidden feature, so that it can be matched; a degenerate distribution ([U] Sec. 3.5).
 
-        Where a value is given, the program goes on from it, and the site's law stays what the model says of it: the
-        point mass at ``value``. So each step of a deep deterministic program can be compared alone, as each conditional
-        of a random one can.
+        Where a value was given for this name, the program continues from that value, while the site's law remains the
+        model's own: the point mass at ``value``. So each step of a deep deterministic program can be compared by
+        itself, as each conditional of a random program can.
 
         Args:
             name: unique name.
@@ -219,7 +220,7 @@ class Sites:
             source = site_law if self._laws is None else self._laws.get(name, site_law)
             if source is not site_law:
                 noise = convert(noise, source, site_law)
-            fits = noise.shape == shape and site_law is not Law.GUMBEL  # the usual case, told without a call
+            fits = noise.shape == shape and site_law is not Law.GUMBEL  # the usual case, decided without a call
             if not fits and noise.shape != (needed := _noise_shape(distribution, site_law, noise)):
                 raise SiteError(
                     f"its noise has shape {tuple(noise.shape)} but its distribution needs shape {tuple(needed)}; "
@@ -231,9 +232,9 @@ class Sites:
 
 
 def _noise_shape(distribution: Distribution, site_law: Law, noise: Tensor) -> torch.Size:
-    """Shape of the distribution's noise: a cheap guess and, where it does not fit, a draw that no other generator sees.
+    """Shape of the distribution's noise: a cheap guess or, where that does not fit, a draw with a generator of its own.
 
-    A categorical's noise is one number a category; a transformed distribution's has the shape of its base's value.
+    A categorical's noise is one number per category; a transformed distribution's has the shape of its base's value.
     """
     base: Any = distribution
     while isinstance(base, Independent | TransformedDistribution):

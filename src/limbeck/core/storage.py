@@ -63,7 +63,7 @@ def written_config(model: DGM) -> str:
 
     Raises:
         ModelError: its constructor arguments are not JSON values that are read as they were written, or have no names,
-            so that it cannot be saved.
+            so that the model cannot be saved.
     """
     kind = type(model)
     record = {"class": public_name(kind), "config": model.config}
@@ -183,7 +183,7 @@ def _find_class(path: str, expected: type[Model], directory: Path) -> type[Model
 
 
 def _own_class(module_name: str, name: str) -> Any:
-    """A name of this library, also where its module has moved since and a package above it still tells the name."""
+    """A name of this library, also if its module has moved since and a package above it still exports the name."""
     packages = module_name.split(".")
     if packages[1] not in _ROOMS:
         return None

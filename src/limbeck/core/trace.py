@@ -23,14 +23,15 @@ __all__ = [
     "KEEP_DISTRIBUTION",
     "KEEP_NOISE",
     "KEEP_NOTHING",
+    "KEEP_SHARED_NOISE",
     "KEEP_VALUE",
     "Keep",
     "Kind",
     "Site",
     "Trace",
     "keep_all",
+    "keep_fields",
     "keep_only",
-    "keep_targets",
 ]
 
 # Plain integers rather than an enum.Flag: they are tested at every site of every step.
@@ -44,8 +45,8 @@ KEEP_ALL = KEEP_DISTRIBUTION | KEEP_VALUE | KEEP_NOISE
 class Kind(Enum):
     """What a site is for ([U] Sec. 2: latent variables z, target variables y; hidden features f of Eq. 8).
 
-    Where a coupling lays the sites of both programs in one trace, a posterior is a latent of the inference program, and
-    a reconstruction a target as it is decoded from a code; what the data say of a target is a site too.
+    A coupling may put further sites beside those of the generative program: a posterior is a latent of the inference
+    program, a reconstruction is a target decoded from a code, and the data's value of a target is a site too.
     """
 
     LATENT = "latent"
@@ -59,12 +60,15 @@ class Kind(Enum):
     __hash__ = object.__hash__
 
 
+KEEP_SHARED_NOISE = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}
+"""What a student that shares its teacher's noise is given of a run: the latents' noise and the targets' values."""
+
 Keep = Callable[[str, Kind], int]
 """Decides from a site's name and kind which of its fields a trace stores (a sum of ``KEEP_*``)."""
 
 
 def keep_all(name: str, kind: Kind) -> int:
-    """Store everything about every site: the choice for looking at a model."""
+    """Store everything about every site: for inspecting a model."""
     return KEEP_ALL
 
 
@@ -73,9 +77,21 @@ def keep_only(wanted: str) -> Keep:
     return lambda name, kind: KEEP_DISTRIBUTION if name == wanted else KEEP_NOTHING
 
 
-def keep_targets(fields: int) -> Keep:
-    """Store some fields of the targets (a sum of ``KEEP_*``), and nothing of the other sites."""
-    return lambda name, kind: fields if kind is Kind.TARGET else KEEP_NOTHING
+def keep_fields(fields: int, *kinds: Kind) -> Keep:
+    """Store the same fields of every site of some kinds, and nothing of the other sites.
+
+    Args:
+        fields: a sum of ``KEEP_*``.
+        kinds: which sites; all of them if none are given.
+
+    Example:
+        >>> keep = keep_fields(KEEP_VALUE, Kind.TARGET)
+        >>> keep("y", Kind.TARGET) == KEEP_VALUE, keep("z", Kind.LATENT) == KEEP_NOTHING
+        (True, True)
+    """
+    if not kinds:
+        return lambda name, kind: fields
+    return lambda name, kind: fields if kind in kinds else KEEP_NOTHING
 
 
 @dataclass(slots=True)
@@ -99,6 +115,26 @@ class Site:
     value: Tensor | None = None
     noise: Tensor | None = None
     mask: Tensor | None = None
+
+    def kept_distribution(self) -> Distribution:
+        """The distribution, where the program needs one.
+
+        Raises:
+            SiteError: it was not kept.
+        """
+        if self.distribution is None:
+            raise SiteError(f"site {self.name!r}: its distribution was not kept")
+        return self.distribution
+
+    def kept_value(self) -> Tensor:
+        """The value, where the program needs one.
+
+        Raises:
+            SiteError: it was not kept.
+        """
+        if self.value is None:
+            raise SiteError(f"site {self.name!r}: its value was not kept")
+        return self.value
 
 
 class Trace:
@@ -174,21 +210,21 @@ class Trace:
         return {s.name: s.value for s in self.of_kind(Kind.TARGET) if s.value is not None}
 
     def add(self, site: Site) -> None:
-        """Put a site that is not of the program after those that are.
+        """Append a site that the program itself did not declare.
 
         Args:
-            site: its name is not in use.
+            site: under a name that is not in use.
         """
         self._sites[site.name] = site
         self.declared = [*self.declared, site.name]
 
     def beside(self, other: Trace, suffix: str, kind: Kind) -> Trace:
-        """This trace with the sites of another run after its own, as sites of one kind.
+        """This trace followed by the sites of another run, all as sites of one kind.
 
         Args:
-            other: a run of as many rows.
-            suffix: what its names get, so that they differ from those of this trace.
-            kind: what its sites are here.
+            other: a run with the same number of rows.
+            suffix: is appended to its names, so that they differ from those of this trace.
+            kind: the kind that its sites have here.
         """
         sites = dict(self._sites)
         for name, site in other.items():

@@ -18,7 +18,7 @@ __all__ = ["Trainable"]
 
 
 class Trainable(nn.Module):
-    """How a :class:`~limbeck.DGM` learns from data, where it starts, and which of its parameters generate."""
+    """How a :class:`~limbeck.DGM` learns from data, how it is initialised, and which of its parameters generate."""
 
     config: dict[str, Any]
 
@@ -69,8 +69,8 @@ class Trainable(nn.Module):
     def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Rows of data as the programs see them, by default as they are.
 
-        For models of continuous values that are shown discrete ones: they add the noise of dequantisation here, so that
-        a teacher and a student who look at one row see it with the same noise.
+        Models of continuous values whose data are discrete add the noise of dequantisation here, so that teacher and
+        student see a row with the same noise.
 
         Args:
             y: rows of data, shape (batch, ...), as in a :class:`~limbeck.core.loss.Batch`.
@@ -85,8 +85,8 @@ class Trainable(nn.Module):
     def taps(self) -> frozenset[str]:
         """Paths of submodules whose own outputs the programs declare as sites; by default none.
 
-        :func:`limbeck.prepare` may compute a layer and the norm after it at once, but not where the value between them
-        is looked at.
+        :func:`limbeck.prepare` may compute a layer and the norm after it in one operation, but not where the value
+        between them is a site.
         """
         return frozenset()
 

@@ -39,7 +39,7 @@ def take_per_class(labels: Tensor, count: int, seed: int, names: Sequence[str] =
         raise DataError(f"the rows of each class must be at least 1, not {count}")
     classes, sizes = torch.unique(labels, return_counts=True)
     counted = zip(classes.tolist(), sizes.tolist(), strict=True)
-    short = [f"class {_told(number, names)} has {size:,}" for number, size in counted if size < count]
+    short = [f"class {_described(number, names)} has {size:,}" for number, size in counted if size < count]
     if short:
         more = f" and {len(short) - 3} more" if len(short) > 3 else ""
         raise DataError(
@@ -52,6 +52,6 @@ def take_per_class(labels: Tensor, count: int, seed: int, names: Sequence[str] =
     return torch.cat(chosen).sort().values if chosen else order
 
 
-def _told(number: int, names: Sequence[str]) -> str:
+def _described(number: int, names: Sequence[str]) -> str:
     name = names[number] if number < len(names) else str(number)
     return name if name == str(number) else f"{number} ({name})"

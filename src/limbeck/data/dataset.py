@@ -20,7 +20,7 @@ __all__ = ["DataSource", "Dataset", "Split", "split_rows"]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split: one tensor a part (images, labels, ...), all with a row in dimension 0.
+    """The rows of one split: one tensor per part (images, labels, ...), with the rows in dimension 0.
 
     A kind of data is a subclass whose fields are tensors; its fields are the parts that a recipe can name as
     ``target`` and ``condition``.
@@ -101,7 +101,7 @@ class DataSource(ABC):
           init_args: {rows: 500}
 
     Split your rows with :func:`split_rows`, which shuffles them first; data sorted by class is a common trap. Raise
-    :class:`~limbeck.errors.DataError` with the path and the mend when something is wrong with the input.
+    :class:`~limbeck.errors.DataError` with the path and what to do about it when something is wrong with the input.
 
     >>> from limbeck.data import ImageDataset, ImageSplit
     >>> class Noise(DataSource):

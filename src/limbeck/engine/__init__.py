@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from limbeck.names import lazy_names
 
 if TYPE_CHECKING:
-    from limbeck.engine.caching.cache_options import TeacherCache
+    from limbeck.engine.caching.cached_teacher import CachedTeacher
     from limbeck.engine.caching.filling import cached
-    from limbeck.engine.caching.teacher_cache import CachedTeacher
+    from limbeck.engine.caching.teacher_cache import TeacherCache
     from limbeck.engine.distill import Distilled, distill
     from limbeck.engine.evaluations.chain_evaluation import ChainEvaluation
     from limbeck.engine.evaluations.classifiers.classifier_evaluation import ClassifierEvaluation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from limbeck.engine.experiments.recipe import Recipe, rows_of
     from limbeck.engine.pairs.pair_options import Pairs
     from limbeck.engine.pairs.record import record
-    from limbeck.engine.pairs.recorded import RecordedTeacher
+    from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
     from limbeck.engine.settings.options import TrainerOptions, Training
     from limbeck.engine.teachers.prepare import prepare
     from limbeck.engine.training.fit import fit
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "CachedTeacher": "limbeck.engine.caching.teacher_cache",
+        "CachedTeacher": "limbeck.engine.caching.cached_teacher",
         "ChainEvaluation": "limbeck.engine.evaluations.chain_evaluation",
         "ClassifierEvaluation": "limbeck.engine.evaluations.classifiers.classifier_evaluation",
         "ContinualEvaluation": "limbeck.engine.evaluations.images.continual_evaluation",
@@ -53,11 +53,11 @@ __getattr__ = lazy_names(
         "Judge": "limbeck.engine.evaluations.evaluation",
         "Pairs": "limbeck.engine.pairs.pair_options",
         "Recipe": "limbeck.engine.experiments.recipe",
-        "RecordedTeacher": "limbeck.engine.pairs.recorded",
+        "RecordedTeacher": "limbeck.engine.pairs.recorded_teacher",
         "SequenceEvaluation": "limbeck.engine.evaluations.sequence_evaluation",
         "StrokeEvaluation": "limbeck.engine.evaluations.strokes.stroke_evaluation",
         "Subject": "limbeck.engine.evaluations.evaluation",
-        "TeacherCache": "limbeck.engine.caching.cache_options",
+        "TeacherCache": "limbeck.engine.caching.teacher_cache",
         "TrainerOptions": "limbeck.engine.settings.options",
         "Training": "limbeck.engine.settings.options",
         "cached": "limbeck.engine.caching.filling",

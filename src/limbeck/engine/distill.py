@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,33 +15,22 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.core.objective import Objective
-from limbeck.core.storage import written_config
-from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
-from limbeck.engine.caching.filling import cached
-from limbeck.engine.caching.teacher_cache import CachedTeacher
+from limbeck.engine.caching.teacher_cache import TeacherCache
 from limbeck.engine.experiments.training_stage import HISTORY, TrainingStage
 from limbeck.engine.pairs.pair_options import Pairs
-from limbeck.engine.pairs.record import record
-from limbeck.engine.pairs.recorded import RecordedTeacher
-from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
-from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint
-from limbeck.engine.stages.model_description import model_key
-from limbeck.engine.stages.objective_description import describe_objective
-from limbeck.engine.stages.progress import Progress, SilentProgress, TerminalProgress
-from limbeck.engine.stages.seeding import derive_seed
-from limbeck.engine.teachers.prepare import prepare
-from limbeck.engine.teachers.stand_in import StandIn
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.terminal_progress import TerminalProgress
 from limbeck.engine.training.fit import Fitted
 from limbeck.engine.training.history import History
-from limbeck.errors import RecipeError
+from limbeck.engine.training.teaching import Teaching
 from limbeck.metrics import parameter_count
 
 __all__ = ["Distilled", "distill"]
 
 _PAIRS = "pairs"
 _OUTPUTS = "teacher"
-"""Folders beside a student, of pairs and of the teacher's outputs: each teacher's under its own key."""
+"""Folders beside a student, of recorded pairs and of a teacher's outputs; each teacher has its own key there."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +40,16 @@ class Distilled:
     Attributes:
         student: the trained student, in eval mode: the same object that was given.
         history: loss and terms over the steps.
-        metrics: last loss and terms, seconds, and parameter counts of both generative parts.
+        metrics: last loss and terms, seconds, and the numbers of parameters of both generative parts.
+        objective: the copy of the objective that was trained with the student, with what it has learned in
+            ``objective.learned`` and in its coupling. If a finished distillation was only read back, it has learned
+            nothing; its weights are then in ``objective.safetensors`` beside the student.
     """
 
     student: DGM
     history: History
     metrics: dict[str, float]
+    objective: Objective
 
 
 def distill(
@@ -62,7 +58,7 @@ def distill(
     objective: Objective | None = None,
     *,
     data: Batch | None = None,
-    asked: Tensor | None = None,
+    teacher_inputs: Tensor | None = None,
     validation: Batch | None = None,
     steps: int = 1000,
     batch_size: int = 64,
@@ -78,32 +74,34 @@ def distill(
 ) -> Distilled:
     """Train a student on a teacher.
 
-    The teacher is left as it is; a copy of it, prepared for inference, does the work.
+    The teacher and the objective are left as they are: a copy of the teacher, prepared for inference, does the work,
+    and what an objective learns beside the student is learned by a copy, :attr:`Distilled.objective`.
 
     Args:
         teacher: the trained model, or what :func:`limbeck.engine.record` or :func:`limbeck.engine.cached` made of one.
         student: the model to train, in place.
         objective: what to minimise; by default :func:`limbeck.methods.surrogate`.
-        data: rows of real data, where the models are conditioned or the objective has a loss on data. Without, nothing
-            but the teacher's samples is used.
-        asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row;
+        data: rows of real data, if the models are conditioned or the objective has a loss on data. By default only the
+            teacher's samples are used.
+        teacher_inputs: conditioning inputs for the teacher, shape (inputs, ...), of which each row gets a random one;
             by default those of ``data``.
-        validation: rows to choose the best weights by, where ``training`` says ``validate_every``. Without, a student
+        validation: rows to choose the best weights by, if ``training`` has ``validate_every``. Without them, a student
             that sees no data is validated on draws of the teacher that it does not learn from.
         steps: optimiser steps.
-        batch_size: rows a step.
+        batch_size: rows per step.
         learning_rate: of Adam.
         training: all settings of the optimisation; replaces the three before.
         trainer: devices, strategy, precision.
         seed: fixes noise and order of data; initialise the student yourself.
         directory: where to keep checkpoints and the finished student. Called again with the same models, rows and
             settings, an interrupted distillation continues there.
-        pairs: what the teacher makes once, to learn from it over and over, rather than that it runs in each step.
-        teacher_cache: whether and how the teacher's outputs on all rows of ``data`` are computed once and kept, for
-            classifiers whose inputs repeat.
+        pairs: which pairs of noise and result the teacher makes once, to learn from them again and again. By default
+            the teacher runs in each step.
+        teacher_cache: how the teacher's outputs on all rows of ``data``, computed once, are stored, for classifiers
+            whose inputs repeat. By default they are not.
         cache: where these pairs or outputs are kept; by default below ``directory``, where they stay when settings
             change.
-        progress: whether to show a bar, or what to tell instead.
+        progress: whether to show a bar, or what receives the reports instead.
 
     Returns:
         The student with its history.
@@ -120,120 +118,78 @@ def distill(
             student = limbeck.models.LadderVAE(**{**teacher.config, "width": 8})
             limbeck.distill(teacher, student, steps=2000).student.save_pretrained("student")
     """
-    objective = surrogate() if objective is None else objective
+    objective = surrogate() if objective is None else copy.deepcopy(objective)
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)
-    _check_keeping(pairs, teacher_cache, asked, data, training)
-    kept = _PAIRS if pairs is not None else _OUTPUTS
-    place = Path(cache) if cache is not None else None if folder is None else folder / kept
-    if (pairs is not None or teacher_cache is not None) and place is None:
-        what = "pairs are" if pairs is not None else "outputs of the teacher are"
-        raise RecipeError(f"{what} kept on disk: give a directory, or cache=, the place for these alone")
-    replays = pairs is not None and objective.needs_teacher
-    rows = None if replays and not objective.needs_data else data  # else its conditioning inputs alone are wanted
-    inputs = data.x if replays and asked is None and data is not None else asked
-    with contextlib.ExitStack() as stack:
-        teller: Progress = SilentProgress()
-        if progress is True:
-            teller = stack.enter_context(TerminalProgress())
-        elif progress is not False:
-            teller = progress
-
-        def taught() -> DGM:
-            """What the student learns from; what is to be kept of it is made now, if it is not there."""
-            if isinstance(teacher, RecordedTeacher | CachedTeacher):
-                found: DGM = teacher
-            else:
-                found = prepare(teacher, Batches(data, 2, seed)(0).x if asked is None and data is not None else asked)
-            if pairs is not None and place is not None:
-                return record(
-                    found, pairs, place, seed=derive_seed(seed, "pairs"), inputs=inputs, identity=model_key(teacher),
-                    trainer=trainer, progress=teller,
-                )  # fmt: skip
-            if teacher_cache is not None and data is not None and place is not None:
-                return cached(
-                    found, teacher_cache, [objective], data, place, training=training, trainer=trainer, progress=teller
-                )
-            return found
-
-        key = ""
-        if folder is not None:
-            written_config(student)  # a student that cannot be saved is told of now, not when it has learned
-            watched = None if training.validate_every is None else validation
-            key = fingerprint(
-                teacher=model_key(teacher.source if isinstance(teacher, StandIn) else teacher), seed=seed,
-                student=model_key(student), objective=describe_objective(objective), trainer=repr(trainer),
-                training=training.essential(), data=_rows_told(rows), validation=_rows_told(watched),
-                asked=None if inputs is None else describe_tensor(inputs), **_replayed(teacher, pairs),
-                **_kept(teacher, teacher_cache),
-            )  # fmt: skip
+    teaching = Teaching(
+        teacher, objective, training, trainer, seed, data, teacher_inputs, pairs, teacher_cache,
+        _place(cache, folder, _PAIRS if pairs is not None else _OUTPUTS),
+    )  # fmt: skip
+    teaching.check()
+    key = "" if folder is None else teaching.key(student, validation)
+    with _reported(progress) as reports:
         stage = _Distillation(
-            student, objective, training, trainer or TrainerOptions(), seed, "distilling", key, rows=rows, asked=asked,
-            validation=validation, recorded=taught if objective.needs_teacher else None, lasting=(_PAIRS, _OUTPUTS),
+            student, objective, training, trainer or TrainerOptions(), seed, "distilling", key, rows=teaching.rows,
+            teacher_inputs=teacher_inputs, validation=validation, lasting=(_PAIRS, _OUTPUTS),
+            stand_in=functools.partial(teaching.make_teacher, reports) if objective.needs_teacher else None,
         )  # fmt: skip
-        finished = None
-        if folder is not None:
-            stack.enter_context(stage.record(folder).held(teller))
-            finished = stage.finished(folder, teller)
-        if folder is not None and finished is not None:
-            model, metrics = finished
-            _take_weights(student, model)
-            history = History.read(folder / HISTORY)
-        else:
-            fitted = stage.train(student, folder, teller)
-            metrics, history = stage.values(fitted), fitted.history
+        metrics, history = stage.result(folder, reports)
     for name, model in (("student", student), ("teacher", teacher)):
         metrics[f"parameters_{name}"] = float(parameter_count(model.generative_parameters()))
-    return Distilled(student, history, metrics)
+    return Distilled(student, history, metrics, objective)
 
 
 class _Distillation(TrainingStage):
-    """A training of which the last row of the history is recorded."""
+    """A training whose record has the last row of its history, and whose template is the student itself."""
 
     def values(self, fitted: Fitted) -> dict[str, float]:
         """Loss and terms, and seconds."""
         last = fitted.history.rows[-1]
         return {name: value for name, value in last.items() if name not in ("step", "learning_rate")}
 
+    def result(self, folder: Path | None, progress: Progress) -> tuple[dict[str, float], History]:
+        """Train the student, in place, or give it the weights that it was trained to before.
+
+        Args:
+            folder: where the training is kept; ``None`` to keep nothing.
+            progress: receives steps, losses and warnings.
+
+        Returns:
+            As recorded, and the history.
+        """
+        if folder is None:
+            fitted = self.train(self.template, None, progress)
+            return self.values(fitted), fitted.history
+        with self.record(folder).held(progress):
+            finished = self.finished(folder, progress)
+            if finished is None:
+                fitted = self.train(self.template, folder, progress)
+                return self.values(fitted), fitted.history
+            model, metrics = finished
+            _take_weights(self.template, model)
+            return metrics, History.read(folder / HISTORY)
+
 
 def _take_weights(student: DGM, finished: DGM) -> None:
-    """Make a student what it was trained to be before, in the precision it was trained in."""
+    """Give a student the weights of its finished training, in the precision of that training."""
     for own, kept in zip(student.parameters(), finished.parameters(), strict=True):
         own.data = kept.data
     student.load_state_dict(finished.state_dict())
     student.eval()
 
 
-def _check_keeping(
-    pairs: Pairs | None,
-    teacher_cache: TeacherCache | None,
-    asked: Tensor | None,
-    data: Batch | None,
-    training: Training,
-) -> None:
-    if teacher_cache is None:
-        return
-    if pairs is not None or asked is not None:
-        raise RecipeError("teacher_cache is for a teacher that is given the rows of data: not with pairs or asked")
-    if data is None:
-        raise RecipeError("teacher_cache: outputs are kept for rows of data; give data")
-    check_repeated(data.x is not None, training.augmentation)
+def _place(cache: str | Path | None, folder: Path | None, name: str) -> Path | None:
+    """Where pairs or outputs are kept: in a place of their own, or below a student's folder."""
+    if cache is not None:
+        return Path(cache)
+    return None if folder is None else folder / name
 
 
-def _kept(teacher: DGM, teacher_cache: TeacherCache | None) -> dict[str, object]:
-    """What a student depends on if outputs of its teacher are rounded."""
-    if isinstance(teacher, CachedTeacher):
-        return {"cached": teacher.store.key}
-    return {} if teacher_cache is None else teacher_cache.essential()
-
-
-def _replayed(teacher: DGM, pairs: Pairs | None) -> dict[str, object]:
-    """What a student depends on if its teacher is recorded."""
-    if isinstance(teacher, RecordedTeacher):
-        return {"pairs": [teacher.recorded.store.layout.key, teacher.first, teacher.pages, teacher.held_out_pages]}
-    return {} if pairs is None else {"pairs": pairs.essential()}
-
-
-def _rows_told(rows: Batch | None) -> list[object]:
-    """Rows of data as plain values for a fingerprint."""
-    return [None if part is None else describe_tensor(part) for part in (rows.y, rows.x)] if rows is not None else []
+@contextlib.contextmanager
+def _reported(progress: bool | Progress) -> Iterator[Progress]:
+    """What receives the reports: a bar, nothing, or what was given."""
+    if progress is True:
+        with TerminalProgress() as bar:
+            yield bar
+    else:
+        yield Progress() if progress is False else progress

@@ -11,6 +11,7 @@ from limbeck.names import lazy_names
 if TYPE_CHECKING:
     from limbeck.metrics.calibration import Reliability, accuracy, calibration_error, mean_nll, reliability
     from limbeck.metrics.chain_marginals import chain_marginal, density_kl, integer_grid, interval_grid
+    from limbeck.metrics.cost import parameter_count, throughput
     from limbeck.metrics.density_ratio import KLEstimate, kl_density_ratio
     from limbeck.metrics.distances import frechet_distance, kernel_distance
     from limbeck.metrics.drawing_predictor import StrokePredictor
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from limbeck.metrics.features import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures, extract
     from limbeck.metrics.histogram import histogram_kl
     from limbeck.metrics.inception import inception_score
-    from limbeck.metrics.interpolation import interpolate_latents
+    from limbeck.metrics.interpolation import interpolate_latents, spherical_interpolation
     from limbeck.metrics.likelihood import RowSummary, bits_per_dimension, summarize_rows
     from limbeck.metrics.neighbours import Closeness, closeness, nearest
     from limbeck.metrics.quadrature import Grid, kl_on_grid
     from limbeck.metrics.similarity import similarity_window, structural_similarity
-    from limbeck.metrics.speed import parameter_count, throughput
     from limbeck.metrics.two_sample import energy_distance, maximum_mean_discrepancy, median_distance
 
 __getattr__ = lazy_names(
@@ -67,13 +67,14 @@ __getattr__ = lazy_names(
         "mean_nll": "limbeck.metrics.calibration",
         "median_distance": "limbeck.metrics.two_sample",
         "nearest": "limbeck.metrics.neighbours",
-        "parameter_count": "limbeck.metrics.speed",
+        "parameter_count": "limbeck.metrics.cost",
         "reliability": "limbeck.metrics.calibration",
         "similarity_window": "limbeck.metrics.similarity",
+        "spherical_interpolation": "limbeck.metrics.interpolation",
         "standardised": "limbeck.metrics.drawing_shape",
         "structural_similarity": "limbeck.metrics.similarity",
         "summarize_rows": "limbeck.metrics.likelihood",
-        "throughput": "limbeck.metrics.speed",
+        "throughput": "limbeck.metrics.cost",
     },
 )
 
@@ -120,6 +121,7 @@ __all__ = [
     "parameter_count",
     "reliability",
     "similarity_window",
+    "spherical_interpolation",
     "standardised",
     "structural_similarity",
     "summarize",

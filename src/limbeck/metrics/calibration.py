@@ -69,7 +69,7 @@ def calibration_error(log_probabilities: Tensor, labels: Tensor, bins: int = 15)
     Args:
         log_probabilities: normalised, shape (rows, classes).
         labels: class indices, int64, shape (rows,).
-        bins: number of bins; numbers from different ones do not compare.
+        bins: number of bins; errors with different numbers of bins are not comparable.
 
     >>> probabilities = torch.tensor([[0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]])
     >>> round(calibration_error(probabilities.log(), torch.tensor([0, 0, 0, 0, 1])), 4)

@@ -17,7 +17,7 @@ _BLOCK = 256  # rows of a transition matrix at a time: they stay in the processo
 
 
 def interval_grid(low: float, high: float, count: int) -> Grid:
-    """Midpoints of equal cells: the rule for densities with a jump at the ends and for those that vanish there, alike.
+    """Midpoints of equal cells: they suit densities that jump at the ends as well as those that vanish there.
 
     >>> interval_grid(0.0, 1.0, 2).points.tolist()
     [[0.25], [0.75]]
@@ -35,7 +35,7 @@ def integer_grid(largest: int) -> Grid:
 def chain_marginal(
     conditionals: Sequence[Callable[[Tensor], Distribution]], root: Grid, density: Tensor, grid: Grid
 ) -> Tensor:
-    r"""Law of the last variable of a chain: the Chapman-Kolmogorov equation, one product with a matrix a layer.
+    r"""Law of the last variable of a chain: the Chapman-Kolmogorov equation, one matrix product per layer.
 
     .. math:: p(z_{i+1}) = \int p(z_i) \, p(z_{i+1} | z_i) \, dz_i \approx v \sum_k p(z_k) \, p(z_{i+1} | z_k)
 

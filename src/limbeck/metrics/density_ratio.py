@@ -1,13 +1,13 @@
 """KL divergence between two laws of which only samples are known, through an estimate of the ratio of their densities.
 
-Whatever function r is put for the ratio p / q, the Donsker-Varadhan bound
+For any function r in place of the ratio p / q, the Donsker-Varadhan bound
 
     KL(p || q) >= E_p[log r(x)] - log E_q[r(x)]
 
 holds, with equality at the true ratio. So each estimator here fits r on one half of the samples and evaluates the bound
 on the other, then the other way round: a poor fit shows as a value that is too low, never as a divergence that is not
 there. Each coordinate is first replaced by its rank among the pooled samples: a monotone map leaves the divergence as
-it is, and heavy tails or a probability of 80 % on one value are no trouble to kernels any more.
+it is, and heavy tails or a probability of 80 % on one value no longer trouble the kernels.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _kliep(p: Tensor, q: Tensor, centres: Tensor) -> Ratio:
     """Likelihood of p under r q with r a mixture of kernels, each normalised over q: EM for the mixture's weights."""
 
     def weights(p: Tensor, q: Tensor, width: float) -> Tensor:
-        # A kernel that not even one sample of q lies under cannot be normalised over q.
+        # A kernel with less than one sample of q under it cannot be normalised over q.
         mass = _kernels(q, centres, width).mean(0).clamp(min=1.0 / len(q))
         components = _kernels(p, centres, width) / mass
         shares = torch.full_like(mass, 1.0 / len(mass))
@@ -195,7 +195,7 @@ def _classifier(p: Tensor, q: Tensor, centres: Tensor) -> Ratio:
         LogisticRegressionCV(Cs=[1e-4, 1e-3, 1e-2, 1e-1, 1.0], cv=_FOLDS, scoring="neg_log_loss", max_iter=200),
     )
     with warnings.catch_warnings():
-        # Cut short at the given number of iterations it is as good a ratio; and an argument's name is to change.
+        # Stopped after the given number of iterations the ratio is as good; another warning is of a renamed argument.
         warnings.filterwarnings("ignore", module="sklearn.*")
         model.fit(features(torch.cat([p, q])).numpy(), labels.numpy())
 

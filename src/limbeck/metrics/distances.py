@@ -28,10 +28,10 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
     .. math:: |\mu_a - \mu_b|^2 + \operatorname{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})
 
-    One mean and one covariance (divisor rows - 1) a side, over all rows: a mean over small batches would be another,
-    much larger number. It is biased upwards by about 1 / rows, so compare only values from equally many rows and name
-    the feature extractor beside the number. Fewer rows than features give a singular covariance; the formula still
-    holds, but the bias is then most of the value.
+    One mean and one covariance (divisor rows - 1) per set, over all rows: averaged over small batches, it would be a
+    different, much larger number. It is biased upwards by about 1 / rows, so compare only values from equally many rows
+    and name the feature extractor beside the number. Fewer rows than features give a singular covariance; the formula
+    still holds, but the bias is then most of the value.
 
     Args:
         features_a: features of one set, shape (rows, features).
@@ -93,9 +93,8 @@ def kernel_distance(
     a, b = _checked(features_a, features_b, rows=subset_size)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message=".*will save all extracted features.*")
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would also reseed the devices, which are not forked
+        # Not torch.manual_seed, which would also reseed the devices, whose state is not put back.
+        torch.default_generator.manual_seed(seed)
         metric = KernelInceptionDistance(
             feature=_Given(a.shape[1]), subsets=subsets, subset_size=subset_size, sync_on_compute=False
         )

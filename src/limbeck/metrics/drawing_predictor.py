@@ -1,4 +1,4 @@
-"""Features of drawings from a small network that has learned to tell what comes next, without labels."""
+"""Features of drawings from a small network that has learned to predict the next point, without labels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["StrokePredictor"]
 class StrokePredictor(nn.Module):
     """A recurrent network that predicts the next point of a drawing; what it remembers are the features.
 
-    Sets of drawings seldom have labels that fit all of their drawings, so nothing can be classified. Prediction needs
-    none, and favours no model if it is learned from real drawings.
+    Sets of drawings seldom have labels that fit all of their drawings, so there is nothing to classify. Prediction
+    needs none, and favours no model if it is learned from real drawings.
 
     Args:
         shift: mean offset (dx, dy) of the training drawings.

@@ -25,7 +25,7 @@ def drawing_features(strokes: Tensor) -> Tensor:
     The columns are :data:`DRAWING_FEATURES`: number of points and of strokes; length of the path with the pen down
     (ink) and up (air); width and height of the bounding box; total absolute turning along the strokes, in radians;
     distance between the first and the last point. Lengths are in the unit of the offsets. What comes after an end
-    counts for nothing.
+    is ignored.
 
     Args:
         strokes: shape (rows, length, 4): dx, dy, pen (1 where it lifts after the point), end.
@@ -49,7 +49,7 @@ def drawing_features(strokes: Tensor) -> Tensor:
     there = torch.arange(strokes.shape[1]) < length[:, None]
     offset = strokes[..., :2] * there[..., None]
     pen = (strokes[..., 2] != 0) & there
-    # The first offset leads from nowhere to the first point; a lift makes the next one a way through the air.
+    # The first offset only places the drawing; the offset after a lift is a way through the air.
     through_air = torch.cat([torch.zeros_like(pen[:, :1]), pen[:, :-1]], dim=1) & there
     on_paper = there & ~through_air
     on_paper[:, 0] = False
@@ -76,7 +76,7 @@ def drawing_features(strokes: Tensor) -> Tensor:
 
 
 def standardised(features: Tensor, reference: Tensor) -> Tensor:
-    """Features in standard deviations from the mean of a reference set, so that no column counts for its unit.
+    """Features in standard deviations from the mean of a reference set, so that the units of columns do not matter.
 
     Args:
         features: shape (rows, columns).

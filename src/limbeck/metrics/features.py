@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from limbeck.errors import DataError, ModelError
 from limbeck.files import atomic_write_bytes
+from limbeck.pixels import bytes_to_floats
 
 __all__ = ["ClassifierFeatures", "FeatureExtractor", "TorchScriptFeatures", "extract"]
 
 
 class FeatureExtractor(nn.Module, ABC):
-    """A named image network. The name belongs beside every number: distances in other features do not compare.
+    """A named image network. The name belongs beside every number: distances in other features are not comparable.
 
     Attributes:
         name: short name, e.g. ``"digits-cnn"``.
@@ -225,15 +226,12 @@ def extract(extractor: FeatureExtractor, images: Tensor, batch_size: int = 500) 
     extractor.eval()
     try:
         with torch.no_grad():
-            parts = [extractor(_float(batch.to(device))).float().cpu() for batch in torch.split(images, batch_size)]
+            batches = (bytes_to_floats(batch.to(device)).float() for batch in torch.split(images, batch_size))
+            parts = [extractor(batch).float().cpu() for batch in batches]
     finally:
         for module, flag in training.items():
             module.training = flag
     return torch.cat(parts)
-
-
-def _float(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def _convolution(before: int, after: int) -> nn.Sequential:

@@ -14,8 +14,8 @@ __all__ = ["histogram_kl"]
 def histogram_kl(p: Tensor, q: Tensor, *, cells: int = 100, repeats: int = 200, seed: int = 0) -> KLEstimate:
     r"""KL(p || q) between the cell probabilities of two sets of numbers, less the bias of equal laws.
 
-    Cells hold about equally many of the pooled samples, so heavy tails are no trouble; equal numbers stay in one cell.
-    Cells lose what happens inside of them: with unlimited samples this is a lower bound. With few, the plug-in value is
+    Cells hold about equally many of the pooled samples, so heavy tails are no trouble; equal numbers share a cell.
+    Differences within a cell are lost: with unlimited samples this is a lower bound. With few, the plug-in value is
     too high, for equal laws by (cells - 1) (1 / n + 1 / m) / 2 to first order, which is subtracted: the value of a law
     against itself is then 0 within its standard error. Cells without a sample of ``q`` count as half a sample.
 
@@ -40,7 +40,9 @@ def histogram_kl(p: Tensor, q: Tensor, *, cells: int = 100, repeats: int = 200, 
     """
     p, q = _checked(p, cells), _checked(q, cells)
     levels = torch.linspace(0, 1, cells + 1, dtype=torch.float64)[1:-1]
-    edges = torch.unique(torch.quantile(torch.cat([p, q]), levels, interpolation="lower"))
+    pooled = torch.cat([p, q])
+    edges = torch.unique(torch.quantile(pooled, levels, interpolation="lower"))
+    edges = edges[edges < pooled.max()]  # above the largest number there is no cell
     counts_p, counts_q = (
         torch.bincount(torch.bucketize(samples, edges), minlength=len(edges) + 1) for samples in (p, q)
     )

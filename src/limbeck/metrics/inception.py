@@ -27,7 +27,7 @@ def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 0) -> tuple
         Mean and standard deviation of the scores of the parts. The deviation is that of one part.
 
     Raises:
-        DataError: fewer than two images a part, or logits that are not finite or not a matrix.
+        DataError: fewer than two images per part, or logits that are not finite or not a matrix.
 
     References:
         T. Salimans et al., "Improved Techniques for Training GANs", 2016.

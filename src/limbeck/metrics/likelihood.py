@@ -1,4 +1,4 @@
-"""Log densities of rows as a few numbers: the mean, how sure it is, and the tails that a mean hides."""
+"""Log densities of rows as a few numbers: the mean, its standard error, and the tails that a mean hides."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["RowSummary", "bits_per_dimension", "summarize_rows"]
 
 @dataclass(frozen=True)
 class RowSummary:
-    """One number a row, over all rows, in the unit of the rows.
+    """Statistics of one number per row, in the unit of the numbers.
 
     Attributes:
         mean: over the finite rows; NaN if there are none.
         standard_error: of that mean over rows: their sample standard deviation over the root of their number; NaN for
             fewer than two.
-        trimmed_mean: over all rows but the worst of them; infinite if more rows than those are not finite.
+        trimmed_mean: over all rows but a share of the worst; infinite if more rows than these are not finite.
         median: over all rows, those that are not finite being the worst.
         quantiles: level to quantile, likewise.
         not_finite: rows that are NaN or infinite: densities that were 0 or could not be computed.
@@ -40,7 +40,7 @@ class RowSummary:
 def summarize_rows(
     values: Tensor, levels: tuple[float, ...] = (), *, worst: float = -math.inf, trim: float = 0.0
 ) -> RowSummary:
-    """Mean, standard error, median and quantiles of one number a row.
+    """Mean, standard error, median and quantiles of one number per row.
 
     A single row of density 0 makes the mean of all log densities minus infinity, which says nothing of the others; so
     such rows are counted beside the mean of the rest, and not dropped from median and quantiles, where they are the
@@ -70,11 +70,12 @@ def summarize_rows(
     deviation = float(kept.std()) if len(kept) > 1 else math.nan
     ordered = torch.where(finite, values, worst).sort().values
 
-    dropped = math.ceil(trim * len(ordered))
+    # Less a little: 0.07 * 100 is above 7. One row is left, of which there may be no more.
+    dropped = min(math.ceil(trim * len(ordered) - 1e-9), len(ordered) - 1)
     trusted = ordered[: len(ordered) - dropped] if worst > 0 else ordered[dropped:]
 
     def quantile(level: float) -> float:
-        return float(ordered[max(0, math.ceil(level * len(ordered)) - 1)])
+        return float(ordered[max(0, math.ceil(level * len(ordered) - 1e-9) - 1)])
 
     return RowSummary(
         mean=float(kept.mean()),
@@ -88,7 +89,7 @@ def summarize_rows(
 
 
 def bits_per_dimension(log_density: Tensor, dimensions: int, levels: int = 256) -> Tensor:
-    r"""Bits a dimension that a discrete row costs under a density of its dequantised form.
+    r"""Bits per dimension that a discrete row costs under a density of its dequantised form.
 
     With noise that fills the bins of width 1 / levels on [0, 1], the density is a bound of the probability of the bin:
     :math:`-\log_2 P(x) / D \le -\log_2 p(y) / D + \log_2 \text{levels}`.

@@ -33,7 +33,7 @@ class Grid(NamedTuple):
         Args:
             lower: smallest coordinates.
             upper: largest coordinates.
-            steps: points a dimension, at least 3.
+            steps: points per dimension, at least 3.
 
         Raises:
             DataError: the box is empty, or there would be too many points.
@@ -64,7 +64,7 @@ def kl_on_grid(log_p: Callable[[Tensor], Tensor], log_q: Callable[[Tensor], Tens
         grid: must reach as far as p has mass, with a spacing below the width of its narrowest part.
 
     Returns:
-        The divergence in nats, and the mass of p on the grid: what differs from 1 tells the error of both.
+        The divergence in nats, and the mass of p on the grid: its difference from 1 shows the error of both.
 
     >>> grid = Grid.over([-9.0], [9.0], 61)
     >>> normal = lambda mean: lambda x: -0.5 * (x[:, 0] - mean) ** 2 - 0.9189385332046727

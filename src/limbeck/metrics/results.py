@@ -28,7 +28,8 @@ class Measure:
         better: whether a lower or a higher value is better, or neither.
         digits: decimals to print.
         unit: unit shown beside the label, empty for pure numbers.
-        detail: whether it is shown in the table of every model and seed only, and not in that of the results.
+        detail: whether only the table of every model and seed shows it, and not that of the results.
+        kind: ``"cost"`` for size, time and speed, which have a table of their own; else ``"quality"``.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Measure:
     digits: int = 1
     unit: str = ""
     detail: bool = False
+    kind: Literal["quality", "cost"] = "quality"
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class RunResults:
         path = Path(path)
         try:
             raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            measures = [Measure(**m) for m in raw.pop("measures")]
+            measures = [Measure(**{"kind": _kind_by_key(m["key"]), **m}) for m in raw.pop("measures")]
             results = [ModelResult(**{**r, "values": _floats(r["values"])}) for r in raw.pop("results")]
             pictures = [PictureKind(**kind) for kind in raw.pop("pictures", [])]
             rest = {**raw, "references": _floats(raw["references"])}
@@ -162,6 +164,12 @@ class RunResults:
             raise DataError(f"{path} does not exist: is this a finished run? Run `limbeck run` first.") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is not the record of a run ({error}); delete it and run again.") from None
+
+
+def _kind_by_key(key: str) -> Literal["quality", "cost"]:
+    """The kind of a measure, derived from its key: for records that were written before they held it."""
+    cost = key.startswith("parameters") or "seconds" in key or "per_second" in key
+    return "cost" if cost else "quality"
 
 
 def _plain(value: Any) -> Any:

@@ -25,8 +25,8 @@ def structural_similarity(images: Tensor, others: Tensor) -> Tensor:
     """Mean structural similarity (SSIM) of pairs of images, over windows around every pixel.
 
     The window is a Gaussian: 11 pixels with a standard deviation of 1.5, as usual, or 5 pixels with 0.5 for images of
-    less than 16 pixels a side, which the usual one would see as a whole. At the edges images are mirrored. Values of
-    different windows do not compare.
+    less than 16 pixels a side, which the usual one would cover as a whole. At the edges images are mirrored. Values of
+    different windows are not comparable.
 
     Args:
         images: in [0, 1], shape (pairs, channels, height, width).

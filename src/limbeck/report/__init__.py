@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from limbeck.pictures import image_grid, save_grid
 from limbeck.report.page import render_report, write_report
+from limbeck.report.run_tables import results_table, seeds_table, size_table
 from limbeck.report.table import Cell, Column, Row, Table, to_markdown, to_rich
-from limbeck.report.tables import results_table, seeds_table, size_table
 
 __all__ = [
     "Cell",

@@ -18,7 +18,7 @@ Series = npt.NDArray[np.float64]
 
 _NOT_TERMS = frozenset({"step", "total", "validation", "learning_rate", "seconds"})
 _LAST = "seconds"  # of the columns that every history has
-_POINTS = 300  # a curve is thinned to so many points: more cannot be seen and would swell the page
+_POINTS = 300  # that a curve is thinned to: more cannot be seen and would swell the page
 _LARGEST = 20_000_000  # bytes: a picture or history beyond this is not put into a page
 
 
@@ -92,7 +92,7 @@ def read_curves(path: Path) -> Curves | None:
 
 
 def read_variances(path: Path) -> dict[str, Series]:
-    """Read a ``variances.json``: site to positive numbers; what is none is left out."""
+    """Read a ``variances.json``: site to positive numbers; sites with anything else are left out."""
     data = file_bytes(path)
     try:
         raw = json.loads(data) if data else {}

@@ -56,10 +56,10 @@ def feature_panels(run: Run) -> list[FeaturePanel]:
 
 
 def information_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> str:
-    """What a student's features tell of each of the teacher's, over the steps; a line a seed.
+    """The information of a student's features about each of the teacher's, over the steps; one line per seed.
 
     Args:
-        seeds: one history a seed, ``observed`` by site.
+        seeds: one history per seed, ``observed`` by site.
         colors: site to the name of its colour.
         name: of the method, for the text alternative; also makes the identifiers within the page unique.
     """
@@ -76,19 +76,20 @@ def information_figure(seeds: Sequence[Curves], colors: dict[str, str], name: st
     _without_the_start(axes, np.concatenate(everything))
     axes.axhline(0.0, color=HEX["muted"], linewidth=0.8)
     axes.set_xlabel("step")
-    axes.set_ylabel("information, nats a row")
+    axes.set_ylabel("information, nats per row")
     step_ticks(axes)
-    told = ", ".join(
+    lasts = ", ".join(
         f"{site} {_last(seeds, site):.3g}" for site in colors if any(site in one.observed for one in seeds)
     )
-    return to_svg(figure, f"information-{name}", f"Information that {name} has of the teacher's features: {told} nats.")
+    said = f"Information that {name} has of the teacher's features: {lasts} nats."
+    return to_svg(figure, f"information-{name}", said)
 
 
 def variance_figure(seeds: Sequence[dict[str, Series]], colors: dict[str, str], name: str) -> str:
-    """The learned variance of each channel, largest first, of every layer ([V] Fig. 3); a line a seed.
+    """The learned variance of each channel, largest first, of every layer ([V] Fig. 3); one line per seed.
 
     Args:
-        seeds: site to variances, one mapping a seed.
+        seeds: site to variances, one mapping per seed.
         colors: as for :func:`information_figure`.
         name: as for :func:`information_figure`.
     """
@@ -104,8 +105,8 @@ def variance_figure(seeds: Sequence[dict[str, Series]], colors: dict[str, str], 
     axes.set_xlim(0.0, 100.0)
     axes.set_xlabel("channels, largest variance first, %")
     axes.set_ylabel("learned variance")
-    told = ", ".join(f"{site} {values.min():.3g} to {values.max():.3g}" for site, values in seeds[0].items())
-    return to_svg(figure, f"variances-{name}", f"Learned variances of the channels of {name}: {told}.")
+    ranges = ", ".join(f"{site} {values.min():.3g} to {values.max():.3g}" for site, values in seeds[0].items())
+    return to_svg(figure, f"variances-{name}", f"Learned variances of the channels of {name}: {ranges}.")
 
 
 def _information(curves: Curves) -> Curves:

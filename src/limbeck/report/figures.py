@@ -20,7 +20,7 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 
 def fold_terms(seeds: Sequence[Curves]) -> list[Curves]:
-    """Keep the largest terms of a loss and add the others up: more lines than colours cannot be told apart."""
+    """Keep the largest terms of a loss and add the others up: more lines than colours could not be distinguished."""
     names = _terms(seeds)
     if len(names) <= TERMS:
         return list(seeds)
@@ -43,7 +43,7 @@ def loss_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> s
     """The loss (dark) and each of its weighted terms over the steps: thin lines are seeds, thick lines their mean.
 
     Args:
-        seeds: one history a seed.
+        seeds: one history per seed.
         colors: from :func:`term_colors`.
         name: name of the method, for the text alternative; also makes the identifiers within the page unique.
     """
@@ -107,7 +107,7 @@ def shares(seeds: Sequence[Curves]) -> dict[str, float]:
 
 
 def measure_figure(results: RunResults, measure: Measure, colors: dict[str, str]) -> str | None:
-    """One line a model: a dot for each seed, a bar at the mean, a line for its 95 % interval; references dashed."""
+    """One line per model: a dot for each seed, a bar at the mean, a line for its 95 % interval; references dashed."""
     methods = [m for m in results.trained if results.values(m, measure.key)]
     if not methods:
         return None

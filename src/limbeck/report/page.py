@@ -14,8 +14,8 @@ from limbeck.metrics.results import Measure, RunResults
 from limbeck.report.feature_figures import FeaturePanel, feature_panels
 from limbeck.report.html import render
 from limbeck.report.picture_groups import PictureGroup, picture_groups
+from limbeck.report.run_tables import gaps, leader, main_measure, results_table, seeds_table, size_table
 from limbeck.report.runs import Model, Run, read_run
-from limbeck.report.tables import gaps, leader, main_measure, results_table, seeds_table, size_table
 from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
 
 if TYPE_CHECKING:

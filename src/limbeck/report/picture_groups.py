@@ -1,4 +1,4 @@
-"""The pictures of a report that are no samples: what they show, in words, and whose they are."""
+"""The pictures of a report other than samples: what they show, in words, and whose they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PictureGroup", "picture_groups"]
 
 @dataclass(frozen=True)
 class PictureGroup:
-    """Pictures of another kind than samples, one a method: heading, sentence, and what the pictures are of."""
+    """Pictures of another kind than samples, one per method: heading, sentence, and what the pictures are of."""
 
     title: str
     sentence: str

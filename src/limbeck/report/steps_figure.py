@@ -30,17 +30,17 @@ def steps_figure(results: RunResults, measure: Measure, colors: dict[str, str]) 
         colors: method to the name of its colour.
 
     Returns:
-        Nothing if no model tells its number of steps together with the measure.
+        ``None`` if no model has both a number of steps and the measure.
     """
     figure = _draw(results, measure, colors)
     if figure is None:
         return None
-    told = "; ".join(
+    means = "; ".join(
         f"{method} {format_number(at, 0)}: {format_number(mean, measure.digits)}"
         for method, at, mean, _, _ in _points(results, measure)
     )
     name = f"steps-{measure.key}-{results.name}"
-    return to_svg(figure, name, f"{measure.label} against the number of network evaluations. {told}.")
+    return to_svg(figure, name, f"{measure.label} against the number of network evaluations. {means}.")
 
 
 def _points(results: RunResults, measure: Measure) -> list[tuple[str, float, float, float, float]]:

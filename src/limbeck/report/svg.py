@@ -46,7 +46,7 @@ def term_colors(curves: Sequence[Curves]) -> dict[str, str]:
 
 
 def new_axes(width: float, height: float) -> tuple[Any, Any]:
-    """An empty figure of so many inches and its axes: quiet grid, no box."""
+    """An empty figure of the given size in inches, and its axes: quiet grid, no box."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure
 from limbeck.report.html import render
+from limbeck.report.run_tables import main_measure
 from limbeck.report.svg import method_colors
 from limbeck.report.sweep_figures import SEEDS_FOR_AN_INTERVAL, axis_figures, size_figures
 from limbeck.report.sweep_lines import (
@@ -25,7 +26,6 @@ from limbeck.report.sweep_lines import (
 )
 from limbeck.report.sweep_tables import fit_table, sweep_size_table, sweep_table
 from limbeck.report.table import Table, to_rich
-from limbeck.report.tables import main_measure
 from limbeck.report.text import labelled_notes, plain_list
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def print_sweep(directory: str | Path, console: Console) -> None:
 
 
 def _fitting(table: Table, width: int) -> RichTable:
-    """The table in so many columns: point and model whole, headings broken, last measures left to the page."""
+    """The table in the given width: point and model in full, headings wrapped, last measures left to the page."""
     named = [row for row in table.rows if row.kind != "reference" or row.label == "failed"]
     widths = [max(len(text) for text in ("Run", *(row.run for row in named)))]
     widths += [max(len(text) for text in ("Model", *(row.label for row in named)))]

@@ -19,7 +19,7 @@ SEEDS_FOR_AN_INTERVAL = 3  # that of two is 13 times their standard error: it wo
 
 
 def axis_figures(panels: Sequence[Panel], measure: Measure, colors: dict[str, str], label: str, name: str) -> list[str]:
-    """One picture a panel, with common scales: a line a method, dots for seeds, and for the mean's 95 % interval.
+    """One picture per panel, with common scales: a line per method, dots for seeds, bars for 95 % intervals.
 
     Args:
         panels: from :func:`limbeck.report.sweep_lines.axis_panels`.

@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines that belong into one picture; ``title`` says what is held fixed."""
+    """Lines that belong in one picture; ``title`` says what is held fixed."""
 
     title: str
     lines: list[Line]
@@ -160,18 +160,23 @@ def _panels(sweep: Sweep, along: set[int], measure: str, place: Callable[[Finish
     panels = []
     for fixed in itertools.product(*(axes[number].values for number in others)):
         group = [f for f in sweep.finished if [f.point.values[number] for number in others] == list(fixed)]
-        lines = []
-        for method in dict.fromkeys(name for found in group for name in _comparable(found.results)):
-            found: dict[float, list[float]] = {}
-            for one in group:
-                at, values = place(one, method), one.results.values(method, measure)
-                if at is not None and values:
-                    found.setdefault(at, values)
-            if found:
-                lines.append(Line(method, sorted(found), [found[at] for at in sorted(found)]))
+        methods = dict.fromkeys(method for found in group for method in _comparable(found.results))
+        lines = [line for method in methods if (line := _line(group, method, measure, place))]
         if lines:
             panels.append(Panel(label_of([axes[number] for number in others], fixed), lines))
     return panels
+
+
+def _line(
+    group: Sequence[Finished], method: str, measure: str, place: Callable[[Finished, str], float | None]
+) -> Line | None:
+    """One method over a group of points, the first of those that share a place; ``None`` if it was measured at none."""
+    found: dict[float, list[float]] = {}
+    for one in group:
+        at, values = place(one, method), one.results.values(method, measure)
+        if at is not None and values:
+            found.setdefault(at, values)
+    return Line(method, sorted(found), [found[at] for at in sorted(found)]) if found else None
 
 
 def _comparable(results: RunResults) -> list[str]:

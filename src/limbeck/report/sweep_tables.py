@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from limbeck.metrics.results import Measure, RunResults
+from limbeck.report.run_tables import results_table, size_table
 from limbeck.report.sweep_lines import (
     Panel,
     Sweep,
@@ -17,7 +18,6 @@ from limbeck.report.sweep_lines import (
     straight_line,
 )
 from limbeck.report.table import NOTHING, Cell, Column, Row, Table
-from limbeck.report.tables import results_table, size_table
 
 __all__ = ["EVERYWHERE", "fit_table", "sweep_size_table", "sweep_table"]
 

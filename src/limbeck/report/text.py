@@ -66,7 +66,7 @@ def highlights(
         results: the run.
         measure: the main measure.
         lead: the student that leads by more than the spread; without one no student is singled out.
-        found: what :func:`limbeck.report.tables.gaps` found.
+        found: what :func:`limbeck.report.run_tables.gaps` found.
     """
     students = [m for m in results.students if m not in results.without_teacher]
     shown = lead if lead is not None else students[0] if len(students) == 1 else None
@@ -98,7 +98,7 @@ def highlights(
         if ratio > 1:
             digits = 1 if ratio < 10 else 0
             arrow = f"{format_number(before, by_key[key].digits)} → {format_number(after, by_key[key].digits)}"
-            unit = "parameters" if smaller else "samples a second"
+            unit = "parameters" if smaller else "samples per second"
             boxes.append(Highlight(label, f"{format_number(ratio, digits)} ×", f"{arrow} {unit}"))
     return boxes
 

@@ -189,9 +189,11 @@ def test_memory_is_bounded_and_not_copied() -> None:
     coupling = BeamTargets(2, remember=10)
     for seed in range(5):
         loss(coupling, teacher, student, rows(8, seed))
-        assert len(coupling.__dict__["_memory"].found) <= 16
+        assert len(coupling._memory.found) <= 16
+    assert coupling == BeamTargets(coupling.beam_size, coupling.remember)
+    assert "memory" not in repr(coupling).lower()
     for copied in (copy.deepcopy(coupling), pickle.loads(pickle.dumps(coupling))):
-        assert not copied.__dict__["_memory"].found
+        assert not copied._memory.found
         assert copied == coupling == BeamTargets(2, remember=10)
 
 
@@ -199,7 +201,7 @@ def test_rows_of_a_number_type_that_numpy_lacks_are_remembered() -> None:
     teacher, student, x = writer(0).bfloat16(), writer(1).bfloat16(), rows(4).bfloat16()
     coupling = BeamTargets(2)
     assert loss(coupling, teacher, student, x) == loss(coupling, teacher, student, x)
-    assert len(coupling.__dict__["_memory"].found) == len(x)
+    assert len(coupling._memory.found) == len(x)
 
 
 def test_an_empty_beam_is_refused() -> None:

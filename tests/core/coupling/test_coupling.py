@@ -9,7 +9,16 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
-from torch.distributions import Bernoulli, Categorical, Independent, LogNormal, MixtureSameFamily, Normal
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Independent,
+    LogNormal,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategorical,
+)
 
 from limbeck.core import methods
 from limbeck.core.coupling import (
@@ -256,8 +265,11 @@ def test_mixture_of_one_bit() -> None:
         lambda: Bernoulli(logits=torch.randn(6, 3)),
         lambda: Bernoulli(probs=torch.rand(6, 3)),
         lambda: Categorical(logits=torch.randn(6, 3, 4)),
+        lambda: OneHotCategorical(logits=torch.randn(6, 3, 4)),
+        lambda: Beta(torch.rand(6, 3) + 0.5, torch.rand(6, 3) + 0.5),
+        lambda: LogNormal(torch.randn(6, 3), torch.rand(6, 3) + 0.5),
     ],
-    ids=["normal", "one scale", "independent", "bits", "bits by probs", "classes"],
+    ids=["normal", "one scale", "independent", "bits", "bits by probs", "classes", "one-hot", "beta", "log-normal"],
 )
 def test_mixture_density_is_the_average_of_densities(base) -> None:
     torch.manual_seed(0)
@@ -269,6 +281,25 @@ def test_mixture_density_is_the_average_of_densities(base) -> None:
     assert isinstance(mixed, MixtureSameFamily)
     each = law.log_prob(value.repeat_interleave(2, 0)).reshape(3, 2, -1).sum(-1)
     torch.testing.assert_close(mixed.log_prob(value), each.exp().mean(1).log())
+
+
+class Shifted(Normal):
+    """A law of one's own with a setting that ``arg_constraints`` does not tell."""
+
+    def __init__(self, loc, scale, low=0.0, validate_args=None) -> None:
+        super().__init__(loc + low, scale, validate_args=validate_args)
+        self.low = low
+
+
+class Same(Normal):
+    """A law of one's own that its parameters tell."""
+
+
+def test_a_law_of_ones_own_is_mixed_only_if_its_parameters_tell_it() -> None:
+    loc, scale = torch.randn(6, 3), torch.rand(6, 3) + 0.5
+    assert isinstance(mixture(Same(loc, scale), 2).component_distribution.base_dist, Same)
+    with pytest.raises(MatchError, match=r"Shifted cannot be made again.*takes 'low', which its arg_constraints"):
+        mixture(Shifted(loc, scale, 5.0), 2)
 
 
 class ManyBits(DGM):
@@ -303,11 +334,11 @@ class OneTarget(ManyBits):
 @pytest.mark.parametrize(
     "law",
     [
-        lambda h: LogNormal(h, 0.1),
+        lambda h: Shifted(h, 0.1),
         Delta,
         lambda h: MixtureSameFamily(Categorical(logits=torch.zeros(len(h), 5)), Normal(h, 1.0)),
     ],
-    ids=["LogNormal", "Delta", "MixtureSameFamily"],
+    ids=["Shifted", "Delta", "MixtureSameFamily"],
 )
 def test_a_law_that_cannot_be_mixed_is_named(law, request: pytest.FixtureRequest) -> None:
     model = OneTarget(law)
@@ -366,3 +397,11 @@ def test_what_a_coupling_needs_is_what_it_and_the_one_within_need() -> None:
 def test_independent_noise_checks_its_number() -> None:
     with pytest.raises(MatchError, match="-1"):
         IndependentNoise(-1)
+
+
+def test_marginalized_one_hot_vectors_are_a_mixture() -> None:
+    def of(h: torch.Tensor) -> OneHotCategorical:
+        return OneHotCategorical(logits=h.view(-1, 1, 5).expand(-1, 2, 5) + torch.arange(10.0).view(2, 5))
+
+    loss = methods.marginalized(3, target=kl_monte_carlo)(OneTarget(of), OneTarget(of), batch_size=8)
+    assert torch.isfinite(loss.total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -346,3 +347,30 @@ def test_own_bound_is_the_students_loss_on_the_teachers_samples() -> None:
 def test_samples_have_a_positive_temperature(temperature: float) -> None:
     with pytest.raises(MatchError, match="temperature of a teacher's samples must be positive"):
         own_bound(temperature=temperature)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda objective: pickle.loads(pickle.dumps(objective))])
+def test_a_learned_map_that_was_trained_can_be_copied_and_pickled(again, dtype: torch.dtype) -> None:
+    teacher, student = (
+        LinearGaussian([["z", "latent", size, []], ["y", "target", 2, ["z"]]]).to(dtype) for size in (4, 3)
+    )
+    objective = mapped("learned")
+    objective.prepare(teacher, student)
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    copied = again(objective.eval())
+    assert repr(copied) == repr(objective)
+    assert not any(module.training for module in copied.modules())
+    theirs, own = objective.state_dict(), copied.state_dict()
+    assert list(theirs) == list(own)
+    assert all(torch.equal(theirs[name], own[name]) and theirs[name].dtype == own[name].dtype for name in own)
+    losses = [
+        each(teacher, student, batch_size=8, generator=torch.Generator().manual_seed(0)).total
+        for each in (objective, copied)
+    ]
+    assert torch.equal(*losses)
+    losses[1].backward()
+    assert all(parameter.grad is not None for parameter in copied.parameters())
+    assert all(parameter.grad is None for parameter in objective.parameters())

@@ -221,6 +221,16 @@ def test_impossible_categories_cost_nothing_and_have_no_nan_gradient():
     assert p_logits.grad.isfinite().all()
 
 
+def test_a_bit_that_the_teacher_masks_has_its_divergence():
+    p = D.Bernoulli(logits=torch.tensor([[-torch.inf], [torch.inf]], dtype=torch.float64))
+    logits = torch.tensor([[0.0], [1.0]], dtype=torch.float64, requires_grad=True)
+    result = kl(p, D.Bernoulli(logits=logits))
+    expected = torch.tensor([math.log(2.0), math.log1p(math.exp(-1.0))], dtype=torch.float64)
+    torch.testing.assert_close(result, expected)
+    (gradient,) = torch.autograd.grad(result.sum(), logits)
+    torch.testing.assert_close(gradient.flatten(), torch.sigmoid(logits).flatten() - torch.tensor([0.0, 1.0]).double())
+
+
 def test_unequal_supports_give_infinity():
     p = D.Categorical(logits=torch.tensor([[0.0, 0.0]]))
     q = D.Categorical(logits=torch.tensor([[0.0, -torch.inf]]))

@@ -122,6 +122,7 @@ def test_every_site_of_a_pattern_gets_parameters_of_its_own() -> None:
         "0:h[0]": (8, 3),
         "0:h[1]": (6, 2),
     }
+    assert "learned.0:h[0].linear.weight" in objective.state_dict()  # a checkpoint finds them under this name
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     kept = copy.deepcopy(objective.state_dict())
     objective.prepare(teacher, student, X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import re
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Normal
+from torch.distributions import Bernoulli, Categorical, Normal, Uniform
 
 from limbeck.core import methods
 from limbeck.core.coupling import SharedNoise, SharedValues
@@ -19,6 +20,7 @@ from limbeck.core.divergence import kl, latent_default, lp, wasserstein2
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Match, Objective
+from limbeck.core.objective.comparison import Pair, compare
 from limbeck.core.trace import Kind
 from limbeck.errors import DivergenceError, MatchError, SiteError
 from tests.zoo import BY_NAME, Loop
@@ -260,6 +262,14 @@ def test_weights() -> None:
     assert loss(lambda progress: progress / 2, 0.5) == pytest.approx({"z": 1.0, "y": 4.0})
     assert loss(lambda progress: progress / 2, 0.0) == pytest.approx({"z": 0.0, "y": 4.0})
     assert loss(0.25, whole=3.0) == pytest.approx({"z": 3.0, "y": 12.0})
+
+
+@pytest.mark.parametrize("names", [["w"], ["w[0]", "w[1]"]])
+def test_an_infinite_divergence_without_weight_counts_for_nothing(names: list[str]) -> None:
+    wide, narrow = Uniform(torch.zeros(3, 2), 2.0), Uniform(torch.zeros(3, 2), 1.0)
+    pairs = [Pair(name, kl, weight, wide, narrow) for name in names for weight in (1.0, 0.0)]
+    assert all(term == math.inf for term in compare(pairs[::2]).values())
+    assert all(term == 0.0 for term in compare(pairs[1::2]).values())
 
 
 def test_several_matches_of_one_site_add_up() -> None:

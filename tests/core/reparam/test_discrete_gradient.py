@@ -45,6 +45,16 @@ def test_straight_through_keeps_the_value_and_has_the_gradient_of_the_mean(name:
     assert expected.abs().max() > 0
 
 
+def test_a_law_that_is_straight_through_by_itself_has_its_gradient_once() -> None:
+    gradients = []
+    for family in (D.OneHotCategorical, D.OneHotCategoricalStraightThrough):
+        raw = torch.tensor([[0.3, -0.2, 0.9]], requires_grad=True)
+        law, noise = family(logits=raw), torch.zeros(1, 3)
+        relax(law, noise, push(law, noise), Relaxation("straight-through"))[:, 0].sum().backward()
+        gradients.append(raw.grad)
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_relaxed_values_become_the_discrete_ones(name: str) -> None:
     law, raw, noise, value = drawn(name)
@@ -141,7 +151,8 @@ def test_the_target_reaches_every_layer(coupling: SharedNoise | IndependentNoise
 
     for chosen, reached in ((type(coupling)(), False), (coupling, True)):
         teacher, student = pair()
-        Objective([Match("y", divergence=squared)], chosen)(teacher, student, batch_size=64).backward()
+        objective = Objective([Match("y", divergence=squared)], chosen)
+        objective(teacher, student, batch_size=64, progress=1.0).backward()
         touched = {name for name, p in student.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert touched >= {"last.weight", "last.bias"}
         assert ({"root", "middle.weight"} <= touched) is reached

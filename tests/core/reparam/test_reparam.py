@@ -406,7 +406,7 @@ def test_global_seed_is_used_without_a_generator():
         (D.Normal(torch.zeros(2), 1.0), Law.NORMAL),
         (D.LogNormal(torch.zeros(2), 1.0), Law.NORMAL),
         (D.MultivariateNormal(torch.zeros(2), torch.eye(2)), Law.NORMAL),
-        (D.Bernoulli(torch.full((2,), 0.5)), Law.UNIFORM),
+        (D.Bernoulli(torch.full((2,), 0.5)), Law.REVERSED),
         (D.Categorical(torch.ones(2)), Law.GUMBEL),
         (D.Independent(D.OneHotCategorical(torch.ones(3, 2)), 1), Law.GUMBEL),
         (D.Independent(D.Independent(D.Normal(torch.zeros(2, 3), 1.0), 1), 1), Law.NORMAL),
@@ -499,6 +499,16 @@ def test_smallest_uniform_noise_converts_to_a_finite_normal():
         torch.testing.assert_close(z, reference, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("other", [Law.UNIFORM, Law.NORMAL, Law.GUMBEL])
+def test_reversed_noise_is_the_uniform_read_from_the_other_end(other, dtype):
+    u = torch.tensor([1e-6, 0.2, 0.5, 0.9, 0.9999], dtype=dtype)
+    forth = convert(u, Law.REVERSED, other)
+    torch.testing.assert_close(forth, convert(1.0 - u, Law.UNIFORM, other), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(convert(forth, other, Law.REVERSED), u, rtol=1e-2, atol=1e-6)
+    assert (forth.diff() < 0).all()
+
+
 def test_convert_is_the_identity_between_equal_laws_and_refuses_the_rest():
     noise = torch.randn(3)
     for same in Law:
@@ -555,6 +565,28 @@ def test_shared_noise_couples_comonotonically(name):
     student = constructor(*(torch.full((500,), v * 1.5 + 0.1).double() for v in parameters))
     noise = noise_like(teacher, generator())
     assert torch.equal(push(teacher, noise).argsort(), push(student, noise).argsort())
+
+
+@pytest.mark.parametrize("family", [lambda p: D.Binomial(1, p), D.ContinuousBernoulli, lambda p: D.Normal(p, 1.0),
+                                    lambda p: D.RelaxedBernoulli(torch.tensor(0.1).double(), p)])  # fmt: skip
+def test_bits_rise_with_what_shares_their_noise(family):
+    p = torch.full((2000,), 0.5).double()
+    bits, other = D.Bernoulli(p), family(p)
+    noise = noise_like(bits, generator())
+    shared = push(other, convert(noise, law(bits), law(other)))
+    one, zero = shared[push(bits, noise) == 1], shared[push(bits, noise) == 0]
+    assert one.min() >= zero.max()
+
+
+@pytest.mark.parametrize("families", [(D.Normal, D.Laplace), (D.Laplace, D.Normal), (D.Gumbel, D.Cauchy)])
+def test_mixtures_of_two_families_can_share_noise(families):
+    teacher, student = (
+        D.MixtureSameFamily(D.Categorical(torch.ones(500, 2)), family(torch.zeros(500, 2), torch.ones(500, 2)))
+        for family in families
+    )
+    values = push(student, noise_like(teacher, generator()))
+    reference = families[1](torch.tensor(0.0), torch.tensor(1.0))
+    assert scipy.stats.kstest(values.numpy(), lambda v: reference.cdf(torch.as_tensor(v)).numpy()).pvalue > 1e-3
 
 
 # ---------------------------------------------------------------------------------------------------- registry

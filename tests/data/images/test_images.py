@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data import Images
+from limbeck.data import CelebA, DataSource, Digits, Images
 from limbeck.errors import DataError
 
 datasets = pytest.importorskip("datasets")
@@ -203,6 +203,26 @@ def test_sixteen_bits_are_scaled_and_orientation_is_obeyed(tmp_path: Path) -> No
     assert (columns == torch.tensor([0, 50, 255, 0])).all()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "values"),
+    [
+        (".pgm", np.uint16, [0, 0x8000, 0xFFFF, 0x0100]),
+        (".tif", np.int32, [0, 0x8000, 0xFFFF, 0x0100]),
+        (".tif", np.float32, [0.0, 128 / 255, 1.0, 1 / 255]),
+    ],
+)
+def test_more_than_eight_bits(tmp_path: Path, suffix: str, dtype: type, values: list[float]) -> None:
+    deep = Image.fromarray(np.array(values, dtype=dtype).reshape(2, 2))
+    for i in range(12):
+        save(tmp_path / f"{i}{suffix}", deep)
+    image = Images(path=str(tmp_path), size=2, channels=1).load().train.images[0]
+    assert image.flatten().tolist() == [0, 128, 255, 1]
+    wrong = Image.fromarray(np.array([[-1.0, 70000.0]], dtype=np.float32 if dtype is np.float32 else np.int32))
+    wrong.save(tmp_path / "0.tif")
+    with pytest.raises(DataError, match=r"0\.tif cannot be read \(its values go from -1 to 70000, but"):
+        Images(path=str(tmp_path), size=2, channels=1).load()
+
+
 def test_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere is not a directory"):
         Images(path=str(tmp_path / "nowhere")).load()
@@ -263,6 +283,12 @@ def test_empty_or_useless_tables(tmp_path: Path) -> None:
 def test_unusable_options(table: Path, options: dict[str, int]) -> None:
     with pytest.raises(DataError, match="Images: size"):
         Images(path=str(table), **options).load()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [Images("/tmp", resize="a"), Digits(resize="a"), CelebA("/tmp", resize="a")])  # type: ignore[arg-type]
+def test_unknown_resize(source: DataSource) -> None:
+    with pytest.raises(DataError, match=r"resize must be pad or bilinear, not 'a'"):
+        source.load()
 
 
 def test_places_in_order(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,14 @@ def test_longer_drawings_can_be_cut_and_then_have_no_end(tmp_path: Path) -> None
     assert Strokes(path).load().train.strokes.shape == (4, 5, 4)
 
 
+@pytest.mark.parametrize("offsets", [[], [2, 7, 10, 14], [0, 7, 2, 14], [0, 2, 7]])
+def test_offsets_that_do_not_divide_the_points(tmp_path: Path, offsets: list[int]) -> None:
+    points = np.concatenate(SPLITS["train"])
+    np.savez(tmp_path / "small.npz", train_points=points, train_offsets=np.array(offsets, dtype=np.int64))
+    with pytest.raises(DataError, match=r"train_offsets do not divide the 14 rows .* must rise from 0 to 14"):
+        Strokes(str(tmp_path / "small.npz")).load()
+
+
 def test_arrays_of_arrays_are_refused_unless_trusted(tmp_path: Path) -> None:
     path = str(objects(tmp_path / "small.npz", **SPLITS))
     with pytest.raises(DataError, match=r"'train' is a pickle, which runs code .* allow_pickle: true"):

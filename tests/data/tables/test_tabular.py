@@ -91,7 +91,23 @@ class TestFormats:
         assert dataset.columns == ("a", "b", "c")
         assert (dataset.mean, dataset.std) == ((1.0, 1.0, 1.0), (2.0, 3.0, 4.0))
         assert dataset.log_scale == pytest.approx(math.log(24))
-        assert "3.1781 nats a row lower" in dataset.unit
+        assert "3.1781 nats per row lower" in dataset.unit
+
+    @pytest.mark.parametrize("rows", [{"rows": numbers()}, {"train": numbers(50, 1), "test": numbers(10, 3)}])
+    def test_npz_with_moments_as_rows(self, tmp_path: Path, rows: dict[str, np.ndarray]) -> None:
+        np.savez(tmp_path / "t.npz", **rows, mean=np.ones((1, 3)), std=np.array([[2.0, 3.0, 4.0]]))
+        dataset = Tabular(str(tmp_path / "t.npz"), drop=["1"]).load()
+        assert (dataset.mean, dataset.std) == ((1.0, 1.0), (2.0, 4.0))
+
+    @pytest.mark.parametrize("suffix", ["npz", "npy"])
+    def test_truth_values_are_numbers(self, tmp_path: Path, suffix: str) -> None:
+        values = numbers() > 0
+        if suffix == "npz":
+            np.savez(tmp_path / "t.npz", train=values, test=values[:50])
+        else:
+            np.save(tmp_path / "t.npy", values)
+        dataset = Tabular(str(tmp_path / f"t.{suffix}"), noise=None).load()
+        assert set(everything(dataset).flatten()) == {0.0, 1.0}
 
     def test_npz_without_validation_gets_one(self, tmp_path: Path) -> None:
         train, test = numbers(50, 1), numbers(10, 3)
@@ -111,6 +127,22 @@ class TestFormats:
         dataset = Tabular(path, drop=["where"], noise=None).load()
         assert dataset.columns == ("a", "n", "c")
         assert same_rows(everything(dataset), np.column_stack([values[:, 0], np.arange(200), values[:, 2]]))
+
+    def test_index_of_pandas_is_no_column_unless_asked_for(self, tmp_path: Path) -> None:
+        pandas = pytest.importorskip("pandas")
+        table = pandas.DataFrame(numbers(), columns=NAMES).sort_values("a")  # so the index is no range
+        table.to_parquet(tmp_path / "t.parquet")
+        path = str(tmp_path / "t.parquet")
+        assert Tabular(path, noise=None).load().columns == ("a", "b", "c")
+        assert Tabular(path, drop=["a"], noise=None).load().columns == ("b", "c")
+        assert Tabular(path, columns=["__index_level_0__", "c"]).load().columns == ("__index_level_0__", "c")
+        table.set_index("c").to_parquet(tmp_path / "n.parquet")
+        assert Tabular(str(tmp_path / "n.parquet"), drop=["c"], noise=None).load().columns == ("a", "b")
+        table.to_csv(tmp_path / "t.csv")
+        with pytest.raises(DataError, match=r"a column has no name.*; leave it out with drop: \[\"\"\]"):
+            Tabular(str(tmp_path / "t.csv")).load()
+        assert Tabular(str(tmp_path / "t.csv"), drop=[""]).load().columns == ("a", "b", "c")
+        assert Tabular(str(tmp_path / "t.csv"), columns=["", "b"]).load().columns == ("", "b")
 
     def test_parquet_without_the_library(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "t.parquet").touch()
@@ -312,6 +344,19 @@ class TestRefusals:
         np.savez(tmp_path / "t.npz", rows=numbers(), mean=np.full(3, mean), std=np.array([1.0, std, 1.0]))
         self.refused("mean must be finite and std positive", str(tmp_path / "t.npz"))
 
+    @pytest.mark.parametrize(
+        ("moments", "match"),
+        [
+            ({"mean": np.ones(3)}, "has mean but not both of mean and std; save both or neither"),
+            ({"std": np.ones(3)}, "has std but not both"),
+            ({"mean": np.ones(()), "std": np.ones(3)}, r"mean is float64 of shape \(\), not one number for each of 3"),
+            ({"mean": np.ones(3), "std": np.ones((3, 1))}, r"std is float64 of shape \(3, 1\)"),
+        ],
+    )
+    def test_standardised_by_something_else(self, tmp_path: Path, moments: dict[str, Any], match: str) -> None:
+        np.savez(tmp_path / "t.npz", train=numbers(), **moments)
+        self.refused(match, str(tmp_path / "t.npz"))
+
     def test_pickles_are_not_run(self, tmp_path: Path) -> None:
         class Evil:
             def __reduce__(self) -> tuple:
@@ -341,6 +386,10 @@ class TestRefusals:
         self.refused(r"column 'station' is not of numbers \('north' in row 2\).* drop: \[station\]", str(path))
         assert Tabular(str(path), drop=["station"]).load().columns == ("a", "c")
         assert Tabular(str(path), columns=["c"]).load().columns == ("c",)
+        path.write_text("a,b\n" + "".join(f"{n}.5,{n}_{n}\n" for n in range(40)))  # which Python takes for a number
+        self.refused(r"column 'b' is not of numbers \('0_0' in row 1\)", str(path))
+        path.write_text("1_0,2_0\n" + "".join(f"{n}.5,{n}\n" for n in range(40)))
+        assert Tabular(str(path)).load().columns == ("1_0", "2_0")
         other = parquet(tmp_path / "t.parquet", a=numbers()[:, 0], station=["north"] * 200)
         self.refused(r"column 'station' is not of numbers \(its type is string\)", other)
 
@@ -444,6 +493,9 @@ class TestEmbedded:
         assert values.max() < 17.0
         assert np.array_equal(np.sort(np.floor(values).sum(0)), np.sort(everything_of_digits().sum(0)))
         assert len(DigitPixels(noise=None).load().columns) == 61
+        few = DigitPixels(noise=None, seed=3, test=0.5, validation=0.5).load()  # more pixels are 0 in all training rows
+        assert len(few.columns) < 61
+        assert (few.train.values.amax(0) > 0).all()
 
     def test_seeds(self) -> None:
         first, again, other = (BreastCancer(seed=seed).load().fingerprint for seed in (0, 0, 1))

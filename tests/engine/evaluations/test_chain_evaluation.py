@@ -12,7 +12,7 @@ from PIL import Image
 from limbeck.core.graph import DGM
 from limbeck.engine import ChainEvaluation, Subject
 from limbeck.engine.evaluations.chain_evaluation import target_law
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import histogram_kl, interval_grid, kl_density_ratio
 from limbeck.models import (
@@ -28,7 +28,7 @@ SETTINGS = ChainEvaluation(samples=2000, points=800)
 
 
 def measured(teacher: DGM, student: DGM, directory: Path, settings: ChainEvaluation = SETTINGS) -> dict[str, float]:
-    judge = settings.judge(None, teacher, directory, 0, SilentProgress())
+    judge = settings.judge(None, teacher, directory, 0, Progress())
     return judge.measure(Subject(student, directory, False))
 
 
@@ -108,7 +108,7 @@ def test_every_measure_has_a_value(tmp_path: Path) -> None:
 
 def test_the_table_changes_with_the_teacher(tmp_path: Path) -> None:
     keys = {
-        SETTINGS.judge(None, teacher, tmp_path, 0, SilentProgress()).reference_key
+        SETTINGS.judge(None, teacher, tmp_path, 0, Progress()).reference_key
         for teacher in (GaussianChain(layers=1), GaussianChain(layers=2), GaussianChain(layers=2, exponent=1.2))
     }
     assert len(keys) == 3
@@ -116,7 +116,7 @@ def test_the_table_changes_with_the_teacher(tmp_path: Path) -> None:
 
 def test_what_it_cannot_measure(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="LadderVAE"):
-        SETTINGS.judge(None, LadderVAE(image_size=8, levels=2, width=2), tmp_path, 0, SilentProgress())
+        SETTINGS.judge(None, LadderVAE(image_size=8, levels=2, width=2), tmp_path, 0, Progress())
     with pytest.raises(ModelError, match="not a chain of real numbers"):
         measured(GaussianChain(layers=1), ResidualBinomialChain(layers=1), tmp_path)
     with pytest.raises(RecipeError, match="at least 100"):

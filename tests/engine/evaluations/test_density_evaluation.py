@@ -16,7 +16,7 @@ from limbeck.core.graph import DGM
 from limbeck.data import Digits, Faithful
 from limbeck.engine import DensityEvaluation, Subject
 from limbeck.engine.evaluations.density_evaluation import draw_points
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.models import HelmholtzMachine
 
@@ -50,7 +50,7 @@ class Unknown(DGM):
 
 def measured(student: DGM, directory: Path, data: object = None, seed: int = 0) -> dict[str, float]:
     dataset = None if data is None else data.load()
-    judge = SETTINGS.judge(dataset, Cloud(), directory, seed, SilentProgress())
+    judge = SETTINGS.judge(dataset, Cloud(), directory, seed, Progress())
     values = judge.measure(Subject(student, directory, False))
     keys = {measure.key for measure in SETTINGS.measures(dataset)}
     assert set(values) == keys - {"train_seconds"}  # the engine knows that one
@@ -108,7 +108,7 @@ def test_one_seed_fixes_every_number_but_the_speed(tmp_path: Path) -> None:
 
 
 def test_notes_say_how_good_the_quadrature_is() -> None:
-    judge = SETTINGS.judge(Faithful().load(), HelmholtzMachine(hidden=2), Path(), 0, SilentProgress())
+    judge = SETTINGS.judge(Faithful().load(), HelmholtzMachine(hidden=2), Path(), 0, Progress())
     text = " ".join(judge.notes)
     assert "61 by 61 points" in text
     assert abs(judge._mass() - 1.0) < 1e-5
@@ -126,9 +126,9 @@ def test_draws_have_a_column_a_target() -> None:
 
 def test_models_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="tables of two columns"):
-        SETTINGS.judge(Digits(limit=20).load(), Cloud(), tmp_path, 0, SilentProgress())
+        SETTINGS.judge(Digits(limit=20).load(), Cloud(), tmp_path, 0, Progress())
     with pytest.raises(ModelError, match="Unknown has no exact density; define log_likelihood"):
-        SETTINGS.judge(None, Unknown(), tmp_path, 0, SilentProgress())
+        SETTINGS.judge(None, Unknown(), tmp_path, 0, Progress())
     broken = Cloud()
     with torch.no_grad():
         broken.mean.fill_(math.nan)

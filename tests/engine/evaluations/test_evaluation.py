@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 
 import pytest
 
+from limbeck.data import Dataset, Digits, Domains
 from limbeck.engine import (
     ChainEvaluation,
     ClassifierEvaluation,
@@ -19,8 +21,9 @@ from limbeck.engine import (
     SequenceEvaluation,
     StrokeEvaluation,
 )
-from limbeck.engine.evaluations.evaluation import Evaluation
+from limbeck.engine.evaluations.evaluation import PARAMETERS, TRAIN_SECONDS, Evaluation, throughput_measure
 from limbeck.errors import RecipeError
+from limbeck.metrics import RunResults
 
 KINDS: list[type[Evaluation]] = [
     ChainEvaluation, ClassifierEvaluation, ContinualEvaluation, DensityEvaluation, DiffusionEvaluation,
@@ -61,3 +64,31 @@ def test_dry(kind: type[Evaluation]) -> None:
     assert vars(kind(**settings)).items() >= settings.items()
     assert vars(whole) == vars(kind())
     assert vars(dry) != vars(whole)
+
+
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    return Domains(Digits(), [[0, 1], [2, 3]]).load()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_measures(kind: type[Evaluation], images: Dataset, tmp_path: Path) -> None:
+    """They are those that the keys tell, so that records with kinds and older ones, without them, are shown alike."""
+    measures = kind().measures(images if kind in OF_IMAGES else None)
+    raw = json.loads(RunResults("recipe", "name", "", "", "", measures, []).to_json())
+    for measure in raw["measures"]:
+        del measure["kind"]
+    (tmp_path / "metrics.json").write_text(json.dumps(raw))
+    assert RunResults.from_file(tmp_path / "metrics.json").measures == measures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shared_measures(kind: type[Evaluation], images: Dataset) -> None:
+    """What several evaluations measure is printed alike."""
+    found = {measure.key: measure for measure in kind().measures(images if kind in OF_IMAGES else None)}
+    assert found["train_seconds"] == TRAIN_SECONDS
+    assert found.get("parameters_generative", PARAMETERS) == PARAMETERS
+    speed = found.get("samples_per_second")
+    if speed is not None:
+        unit, _, note = speed.label.partition(" per second")
+        assert speed == throughput_measure(unit, note)

@@ -16,7 +16,7 @@ from limbeck.core.sites import Sites
 from limbeck.data import Digits, SequenceDataset, SequenceSplit
 from limbeck.engine import SequenceEvaluation, Subject
 from limbeck.engine.evaluations.sequence_evaluation import SequenceJudge
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.models import Autoregressive
 
@@ -50,7 +50,7 @@ def table(model: Autoregressive, row: int) -> dict[tuple[int, ...], float]:
 
 
 def judged(teacher: Autoregressive, **settings: int) -> SequenceJudge:
-    judge = SequenceEvaluation(**settings).judge(dataset(), teacher, Path(), 0, SilentProgress())
+    judge = SequenceEvaluation(**settings).judge(dataset(), teacher, Path(), 0, Progress())
     assert isinstance(judge, SequenceJudge)
     return judge
 
@@ -84,7 +84,8 @@ def test_the_teacher_against_itself() -> None:
 
 
 def test_a_perfect_model_has_the_entropy_of_the_answers() -> None:
-    (entropy,) = judged(built(0)).references.values()
+    ((label, entropy),) = judged(built(0)).references.items()
+    assert next(m.label for m in SequenceEvaluation().measures(None) if m.key == "nll") in label  # stands under it
     assert entropy == pytest.approx(0.5 * math.log(2))  # one of two for half of the rows, certain for the others
 
 
@@ -109,9 +110,7 @@ class Trap(DGM):
 
 def test_greed_differs_from_a_beam() -> None:
     trap = Trap()
-    values = (
-        SequenceEvaluation().judge(dataset(), trap, Path(), 0, SilentProgress()).measure(Subject(trap, Path(), True))
-    )
+    values = SequenceEvaluation().judge(dataset(), trap, Path(), 0, Progress()).measure(Subject(trap, Path(), True))
     assert (values["right_greedy"], values["right_beam"]) == (50.0, 0.0)
     assert values["mode_probability"] == pytest.approx(0.36)
 
@@ -119,14 +118,14 @@ def test_greed_differs_from_a_beam() -> None:
 def test_the_dry_run_is_small() -> None:
     dry = SequenceEvaluation(samples=50).dry()
     assert (dry.beam_size, dry.samples, dry.inputs) == (2, 1, 20)
-    judge = SequenceEvaluation(inputs=1).judge(dataset(), built(0), Path(), 0, SilentProgress())
+    judge = SequenceEvaluation(inputs=1).judge(dataset(), built(0), Path(), 0, Progress())
     assert len(judge.x) == 1
     assert len(judge.tokens) == 2
 
 
 def test_refusals() -> None:
     with pytest.raises(RecipeError, match=r"needs sequences"):
-        SequenceEvaluation().judge(Digits().load(), built(0), Path(), 0, SilentProgress())
+        SequenceEvaluation().judge(Digits().load(), built(0), Path(), 0, Progress())
     with pytest.raises(RecipeError, match=r"evaluation\.samples must be at least 1, not 0"):
         SequenceEvaluation(samples=0)
     longer = Autoregressive(length=3, tokens=3, inputs=2)

@@ -21,36 +21,20 @@ from limbeck.engine.experiments.choosing import LEARNING_RATE, Candidate, Choice
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Baseline, Recipe
 from limbeck.engine.experiments.shared_stages import SharedStages
+from limbeck.engine.experiments.stage_keys import student_key
 from limbeck.engine.experiments.tasks import cut
-from limbeck.engine.experiments.training_stage import student_key
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.sweeps.sweep_plan import Point, plan
 from limbeck.engine.training import fit
 from limbeck.errors import DataError, NonFiniteLossError, RecipeError
 from limbeck.metrics import RunResults
 from limbeck.models import MLPClassifier
 from tests.fast import Fast
+from tests.listening import Recorder
 from tests.tiny import Quick, Tiny, built, hashes
 
 FEW = Training(steps=3, batch_size=16, checkpoint_every=50, log_every=1)
 TASK, HIDDEN = [0.1, 1.0], [10.0, 100.0]
-
-
-class Words(SilentProgress):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.expected = self.done = 0
-        self.labels: list[str] = []
-
-    def expect(self, steps: int) -> None:
-        self.expected = steps
-
-    def start(self, label: str, steps: int, done: int = 0) -> None:
-        self.labels.append(label)
-        self.done += steps
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -76,10 +60,10 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**found | changes)
 
 
-def run(of: Recipe, folder: Path, progress: SilentProgress | None = None, **changes: Any) -> RunResults:
+def run(of: Recipe, folder: Path, progress: Progress | None = None, **changes: Any) -> RunResults:
     return Experiment(
         of, resolved="", name="digits", directory=folder, cache=folder.parent / "cache", command="",
-        progress=progress or SilentProgress(), **changes,
+        progress=progress or Progress(), **changes,
     ).run()  # fmt: skip
 
 
@@ -114,7 +98,7 @@ BEST = "y-data=0.1,h=100"
 
 class TestRun:
     def test_the_best_candidate_trains_the_students(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        words, seen = Words(), scored(monkeypatch, BEST)
+        words, seen = Recorder(), scored(monkeypatch, BEST)
         results = run(recipe(seeds=2), tmp_path / "chosen", words)
         assert [name for name, _ in seen[:4]] == ["y-data=0.1,h=10", BEST, "y-data=1,h=10", "y-data=1,h=100"]
         assert [len(rows) for _, rows in seen] == [40] * 6
@@ -135,10 +119,10 @@ class TestRun:
         assert "20% of the rows" in told[0]
         assert "40 rows" in told[0]
         assert "scratch had nothing to choose" in told[0]
-        assert words.expected == words.done == FEW.steps * (1 + 4 + 2 + 2 * 3)
+        assert words.expected == words.total == FEW.steps * (1 + 4 + 2 + 2 * 3)
 
     def test_by_real_scores(self, tmp_path: Path) -> None:
-        words = Words()
+        words = Recorder()
         results = run(recipe(), tmp_path / "run", words)
         folders = sorted(path.name for path in (tmp_path / "run/choices/vid").iterdir())
         assert folders == sorted(candidate.slug for candidate in candidates(recipe().choices))
@@ -149,16 +133,16 @@ class TestRun:
         best = min(folders, key=lambda name: scores[name]["result"]["score"])
         settings = next(result.settings for result in results.results if result.method == "vid")
         assert best == Candidate({"y|data": settings["weight of y|data"], "h[*]": settings["weight of h[*]"]}).slug
-        assert sum("on 40 held-out rows" in text for text in words.said) == 6
+        assert sum("on 40 held-out rows" in text for text in words.messages) == 6
 
     def test_done_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = run(recipe(), tmp_path / "run")
         monkeypatch.setattr(fit, "fit", lambda *_, **__: pytest.fail("trained again"))
         monkeypatch.setattr(ClassifierEvaluation, "score", lambda *_: pytest.fail("measured again"))
-        words = Words()
+        words = Recorder()
         again = run(recipe(), tmp_path / "run", words)
         assert again.notes == first.notes
-        assert words.expected == words.done
+        assert words.expected == words.total
         # Models of candidates that are gone are not needed again.
         for path in (tmp_path / "run/choices").rglob("model.safetensors"):
             path.unlink()
@@ -192,13 +176,13 @@ class TestRun:
 
     def test_one_that_diverges_is_not_chosen(self, tmp_path: Path) -> None:
         choices = {LEARNING_RATE: [1e30, 1e-3]}
-        words = Words()
+        words = Recorder()
         plain = {"objective": transfer([]), "method": "plain", "baselines": {}, "choices": choices}
         training = dataclasses.replace(FEW, optimizer="sgd", steps=6)
         results = run(recipe(training=training, **plain), tmp_path / "run", words)
         student = next(result for result in results.results if result.method == "plain")
         assert student.settings["learning_rate"] == 1e-3
-        assert any("non-finite" in text for text in words.said)
+        assert any("non-finite" in text for text in words.messages)
         with pytest.raises(RecipeError, match="none of the 1 candidates"):
             run(recipe(training=training, **plain | {"choices": {LEARNING_RATE: [1e30]}}), tmp_path / "none")
         with pytest.raises(NonFiniteLossError):
@@ -215,7 +199,7 @@ class TestRun:
         for method in (None, "vid"):
             Experiment(
                 recipe(), resolved="", name="digits", directory=tmp_path / "run", cache=tmp_path / "cache", command="",
-                progress=SilentProgress(), shared=shared,
+                progress=Progress(), shared=shared,
             ).train(method)  # fmt: skip
         before = sum(1 for _ in (tmp_path / "stages").glob("training-*"))
         assert before == 1 + 4 + 1
@@ -291,7 +275,7 @@ class TestRefused:
             ({"h[*]": [-1.0]}, "numbers from 0 on"),
             ({"h[*]": [math.nan]}, "numbers from 0 on"),
             ({"h[*]": [1.0, 1.0]}, "must differ"),
-            ({LEARNING_RATE: [0.0]}, "must differ, learning rates be positive"),
+            ({LEARNING_RATE: [0.0]}, "must differ, and learning rates be positive"),
         ],
     )
     def test_choices(self, choices: dict[str, list[float]], words: str) -> None:

@@ -41,11 +41,7 @@ def test_another_teacher_in_the_same_run(trained: list[int]) -> None:
     path = write_recipe(Path())
     built(seed=3, width=8).save_pretrained("elsewhere")
     found = {}
-    for kind, word in (
-        ("trained", "--seeds=1"),
-        ("untrained", "--teacher_training=null"),
-        ("given", "--teacher_from=elsewhere"),
-    ):
+    for kind, word in TEACHERS.items():
         assert call("run", path, word) == 0
         found[kind] = hashes(RUN, "teacher/*")
     weights, history = "teacher/model.safetensors", "teacher/history.csv"
@@ -54,11 +50,7 @@ def test_another_teacher_in_the_same_run(trained: list[int]) -> None:
     assert not {weights, history} & found["given"].keys()
     assert history not in found["untrained"]
     trained.clear()
-    for kind, word in (
-        ("trained", "--seeds=1"),
-        ("untrained", "--teacher_training=null"),
-        ("given", "--teacher_from=elsewhere"),
-    ):
+    for kind, word in TEACHERS.items():
         assert call("run", path, word) == 0
         assert hashes(RUN, "teacher/*").get(weights) == found[kind].get(weights)
     assert not trained

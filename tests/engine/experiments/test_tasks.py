@@ -22,7 +22,7 @@ from limbeck.engine.experiments.recipe import Baseline, Recipe
 from limbeck.engine.experiments.shared_stages import SharedStages
 from limbeck.engine.experiments.tasks import tasks_of
 from limbeck.engine.settings.options import Training
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.training.fit import fit
 from limbeck.errors import DataError, RecipeError
 from limbeck.metrics import Measure
@@ -108,7 +108,7 @@ def recipe(**changes) -> Recipe:
 
 def run(directory: Path, recipe: Recipe, **options) -> dict:
     experiment = Experiment(
-        recipe, resolved="", name="tasks", directory=directory, cache=directory, command="", progress=SilentProgress(),
+        recipe, resolved="", name="tasks", directory=directory, cache=directory, command="", progress=Progress(),
         **options,
     )  # fmt: skip
     results = experiment.run()
@@ -136,7 +136,7 @@ def test_a_sequence_of_tasks(tmp_path) -> None:
     assert (tmp_path / "tasks/ours/0/2/model.safetensors").exists()
     assert Table.from_pretrained(tmp_path / "students/ours/0").means[2].item() == ours["after 2 of 2"]
     assert "all students starting from the teacher's weights" in found["notes"][0]
-    assert "200 steps a task" in found["notes"][0]
+    assert "200 steps per task" in found["notes"][0]
 
 
 def test_done_again_nothing_is_repeated(tmp_path) -> None:
@@ -150,7 +150,7 @@ def test_done_again_nothing_is_repeated(tmp_path) -> None:
 def test_shared_stages_train_the_same_models(tmp_path) -> None:
     alone = run(tmp_path / "alone", recipe())
     shared = SharedStages(tmp_path / "stages")
-    options = {"resolved": "", "name": "tasks", "cache": tmp_path, "command": "", "progress": SilentProgress()}
+    options = {"resolved": "", "name": "tasks", "cache": tmp_path, "command": "", "progress": Progress()}
     part = Experiment(recipe(), directory=tmp_path / "shared", shared=shared, **options)
     part.train()
     for method in ("ours", "fine-tuning", "joint"):
@@ -192,7 +192,7 @@ def test_data_that_tell_no_tasks(tmp_path, changes, message) -> None:
 
 
 def test_recipes_whose_tasks_make_no_sense() -> None:
-    with pytest.raises(RecipeError, match="told 'codes' or nothing, not 'raw'"):
+    with pytest.raises(RecipeError, match="the condition 'codes' or 'none', not 'raw'"):
         recipe(condition="raw")
     with pytest.raises(RecipeError, match="the recipe names no data"):
         recipe(data=None, condition="none", baselines={})
@@ -217,7 +217,13 @@ def test_a_student_without_data_adapts_to_the_teachers_samples() -> None:
     teacher = Table()
     teacher.means.data = torch.tensor([3.0, 3.0, 3.0])
     student = Table()
-    fit(student, Objective([Match("y")]), Training(steps=1, batch_size=4), teacher=teacher, asked=torch.eye(3)[:2])
+    fit(
+        student,
+        Objective([Match("y")]),
+        Training(steps=1, batch_size=4),
+        teacher=teacher,
+        teacher_inputs=torch.eye(3)[:2],
+    )
     assert student.adapted.item() == pytest.approx(3.0, abs=0.2)
 
 
@@ -239,7 +245,8 @@ def test_a_coupling_sizes_its_parameters_before_the_optimiser_is_made() -> None:
     teacher, student, objective = Table(), Table(), Objective([Match("y")], Sized())
     teacher.means.data.fill_(2.0)
     student.means.data.fill_(1.0)
-    fit(student, objective, Training(steps=5, batch_size=4, learning_rate=0.1), teacher=teacher, asked=torch.eye(3))
+    options = Training(steps=5, batch_size=4, learning_rate=0.1)
+    fit(student, objective, options, teacher=teacher, teacher_inputs=torch.eye(3))
     assert objective.coupling.scale.shape == (3,)
     assert (objective.coupling.scale != 1.0).all()
 

@@ -16,19 +16,21 @@ from limbeck.core.loss import Batch
 from limbeck.core.methods import scratch, transfer
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, Training, predict
+from limbeck.engine.experiments.choosing import Chosen
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.learners import Learners
 from limbeck.engine.experiments.recipe import Baseline, Recipe
+from limbeck.engine.experiments.run_data import RunData
 from limbeck.engine.experiments.shared_stages import SharedStages
 from limbeck.engine.experiments.source_start import for_classes
-from limbeck.engine.experiments.tasks import tasks_of
-from limbeck.engine.experiments.training_stage import student_key, teacher_key
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.experiments.stage_keys import student_key, teacher_key
+from limbeck.engine.experiments.training_stage import TrainingStage
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.sweeps.sweep_plan import Point, plan
 from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.metrics import RunResults
 from limbeck.models import NetworkClassifier
-from limbeck.report.tables import gaps
+from limbeck.report.run_tables import gaps
 
 COLOURED = NetworkClassifier("ConvNet", {"widths": [4], "channels": 3})
 FEW = Training(steps=2, batch_size=16, checkpoint_every=50, log_every=1)
@@ -71,21 +73,24 @@ def transferred(**changes: Any) -> Recipe:
 
 def learners(of: Recipe, folder: Path, shared: SharedStages | None = None) -> Learners:
     dataset = of.data.load()
-    source = dataset if of.teacher_data is None else of.teacher_data.load()
-    tasks, taught = tasks_of(of, dataset), tasks_of(of, source)[0]
-    return Learners(of, tasks, folder, SilentProgress(), shared, folder / "cache", dataset, taught)
+    data = RunData(of, dataset, dataset if of.teacher_data is None else of.teacher_data.load())
+    return Learners(of, data, folder, Progress(), shared, folder / "cache")
+
+
+def student_stage(found: Learners, method: str, seed: int) -> TrainingStage:
+    return found.stages.student(found.lesson(found.recipe, method, seed, None, found.data.tasks[0]))
 
 
 def run(of: Recipe, folder: Path) -> RunResults:
     return Experiment(
-        of, resolved="", name="digits", directory=folder, cache=folder / "cache", command="", progress=SilentProgress()
+        of, resolved="", name="digits", directory=folder, cache=folder / "cache", command="", progress=Progress()
     ).run()
 
 
 class TestFewRows:
     def rows(self, per_class: int | None, method: str, seed: int, folder: Path) -> torch.Tensor:
         found = learners(recipe(per_class=per_class), folder)
-        stage = found._student_stage(method, seed, None, found.tasks[0])
+        stage = student_stage(found, method, seed)
         assert stage.rows is not None
         assert stage.rows.x is not None
         assert len(stage.rows.x) == len(stage.rows.y)
@@ -102,8 +107,8 @@ class TestFewRows:
 
     def test_the_teacher_and_the_start_have_all(self, tmp_path: Path) -> None:
         found = learners(recipe(per_class=5), tmp_path)
-        everything = len(found.tasks[0].rows or ())
-        assert len(found.teacher_stage().rows or ()) == everything > 1000
+        everything = len(found.data.tasks[0].rows or ())
+        assert len(found.stages.teacher().rows or ()) == everything > 1000
         assert len(self.rows(None, "scratch", 0, tmp_path)) == everything
 
     def test_fingerprints(self) -> None:
@@ -125,7 +130,7 @@ class TestFewRows:
         assert [(part.point, part.method) for part in second] == [(0, "kd"), (1, "kd")]
         shared = SharedStages(tmp_path / "stages")
         for point in points:
-            learners(point.recipe, tmp_path / point.name, shared).student("fine", 0, None)
+            learners(point.recipe, tmp_path / point.name, shared).student(Chosen(point.recipe), "fine", 0, None)
         trained = [folder for folder in (tmp_path / "stages").iterdir() if (folder / "config.json").exists()]
         assert len(trained) == 3  # one start, two that were tuned from it
 
@@ -167,7 +172,7 @@ class TestStart:
     def test_body_of_the_source_and_a_head_of_its_own(self, tmp_path: Path) -> None:
         baselines = {"fine": Baseline(scratch(), start="source"), "too": Baseline(transfer([]), start="source")}
         found = learners(transferred(baselines=baselines), tmp_path)
-        stages = [found._student_stage(method, seed, None, found.tasks[0]) for method in baselines for seed in (0, 1)]
+        stages = [student_stage(found, method, seed) for method in baselines for seed in (0, 1)]
         assert len({id(stage.initial) for stage in stages}) == 1
         start = stages[0].initial
         assert start is not None
@@ -182,7 +187,7 @@ class TestStart:
 
     def test_the_whole_network_where_the_classes_agree(self, tmp_path: Path) -> None:
         found = learners(recipe(), tmp_path)
-        start = found._start("fine")
+        start = student_stage(found, "fine", 0).initial
         assert start is not None
         student = network()
         student.start_from(start)
@@ -224,8 +229,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            ({"teacher": network(7)}, "the teacher tells 7 classes apart, but the labels of digits go up to 9"),
-            ({"student": network(9)}, "the student of 'kd' tells 9 classes apart"),
+            ({"teacher": network(7)}, "the teacher has 7 classes, but the labels of digits go up to 9"),
+            ({"student": network(9)}, "the student of 'kd' has 9 classes"),
             ({"objective": transfer(["h[*]->g[*]:kd"])}, r"'kd': the student has no site 'g\[0\]'"),
             ({"data": Digits(size=8), "teacher": network(12), "baselines": {}}, "'kd': "),
             ({"teacher": COLOURED}, "the teacher: ConvNet is built for images of shape"),
@@ -264,10 +269,12 @@ def test_distilling_writes_what_was_learned_beside_the_student(tmp_path: Path) -
     rows = Batch(data.train.labels, data.train.images)
     objective = transfer(["h[*]:vid", "y:kd"])
     settings = {"data": rows, "training": FEW, "progress": False}
-    limbeck.distill(network(widths=(6, 6)), network(), objective, directory=tmp_path, **settings)
+    trained = limbeck.distill(
+        network(widths=(6, 6)), network(), objective, directory=tmp_path, **settings
+    ).objective.state_dict()
     kept = load_file(tmp_path / "objective.safetensors")
-    assert kept.keys() == objective.state_dict().keys()
-    assert all(torch.equal(tensor, objective.state_dict()[name]) for name, tensor in kept.items())
+    assert kept.keys() == trained.keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in kept.items())
     assert any("h[1]" in name for name in kept)
     # What cannot be saved is told before it learns.
     wrapped = NetworkClassifier.wrap(network().network)

@@ -17,9 +17,9 @@ from limbeck.data.pairs.store import PairStore
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.pair_report import PairReport
 from limbeck.engine.pairs.record import record
-from limbeck.engine.pairs.recorded import RecordedTeacher
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
 from limbeck.errors import ModelError, RecipeError, StorageError
+from tests.listening import Recorder
 from tests.sampler import Hierarchy, Sampler
 from tests.tiny import built, counted, die, hashes, in_child
 
@@ -28,24 +28,6 @@ PAGE, SHARD, BATCH = 4, 16, 8
 
 def pairs(**changes: Any) -> Pairs:
     return Pairs(**{"count": 60, "page_rows": PAGE, "shard_rows": SHARD, "batch_size": BATCH} | changes)
-
-
-class Told(SilentProgress):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.stages: list[tuple[str, int, int]] = []
-        self.step = 0
-
-    def start(self, label: str, steps: int, done: int = 0) -> None:
-        self.stages.append((label, steps, done))
-
-    def advance(self, step: int, loss: float | None = None) -> None:
-        self.step = step
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 def recorded(directory: Path, teacher: Sampler | None = None, **changes: Any) -> RecordedTeacher:
@@ -156,7 +138,7 @@ class TestKey:
     def test_growing(self, tmp_path: Path) -> None:
         few = everything(recorded(tmp_path, count=32))["x_0"].distribution.mean
         before = hashes(tmp_path)
-        teacher, told = built(Sampler), Told()
+        teacher, told = built(Sampler), Recorder()
         many = everything(recorded(tmp_path, teacher, count=64, progress=told))["x_0"].distribution.mean
         assert torch.equal(many[:32], few)
         assert teacher.runs == [BATCH] * 4
@@ -194,7 +176,7 @@ class TestInterruption:
         whole = recorded(tmp_path, count=64)
         expected, path = hashes(tmp_path), whole.recorded.store.path(1)
         path.write_bytes(damage(path.read_bytes()))
-        teacher, told = built(Sampler), Told()
+        teacher, told = built(Sampler), Recorder()
         recorded(tmp_path, teacher, count=64, progress=told)
         assert f"{path} is damaged (" in told.messages[0]
         assert teacher.runs == [BATCH] * 2
@@ -256,10 +238,10 @@ class TestProcesses:
     @pytest.mark.slow
     def test_workers(self, tmp_path: Path) -> None:
         recorded(tmp_path / "alone", count=320)
-        teacher, told = built(Sampler), Told()
+        teacher, told = built(Sampler), Recorder()
         recorded(tmp_path / "helped", teacher, count=320, workers=2, progress=told)
         assert hashes(tmp_path / "alone") == hashes(tmp_path / "helped")
-        assert told.step == told.stages[0][1] == 40
+        assert told.steps[-1][0] == told.stages[0][1] == 40
         assert "by each of 2 processes" in told.messages[1]
 
 
@@ -278,22 +260,22 @@ def body(path: Path) -> bytes:
 
 class TestWhatIsTold:
     def test_size_and_time(self, tmp_path: Path) -> None:
-        told = Told()
+        told = Recorder()
         recorded(tmp_path, count=320, held_out=16, dtype="uint8", progress=told)
         assert told.messages[0].startswith("pairs: 336 pairs, 5.4 kB, of which 5.4 kB are still to be made in ")
         assert "pairs a second, about " in told.messages[1]
         assert told.stages == [("pairs", 42, 0)]
-        assert told.step == 42
+        assert told.steps[-1][0] == 42
 
     def test_nothing_new(self, tmp_path: Path) -> None:
         recorded(tmp_path)
-        told = Told()
+        told = Recorder()
         recorded(tmp_path, progress=told)
         assert told.messages == []
         assert told.stages == [("pairs", 8, 8)]
 
     def test_numbers_that_are_no_images(self, tmp_path: Path) -> None:
-        told = Told()
+        told = Recorder()
         recorded(tmp_path, built(Sampler, extra=True), dtype="uint8", progress=told)
         assert any("of 'n' are outside [0, 1], and dtype uint8 clamps" in text for text in told.messages)
 

@@ -35,7 +35,7 @@ def test_arguments_that_are_no_plain_values() -> None:
     ones = [torch.zeros(2), torch.ones(2), built(), built(seed=1), "text"]
     assert len({told(argument) for argument in ones}) == len(ones)
     assert told(torch.zeros(2)) == told(torch.zeros(2))
-    with pytest.raises(ModelError, match="Tiny cannot be told from other models"):
+    with pytest.raises(ModelError, match="Tiny has no fingerprint"):
         told(object())
 
 

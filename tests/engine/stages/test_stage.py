@@ -6,22 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.engine.stages.progress import SilentProgress
 from limbeck.engine.stages.stage import Stage
 from limbeck.errors import StorageError
+from tests.listening import Recorder
 from tests.tiny import Tiny, built, in_child
 
 
-class Listener(SilentProgress):
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 def test_life(tmp_path: Path) -> None:
-    listener, folder = Listener(), tmp_path / "a" / "b"
+    listener, folder = Recorder(), tmp_path / "a" / "b"
     stage = Stage(folder, "training", "key")
     assert stage.result is None
     assert not stage.begun
@@ -36,14 +28,14 @@ def test_life(tmp_path: Path) -> None:
 
 
 def test_going_on_keeps_what_is_there(tmp_path: Path) -> None:
-    Stage(tmp_path / "a", "training", "key").begin(Listener())
+    Stage(tmp_path / "a", "training", "key").begin(Recorder())
     (tmp_path / "a" / "last.ckpt").write_text("half way")
-    Stage(tmp_path / "a", "training", "key").begin(Listener())
+    Stage(tmp_path / "a", "training", "key").begin(Recorder())
     assert (tmp_path / "a" / "last.ckpt").read_text() == "half way"
 
 
 def test_results_of_other_settings_are_moved_aside(tmp_path: Path) -> None:
-    folder, listener = tmp_path / "student", Listener()
+    folder, listener = tmp_path / "student", Recorder()
     for key in ("one", "two", "three"):
         stage = Stage(folder, "training", key)
         assert stage.result is None
@@ -59,7 +51,7 @@ def test_results_of_other_settings_are_moved_aside(tmp_path: Path) -> None:
 
 def test_going_back_finds_what_was_moved_aside(tmp_path: Path) -> None:
     """Finished work, even where an interrupted attempt lies beside it; and else that."""
-    folder, listener = tmp_path / "student", Listener()
+    folder, listener = tmp_path / "student", Recorder()
     for key, finished in (("one", True), ("two", False), ("three", True)):
         stage = Stage(folder, "training", key)
         stage.begin(listener)
@@ -79,7 +71,7 @@ def test_going_back_finds_what_was_moved_aside(tmp_path: Path) -> None:
 def test_what_is_of_use_to_all_settings_stays(tmp_path: Path) -> None:
     for key in ("one", "two", "one"):
         stage = Stage(tmp_path / "student", "training", key, lasting=["pairs"])
-        stage.begin(Listener())
+        stage.begin(Recorder())
         (tmp_path / "student" / "pairs").mkdir(exist_ok=True)
         (tmp_path / "student" / "pairs" / key).touch()
     assert {path.name for path in (tmp_path / "student" / "pairs").iterdir()} == {"one", "two"}
@@ -90,14 +82,14 @@ def test_held_against_other_processes(tmp_path: Path) -> None:
 
     def other(key: str) -> int:
         try:
-            with Stage(tmp_path / "student", "training", key).held(Listener()):
+            with Stage(tmp_path / "student", "training", key).held(Recorder()):
                 return 0
         except StorageError as error:
             return 7 if "another process is working" in str(error) else 8
 
     for key in ("one", "two"):
         stage = Stage(tmp_path / "student", "training", key)
-        with stage.held(Listener()):
+        with stage.held(Recorder()):
             assert in_child(lambda: other("one")) == in_child(lambda: other("two")) == 7
             assert stage.begun
     assert in_child(lambda: other("one")) == 0
@@ -105,7 +97,7 @@ def test_held_against_other_processes(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_made_again(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "student", "training", "key")
-    stage.begin(Listener())
+    stage.begin(Recorder())
     stage.finish({"seconds": 3.0})
     stage.reopen()
     assert stage.begun
@@ -120,7 +112,7 @@ def test_damaged_record(tmp_path: Path, content: str) -> None:
     (folder / "last.ckpt").write_text("of unknown origin")
     stage = Stage(folder, "training", "mine")
     assert stage.result is None
-    stage.begin(Listener())
+    stage.begin(Recorder())
     assert not (folder / "last.ckpt").exists()
     assert stage.begun
     aside = next(path for path in tmp_path.iterdir() if path != folder)
@@ -129,7 +121,7 @@ def test_damaged_record(tmp_path: Path, content: str) -> None:
 
 def test_model_without_record_is_not_overwritten(tmp_path: Path) -> None:
     built().save_pretrained(tmp_path / "mine")
-    Stage(tmp_path / "mine", "training", "key").begin(Listener())
+    Stage(tmp_path / "mine", "training", "key").begin(Recorder())
     assert Tiny.from_pretrained(tmp_path / "mine.replaced-unknown")
 
 
@@ -137,22 +129,22 @@ def test_working_directory_is_not_moved(tmp_path: Path, monkeypatch: pytest.Monk
     built().save_pretrained(tmp_path / "mine")
     monkeypatch.chdir(tmp_path / "mine")
     with pytest.raises(StorageError, match="choose another directory"):
-        Stage(Path(), "training", "key").begin(Listener())
+        Stage(Path(), "training", "key").begin(Recorder())
     assert (tmp_path / "mine" / "model.safetensors").exists()
 
 
 def test_remains_of_a_killed_write_are_removed(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "a", "training", "key")
-    stage.begin(Listener())
+    stage.begin(Recorder())
     (tmp_path / "a" / ".limbeck-0123.tmp").write_bytes(b"half")
-    stage.begin(Listener())
+    stage.begin(Recorder())
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["training.json"]
 
 
 def test_path_through_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="is a file, not a directory"):
-        Stage(tmp_path / "file" / "a", "training", "key").begin(Listener())
+        Stage(tmp_path / "file" / "a", "training", "key").begin(Recorder())
 
 
 def test_other_processes_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +153,10 @@ def test_other_processes_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def main_process() -> None:
         monkeypatch.setenv("LOCAL_RANK", "0")
-        stage.begin(Listener())
+        stage.begin(Recorder())
 
     monkeypatch.setattr("limbeck.engine.stages.stage.time.sleep", lambda seconds: in_child(main_process))
-    stage.begin(Listener())
+    stage.begin(Recorder())
     assert stage.begun
 
 
@@ -173,5 +165,5 @@ def test_other_processes_do_not_wait_for_the_dead(tmp_path: Path, monkeypatch: p
     parents = iter([1234, 1234, 1])
     monkeypatch.setattr("limbeck.engine.stages.stage.os.getppid", lambda: next(parents))
     with pytest.raises(StorageError, match="main process ended"):
-        Stage(tmp_path / "a", "training", "key").begin(Listener())
+        Stage(tmp_path / "a", "training", "key").begin(Recorder())
     assert not (tmp_path / "a").exists()

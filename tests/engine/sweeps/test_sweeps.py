@@ -10,10 +10,11 @@ import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-import limbeck.engine.experiments.shared_stages
+import limbeck.files
+from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.shared_stages import SharedStages
-from limbeck.engine.stages.environment import is_main_process
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.sweeps.sweep import Sweep, default_jobs
 from limbeck.engine.sweeps.sweep_plan import plan
 from limbeck.engine.sweeps.sweep_progress import Item, SweepProgress
@@ -240,7 +241,7 @@ def test_copies_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(limbeck.engine.experiments.shared_stages.os, "link", refuse)
+    monkeypatch.setattr(limbeck.files.os, "link", refuse)
     record = sweep(tmp_path, WIDTHS, baselines={}).run()
     assert record.failed == []
     weights = tmp_path / "sweep" / record.points[0].name / "teacher" / "model.safetensors"
@@ -283,8 +284,28 @@ def test_progress_of_other_processes(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "width=4 failed: it diverged" in err
 
 
+def test_time_left(tmp_path: Path) -> None:
+    """Steps of earlier commands say nothing about the speed of this one."""
+    progress = SweepProgress([Item("model", "teacher", 100), Item("point", "width=3")], tmp_path)
+    report = ReportingProgress(tmp_path / "model")
+    report.start("teacher", 100, 20)
+    progress._look()
+    assert progress._left(3600.0) == ""
+    report.start("teacher", 100, 60)
+    assert progress._left(3600.0) == ", about 1 h 0 min of training left"
+    report.end("")
+    assert progress._left(3600.0) == ""
+
+
+def test_a_model_alone_needs_shared_stages(tmp_path: Path) -> None:
+    recipe = sweep(tmp_path, WIDTHS).points[0].recipe
+    given = {"resolved": "", "name": "spots", "directory": tmp_path / "run", "cache": tmp_path, "command": ""}
+    with pytest.raises(ValueError, match="give the experiment shared=SharedStages"):
+        Experiment(recipe, **given, progress=Progress()).train()
+
+
 def test_report_that_cannot_be_written(tmp_path: Path) -> None:
     progress = ReportingProgress(tmp_path / "nowhere" / "report")
     progress.start("teacher", 3)
     progress.end("")
-    assert isinstance(progress, SilentProgress)
+    assert isinstance(progress, Progress)

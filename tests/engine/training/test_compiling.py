@@ -21,34 +21,15 @@ from limbeck.core.objective import Match, Objective
 from limbeck.core.schedule import Ramp
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress
 from limbeck.engine.training import compiling
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.errors import CompilationError, MatchError, NonFiniteLossError
 from limbeck.models import HelmholtzMachine, LadderVAE
 from limbeck.models.wrapped.network_classifier import NetworkClassifier
+from tests.listening import Interrupting, Recorder
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, call, rows, write_recipe
 
 ROOT = Path(__file__).parents[3]
-
-
-class StoppedError(Exception):
-    """Ends a training in the middle."""
-
-
-class Told(SilentProgress):
-    """Remembers messages, and stops where it is asked to."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.last = stop
-
-    def advance(self, step: int, loss: float | None = None) -> None:
-        if step == self.last:
-            raise StoppedError
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.fixture
@@ -122,7 +103,7 @@ class TestLosses:
     def test_are_those_without(self, name: str, programs: CompileCounter) -> None:
         _, plain = trained(name, options=options(compile=False))
         assert programs.frame_count == 0
-        told = Told()
+        told = Recorder()
         _, compiled = trained(name, progress=told)
         assert totals(compiled) == pytest.approx(totals(plain), rel=1e-5)
         assert [text for text in told.messages if "compil" in text] == [
@@ -162,8 +143,8 @@ class TestContinuing:
     def check(self, name: str, directory: Path) -> Fitted:
         settings = options(checkpoint_every=2)
         expected, whole = trained(name, options=settings)
-        with pytest.raises(StoppedError):
-            trained(name, options=settings, directory=directory, progress=Told(stop=17))
+        with pytest.raises(InterruptedError):
+            trained(name, options=settings, directory=directory, progress=Interrupting(17))
         torch.compiler.reset()  # another process knows nothing of the first
         student, found = trained(name, options=settings, directory=directory)
         assert found.resumed_at == 16
@@ -180,7 +161,7 @@ class Deciding(Tiny):
 
 class TestWhereItCannotBe:
     def test_decisions_by_values_run_uncompiled_and_say_so_once(self, programs: CompileCounter) -> None:
-        told = Told()
+        told = Recorder()
         found = [
             trained("no teacher", built(Deciding), options=options(compile=wanted), progress=told)[1]
             for wanted in (False, True)

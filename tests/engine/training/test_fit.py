@@ -18,10 +18,19 @@ from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress
-from limbeck.engine.training.checkpoints import LAST, PREVIOUS, find_checkpoint, read_checkpoint
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.training.checkpoints import (
+    LAST,
+    NEXT,
+    PREVIOUS,
+    Checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    remove_checkpoints,
+)
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.errors import CheckpointError, DataError, MatchError, ModelError, NonFiniteLossError, RecipeError
+from tests.listening import Interrupting, Recorder
 from tests.tiny import LearnedScale, NotANumber, Tiny, built, rows
 
 
@@ -120,18 +129,10 @@ class TestWhatItDoes:
         assert weights_fingerprint(student) == weights_fingerprint(other)
 
     def test_progress_is_told(self) -> None:
-        told: list[tuple] = []
-
-        class Told(SilentProgress):
-            def start(self, label: str, steps: int, done: int = 0) -> None:
-                told.append((label, steps, done))
-
-            def advance(self, step: int, loss: float | None = None) -> None:
-                told.append((step, loss))
-
-        _, found = distilled(progress=Told(), label="student")
-        assert told[0] == ("student", 12, 0)
-        assert (12, found.history.rows[-1]["total"]) in told
+        recorder = Recorder()
+        _, found = distilled(progress=recorder, label="student")
+        assert recorder.stages == [("student", 12, 0)]
+        assert (12, found.history.rows[-1]["total"]) in recorder.steps
 
 
 class TestWhatItLeavesAlone:
@@ -287,6 +288,15 @@ class TestCheckpoints:
         teacher_size = sum(parameter.numel() * parameter.element_size() for parameter in built(width=300).parameters())
         assert (tmp_path / LAST).stat().st_size < 3 * student_size + 20_000 < teacher_size
 
+    def test_an_unfinished_replacement_is_the_newest(self, tmp_path: Path) -> None:
+        """Killed between two renames: the new checkpoint still has its temporary name."""
+        distilled(directory=tmp_path, options=options(steps=8, checkpoint_every=3))
+        assert find_checkpoint(tmp_path, Progress()) == Checkpoint(tmp_path / LAST, 6)
+        (tmp_path / LAST).rename(tmp_path / NEXT)
+        assert find_checkpoint(tmp_path, Progress()) == Checkpoint(tmp_path / NEXT, 6)
+        remove_checkpoints(tmp_path)
+        assert find_checkpoint(tmp_path, Progress()) is None
+
     def test_none_for_the_last_step(self, tmp_path: Path) -> None:
         distilled(directory=tmp_path, options=options(steps=3, checkpoint_every=3))
         assert list(tmp_path.iterdir()) == []
@@ -296,15 +306,13 @@ class TestCheckpoints:
         self.interrupted(tmp_path)
         whole = (tmp_path / LAST).read_bytes()
         (tmp_path / LAST).write_bytes(whole[: len(whole) // 2])
-        told: list[str] = []
-        progress = SilentProgress()
-        progress.message = told.append  # type: ignore[method-assign]
-        student, found = distilled(directory=tmp_path, options=options(checkpoint_every=2), progress=progress)
+        recorder = Recorder()
+        student, found = distilled(directory=tmp_path, options=options(checkpoint_every=2), progress=recorder)
         assert found.resumed_at == 4
         assert weights_fingerprint(student) == weights_fingerprint(expected)
-        assert len(told) == 1
-        assert "last.ckpt is damaged" in told[0]
-        assert "previous.ckpt instead" in told[0]
+        assert len(recorder.messages) == 1
+        assert "last.ckpt is damaged" in recorder.messages[0]
+        assert "previous.ckpt instead" in recorder.messages[0]
 
     @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 nothing", b"\x80\x04 a pickle?"])
     def test_both_damaged(self, tmp_path: Path, damage: bytes) -> None:
@@ -326,19 +334,15 @@ class TestCheckpoints:
 
         torch.save({"global_step": Evil()}, tmp_path / LAST)
         with pytest.raises(CheckpointError):
-            find_checkpoint(tmp_path, SilentProgress())
+            find_checkpoint(tmp_path, Progress())
         assert not (tmp_path / "ran").exists()
 
     def interrupted(self, directory: Path) -> None:
         """Checkpoints of steps 6 and 4, as a process leaves them that dies at step 7."""
 
-        class Stopping(SilentProgress):
-            def advance(self, step: int, loss: float | None = None) -> None:
-                if step == 7:
-                    raise StoppedError
-
-        with pytest.raises(StoppedError):
-            distilled(directory=directory, options=options(checkpoint_every=2, log_every=1), progress=Stopping())
+        settings = options(checkpoint_every=2, log_every=1)
+        with pytest.raises(InterruptedError):
+            distilled(directory=directory, options=settings, progress=Interrupting(7))
         assert read_checkpoint(directory / LAST)["global_step"] == 6
 
     def test_half_filled_row_of_the_history_is_kept(self, tmp_path: Path) -> None:
@@ -431,13 +435,8 @@ class TestLearnedDivergence:
         scale = trained.divergences[0].raw.item()
         assert scale != 0.0
 
-        class Stopping(SilentProgress):
-            def advance(self, step: int, loss: float | None = None) -> None:
-                if step == 8:
-                    raise StoppedError
-
-        with pytest.raises(StoppedError):
-            distilled(objective=objective(), directory=tmp_path, progress=Stopping())
+        with pytest.raises(InterruptedError):
+            distilled(objective=objective(), directory=tmp_path, progress=Interrupting(8))
         continued = objective()
         _, found = distilled(objective=continued, directory=tmp_path)
         assert found.resumed_at == 5

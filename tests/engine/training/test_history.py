@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
-from limbeck.engine.training.history import History
+import torch
+from torch import Tensor
+
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.training.history import History, HistoryRecorder
 
 
 class TestHistory:
@@ -34,3 +40,26 @@ class TestHistory:
         History().write(tmp_path / "history.csv")
         assert History.read(tmp_path / "history.csv").rows == []
         assert History().seconds == 0.0
+
+
+class TestSums:
+    """Of a row that is being filled, in checkpoints."""
+
+    def filled(self, sums: dict[Any, Tensor]) -> HistoryRecorder:
+        found = HistoryRecorder(History(), 10, Progress())
+        found.load_state_dict({"rows": [], "sums": sums, "count": 3})
+        return found
+
+    def test_of_earlier_checkpoints(self) -> None:
+        """Their keys are texts: a name per line, what was observed after a tab."""
+        found = self.filled({"y\nz1\n\tinformation/h[0]": torch.ones(3), "y": torch.zeros(1)})
+        assert list(found.state_dict()["sums"]) == [(("y", "z1"), ("information/h[0]",)), (("y",), ())]
+
+    def test_are_kept(self) -> None:
+        sums = {(("y", "a\tb\nc"), ("\td",)): torch.ones(3)}
+        buffer = io.BytesIO()
+        torch.save(self.filled(sums).state_dict(), buffer)
+        buffer.seek(0)
+        state = torch.load(buffer, weights_only=True)
+        assert list(self.filled(state["sums"])._sums) == list(sums)
+        assert state["count"] == 3

@@ -12,9 +12,10 @@ import torch
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import transfer
 from limbeck.core.objective import Combined, Match, Objective
-from limbeck.engine.experiments.learners import TrainingStage
+from limbeck.core.objective.fitted import FittedDivergences
+from limbeck.engine.experiments.training_stage import TrainingStage
 from limbeck.engine.settings.options import TrainerOptions, Training
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.training import checkpoints
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.engine.training.history import History
@@ -74,7 +75,7 @@ class TestHistory:
 
     def test_logging_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = trained(vid()).history
-        monkeypatch.setattr(Objective, "_observed", lambda self: {})
+        monkeypatch.setattr(FittedDivergences, "observed", lambda self: {})
         unseen = trained(vid()).history
         assert not unseen.observed
         assert [row["total"] for row in unseen.rows] == [row["total"] for row in seen.rows]
@@ -113,7 +114,7 @@ class TestVariances:
         stage = TrainingStage(
             student, objective, options(), TrainerOptions(), 0, "vid", "key", teacher=teacher, rows=rows()
         )
-        stage.run(tmp_path, SilentProgress())
+        stage.run(tmp_path, Progress())
         found = json.loads((tmp_path / "variances.json").read_text())
         assert {site: len(values) for site, values in found.items()} == {"h[0]": 5, "h[1]": 4}
         for index, values in enumerate(found.values()):

@@ -19,12 +19,11 @@ from limbeck.core.objective import Match, Objective
 from limbeck.core.objective.likelihood_maps import likelihood_maps
 from limbeck.data import Digits
 from limbeck.engine import ClassifierEvaluation, TeacherCache, Training
-from limbeck.engine.evaluations.likelihood_figure import save_likelihoods
-from limbeck.engine.experiments.afterwards import Finished, afterwards_steps, without_transfer
+from limbeck.engine.evaluations.heat_maps import save_likelihoods
 from limbeck.engine.experiments.experiment import Experiment
+from limbeck.engine.experiments.likelihoods_without_transfer import Finished, likelihood_steps, without_transfer
 from limbeck.engine.experiments.recipe import Baseline, Recipe
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress
 from limbeck.engine.training.fit import fit
 from limbeck.engine.training.snapshots import SHOWN, SNAPSHOTS, read_snapshots, shown_images
 from limbeck.engine.training.variances import learned_variances
@@ -32,6 +31,7 @@ from limbeck.errors import DivergenceError, RecipeError
 from limbeck.models import NetworkClassifier
 from limbeck.report.page import render_report
 from limbeck.report.runs import read_run
+from tests.listening import Recorder
 from tests.tiny import built, counted, in_child
 
 
@@ -208,17 +208,8 @@ class TestAfterwards:
         return Recipe(**found | changes)
 
     def test_in_a_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Steps(SilentProgress):
-            expected = done = 0
-
-            def expect(self, steps: int) -> None:
-                self.expected = steps
-
-            def start(self, label: str, steps: int, done: int = 0) -> None:
-                self.done += steps
-
-        def run() -> Steps:
-            steps = Steps()
+        def run() -> Recorder:
+            steps = Recorder()
             Experiment(
                 self.recipe(), resolved="", name="digits", directory=tmp_path / "run", cache=tmp_path / "cache",
                 command="", progress=steps,
@@ -226,7 +217,7 @@ class TestAfterwards:
             return steps
 
         steps = run()
-        assert steps.expected == steps.done == 4 * 5 + 4
+        assert steps.expected == steps.total == 4 * 5 + 4
         folder = tmp_path / "run/students/vid/0"
         picture = (folder / "likelihoods.png").read_bytes()
         assert Image.open(folder / "likelihoods.png").size[1] > 200
@@ -235,9 +226,9 @@ class TestAfterwards:
         assert "likelihoods" in model.others
         assert "Where a student knows what the teacher sees" in render_report([tmp_path / "run"])
         # Neither trained nor fitted again.
-        from limbeck.engine.experiments import afterwards, training_stage
+        from limbeck.engine.experiments import likelihoods_without_transfer, training_stage
 
-        for module in (afterwards, training_stage):
+        for module in (likelihoods_without_transfer, training_stage):
             monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("again"))
         run()
         assert (folder / "likelihoods.png").read_bytes() == picture
@@ -246,9 +237,9 @@ class TestAfterwards:
         assert without_transfer(self.recipe(), "vid") == "scratch"
         wider = Baseline(scratch(), student=network(width=5))
         assert without_transfer(self.recipe(baselines={"scratch": wider}), "vid") is None
-        assert afterwards_steps(self.recipe(baselines={"scratch": wider})) == 0
-        assert afterwards_steps(self.recipe()) == 4
-        assert afterwards_steps(self.recipe(training=options())) == 0
+        assert likelihood_steps(self.recipe(baselines={"scratch": wider})) == 0
+        assert likelihood_steps(self.recipe()) == 4
+        assert likelihood_steps(self.recipe(training=options())) == 0
 
     def test_a_finished_model_stays_as_it_is(self) -> None:
         model = network(1)

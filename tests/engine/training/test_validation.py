@@ -22,18 +22,20 @@ from limbeck.engine.distill import distill
 from limbeck.engine.evaluations.evaluation import Subject
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Baseline, Recipe
-from limbeck.engine.experiments.training_stage import student_key
+from limbeck.engine.experiments.stage_keys import student_key
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.record import record
-from limbeck.engine.pairs.recorded import RecordedTeacher
+from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress, TerminalProgress
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.terminal_progress import TerminalProgress
 from limbeck.engine.training.checkpoints import LAST, read_checkpoint
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.engine.training.module import Companions, StudentModule
 from limbeck.errors import DataError, NonFiniteLossError, RecipeError
 from limbeck.metrics import ModelResult
+from tests.listening import Interrupting, Recorder
 from tests.sampler import Sampler
 from tests.tiny import Quick, QuickJudge, Spots, Tiny, built, counted, die, in_child, rows
 
@@ -221,23 +223,12 @@ class TestStopping:
         assert weights_fingerprint(fitted(patience=2)[0]) == weights_fingerprint(fitted()[0])
 
     def test_is_told(self) -> None:
-        told: list[Any] = []
-
-        class Told(SilentProgress):
-            def validated(self, loss: float) -> None:
-                told.append(loss)
-
-            def stop(self, step: int) -> None:
-                told.append(step)
-
-            def message(self, text: str) -> None:
-                told.append(text)
-
-        _, found = fitted(patience=3, progress=Told())
-        *losses, step, text = told
-        assert losses == [row["validation"] for row in found.history.rows if "validation" in row]
-        assert step == found.steps_taken
-        assert f"stopped after {step} steps; best on validation rows at step {found.best_step}" in text
+        recorder = Recorder()
+        _, found = fitted(patience=3, progress=recorder)
+        assert recorder.losses == [row["validation"] for row in found.history.rows if "validation" in row]
+        assert recorder.stops == [found.steps_taken]
+        told = f"stopped after {found.steps_taken} steps; best on validation rows at step {found.best_step}"
+        assert told in recorder.messages[-1]
 
     def test_bars_expect_fewer_steps(self) -> None:
         progress = TerminalProgress()
@@ -266,14 +257,8 @@ class TestInterruption:
         resumed = set()
         for moment in range(2, whole.steps_taken + 1, 2):
             directory = tmp_path / str(moment)
-
-            class Stopping(SilentProgress):
-                def advance(self, step: int, loss: float | None = None, moment: int = moment) -> None:
-                    if step == moment:
-                        raise InterruptedError
-
             with pytest.raises(InterruptedError):
-                self.run(directory, ema=ema, checkpoint_every=every, progress=Stopping(), log_every=1)
+                self.run(directory, ema=ema, checkpoint_every=every, progress=Interrupting(moment), log_every=1)
             student, found = self.run(directory, ema=ema, checkpoint_every=every, log_every=1)
             assert weights_fingerprint(student) == weights_fingerprint(expected)
             same = (found.steps_taken, found.best_step, found.validation)
@@ -355,16 +340,6 @@ class TestRefusals:
             Recipe("toy", evaluation=Quick(), training=options(), **parts | changes)
 
 
-class Told(SilentProgress):
-    """Remembers messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 class TestUnseenPairs:
     """What is measured is the objective, on draws of the teacher that no step sees."""
 
@@ -382,7 +357,7 @@ class TestUnseenPairs:
 
     def test_every_held_out_pair_once(self, tmp_path: Path) -> None:
         teacher = self.replayed(tmp_path)
-        told = Told()
+        told = Recorder()
         student, found = self.learned(teacher, steps=4, batch_size=2, progress=told)  # parts of 8 and 4 rows
         with teacher.held_out.reading(0, 12), torch.no_grad():
             expected = methods.surrogate(0.0)(teacher.held_out, student, batch_size=12).total.item()
@@ -440,9 +415,9 @@ class TestUnseenPairs:
         teacher = built(Sampler, classes=3)
         settings = Pairs(16, held_out=12, page_rows=4, shard_rows=8)
         replayed = record(teacher, settings, tmp_path, inputs=torch.eye(3))
-        for source, asked in ((replayed, None), (teacher, torch.eye(3))):
+        for source, x in ((replayed, None), (teacher, torch.eye(3))):
             student = built(Sampler, seed=1, classes=3)
-            found = fit(student, methods.surrogate(0.0), options(learning_rate=0.02), teacher=source, asked=asked)
+            found = fit(student, methods.surrogate(0.0), options(learning_rate=0.02), teacher=source, teacher_inputs=x)
             assert found.best_step > 0
 
     def test_continues_bit_for_bit(self, tmp_path: Path) -> None:
@@ -463,7 +438,7 @@ class TestUnseenPairs:
         """As it was before there were pairs; recorded ones are preferred by who asks for them."""
 
         def on(teacher: DGM, **changes: Any) -> str:
-            told = Told()
+            told = Recorder()
             student = Line()
             fit(student, methods.surrogate(), options(steps=2, **changes), teacher=teacher, validation=at(0.5),
                 progress=told)  # fmt: skip
@@ -533,7 +508,7 @@ def recipe(**changes: Any) -> Recipe:
 def run(recipe: Recipe, directory: Path) -> list[ModelResult]:
     experiment = Experiment(
         recipe, resolved="", name="shifted", directory=directory / "run", cache=directory, command="",
-        progress=SilentProgress(),
+        progress=Progress(),
     )  # fmt: skip
     return experiment.run().results
 

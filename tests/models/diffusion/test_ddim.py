@@ -259,6 +259,16 @@ def test_resampled() -> None:
     assert ddim.resampled(image_size=8).timesteps == ddim.timesteps
 
 
+def test_a_residual_belongs_to_its_time() -> None:
+    student = model(timesteps=[999, 400], first="residual")
+    for changes in ({"steps": 1}, {"timesteps": [400]}, {"steps": 4, "spacing": "leading"}):
+        with pytest.raises(ModelError, match=r"x_T - F\(x_T\) at the time 999, not at"):
+            student.resampled(**changes)
+        assert student.resampled(first="network", **changes).first == "network"
+    assert student.resampled(steps=1, spacing="trailing").timesteps == (999,)
+    assert student.resampled(image_size=8).first == "residual"
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "key of the network": ({"unet": TINY_UNET | {"block_out_chanels": [4, 8]}}, "did you mean 'block_out_channels'"),
     "no size": ({"unet": {**TINY_UNET, "sample_size": None}}, "sample_size is needed"),

@@ -191,7 +191,11 @@ def test_where_it_cannot_the_code_lies_beside(
     again = DDIM.from_pipeline(tmp_path)
     assert (again.timesteps, again.first) == (model.timesteps, model.first)
     assert torch.equal(drawn(again), drawn(model))
-    assert DDIM.from_pipeline(tmp_path, steps=2, spacing="trailing").timesteps == (999, 499)
+    assert DDIM.from_pipeline(tmp_path, steps=2, spacing="trailing", first="network").timesteps == (999, 499)
+    if model.first == "residual":
+        with pytest.raises(ModelError, match=f"at the time {model.timesteps[0]}, not at 20"):
+            DDIM.from_pipeline(tmp_path, timesteps=[20])
+        assert DDIM.from_pipeline(tmp_path, timesteps=[model.timesteps[0]]).first == "residual"
 
 
 def test_a_pipeline_of_its_own_answers_in_every_form(tmp_path: Path) -> None:

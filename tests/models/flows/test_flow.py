@@ -233,6 +233,25 @@ def test_alignment_leaves_a_trained_student_alone() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_student_of_one_teacher_is_not_silently_one_of_another(standardize: bool) -> None:
+    first, second, student = (TableGlow(4, depth=2, hidden=4, standardize=standardize) for _ in range(3))
+    student.align_with(first)
+    before = copy.deepcopy(student.state_dict())
+    student.align_with(first)  # as where two parts of an objective prepare it
+    with pytest.raises(MatchError, match="was aligned with a teacher of other coordinates"):
+        student.align_with(second)
+    assert all(torch.equal(before[name], tensor) for name, tensor in student.state_dict().items())
+
+
+@pytest.mark.parametrize(("teacher", "student"), [("table glow", "maf"), ("maf", "table glow")])
+def test_a_trained_student_of_another_kind_is_refused_too(teacher: str, student: str) -> None:
+    flow = ONE[student].flow()
+    flow.adapt(Batch(*ONE[student].rows(20)))
+    with pytest.raises(MatchError, match="align=False"):
+        flow.align_with(ONE[teacher].flow())
+
+
 def test_standardising_keeps_likelihoods_in_the_units_of_the_data() -> None:
     y = torch.tensor([100.0, -3.0]) + torch.tensor([50.0, 0.1]) * torch.randn(4000, 2)
     flow = ZukoFlow("MAF", 2, standardize=True, transforms=1)

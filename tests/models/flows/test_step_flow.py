@@ -177,6 +177,48 @@ def test_flows_that_mix_are_not_compared() -> None:
             StepFlow([Bend(5, 2)], 5, mixes=student is mixed).align_with(teacher)
 
 
+class Norm(nn.Module):
+    """Sets its constants by the first rows that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("done", torch.tensor(False))
+        self.register_buffer("shift", torch.zeros(4))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and not self.done:
+            self.shift.copy_(h.mean(0))
+            self.done.fill_(True)
+        return h - self.shift, h.new_zeros(())
+
+    def inverse(self, h: Tensor) -> Tensor:
+        return h + self.shift
+
+
+class Jitter(nn.Module):
+    """Noise while it is trained."""
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        return h + torch.randn_like(h) if self.training else h, h.new_zeros(())
+
+    def inverse(self, h: Tensor) -> Tensor:
+        return h
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_building_changes_no_module(training: bool) -> None:
+    norm, jitter = Norm().train(training), Jitter().train(training)
+    state = torch.get_rng_state()
+    bend = Bend(4, 2)
+    torch.set_rng_state(state)
+    flow = StepFlow([bend, norm, Roll(1), Bend(4, 2), jitter] if training else [norm, jitter, bend], 4)
+    assert not norm.done
+    assert (norm.training, jitter.training) == (training, training)
+    assert {norm, jitter} <= set(flow.modules())  # neither is taken for a permutation that disappears
+    if not training:
+        assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_modules_without_the_methods_are_refused() -> None:
     with pytest.raises(ModelError, match="a Linear has no method 'inverse'"):
         StepFlow([nn.Linear(3, 3)], 3)

@@ -273,6 +273,19 @@ def test_random_masks_are_taken_over() -> None:
     torch.testing.assert_close(student.decode(student.encode(y)), y, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("flow", ["NICE", "RealNVP"])
+def test_random_masks_of_another_size_are_refused(flow: str) -> None:
+    """Of an odd number of columns the steps keep one more and one less in turn."""
+    torch.manual_seed(0)
+    settings = {"features": 5, "randmask": True, **SMALL}
+    teacher = ZukoFlow(flow, transforms=4, **settings)
+    with pytest.raises(MatchError, match="as many steps as the teacher has"):
+        ZukoFlow(flow, transforms=2, **settings).align_with(teacher)
+    student = ZukoFlow(flow, transforms=4, **settings)
+    student.align_with(teacher)
+    assert layouts(student, "mask") == layouts(teacher, "mask")
+
+
 def test_masks_that_take_turns_stay() -> None:
     teacher, student = (ZukoFlow("NICE", 6, transforms=depth, **SMALL) for depth in (4, 2))
     before = layouts(student, "mask")
@@ -303,8 +316,14 @@ def test_permutations_are_found_in_flows_of_ones_own() -> None:
     teacher, student = permuted([1, 0, 3, 2]), permuted([3, 2, 1, 0])
     assert not teacher.keeps_columns
     assert teacher.step_counts == (2,)
+    trained = permuted([3, 2, 1, 0])
     student.align_with(teacher)
     assert student.flow.transform.transforms[1](None).order.tolist() == [1, 0, 3, 2]
+    for flow in (student, trained):
+        flow.adapt(Batch(rows(6, 4)))
+    student.align_with(teacher)
+    with pytest.raises(MatchError, match="the student was trained with other permutations"):
+        trained.align_with(teacher)
     with pytest.raises(MatchError, match="align=False"):
         ZukoFlow("MAF", 4, **SMALL).align_with(teacher)
 

@@ -157,6 +157,17 @@ def test_a_row_of_one_pixel_alone_in_its_domain_is_zero(rows: int) -> None:
     assert torch.equal(out.flatten(1), layer.bias.expand(rows, 3))
 
 
+def test_mixed_precision_does_not_round_the_statistics() -> None:
+    """Far from zero a rounded mean is off by more than the rows differ."""
+    torch.manual_seed(0)
+    layer, x = DomainNorm(3), torch.eye(2)[[0, 1, 0, 1, 0, 0]]
+    h = (100.0 + 3.0 * torch.randn(6, 3, 4, 4)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(h, x)
+    assert out.dtype == h.dtype
+    torch.testing.assert_close(out.float(), layer(h.float(), x), atol=0.02, rtol=0.01)
+
+
 def test_in_a_batch_of_one_domain_it_is_plain_batch_norm() -> None:
     torch.manual_seed(0)
     ours, plain = DomainNorm(4).double(), nn.BatchNorm2d(4, track_running_stats=False).double()

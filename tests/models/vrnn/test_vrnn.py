@@ -285,6 +285,37 @@ def test_importance_weighted_bound_rises() -> None:
     assert high > low
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_bound_counts_the_steps_that_exist(ends: bool) -> None:
+    """With one particle a particle filter that proposes from the posterior is the bound, draw for draw."""
+    model = built(ends=ends)
+
+    def both(y: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = (torch.Generator().manual_seed(0) for _ in range(2))
+        likelihood = model.log_likelihood(y, particles=1, proposal="posterior", generator=second)
+        return importance_weighted_bound(model, y, generator=first), likelihood
+
+    longest_first = drawings(3).flip(0)
+    bound, likelihood = both(longest_first)
+    torch.testing.assert_close(bound[2], likelihood[2])  # of one step; only until it ends do all take the same noise
+    longest_first[2, 1:] = 1e3
+    torch.testing.assert_close(both(longest_first)[0], bound)
+    for length in (1, 2, 3):  # and of fewer steps than there can be, without an end
+        cut = drawings()[:, :length]
+        cut[..., 3] = 0.0
+        torch.testing.assert_close(*both(cut))
+        if not ends:
+            torch.testing.assert_close(*both(cut[..., :3]))
+
+
+def test_a_constant_coordinate_keeps_its_unit() -> None:
+    model, y = VRNN(steps=3, width=4, features=4, latent_size=2).double(), drawings(60)
+    y[..., 1] = 7.0
+    model.adapt(Batch(y))
+    assert model.shift[1] == 7.0
+    assert model.scale[1] == 1.0
+
+
 def test_refusals() -> None:
     with pytest.raises(ModelError, match=r"truncate must be positive, not 0"):
         VRNN(truncate=0)

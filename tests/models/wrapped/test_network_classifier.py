@@ -107,6 +107,21 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 # --------------------------------------------------------------------------------------------------------- the graph
 
 
+class ByKeyword(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(input=self.first(input=x).mean((2, 3)))
+
+
+def test_layers_that_are_called_by_keyword() -> None:
+    model = NetworkClassifier.wrap(ByKeyword(), ["first"]).eval()
+    x = torch.randn(2, 1, 6, 6)
+    trace = model.trace(x=x)
+    torch.testing.assert_close(trace["penultimate"].value, trace["first"].value.mean((2, 3)))
+    given = torch.ones(2, 3)
+    assert torch.equal(model.trace(x=x, values={"penultimate": given})["y"].distribution.logits,
+                       torch.log_softmax(model.network.fc(given), 1))  # fmt: skip
+
+
 def test_sites_are_the_activations() -> None:
     model, x = wide(), images()
     trace = model.trace(x=x)

@@ -1,7 +1,7 @@
 """Couplings: how the student's run is tied to the teacher's.
 
-What a coupling is stands in :mod:`~limbeck.core.coupling.coupling`, those of the first paper in
-:mod:`~limbeck.core.coupling.shared`; the others have modules of their own, beside what they are made of.
+:mod:`~limbeck.core.coupling.coupling` defines what a coupling is, :mod:`~limbeck.core.coupling.shared` those of the
+first paper; each of the others has a module of its own.
 """
 
 from limbeck.core.coupling.beam import BeamTargets
@@ -10,7 +10,7 @@ from limbeck.core.coupling.coupling import (
     Observing,
     Preparable,
     Request,
-    frozen,
+    is_scheduled,
     needs_data,
     prepare_coupling,
     runs_inference,
@@ -38,7 +38,7 @@ __all__ = [
     "TeacherSamples",
     "WithData",
     "WithPosterior",
-    "frozen",
+    "is_scheduled",
     "needs_data",
     "prepare_coupling",
     "runs_inference",

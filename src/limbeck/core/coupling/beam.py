@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
 from limbeck.core.delta import Delta
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.base_law import base_law
-from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_only
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Site, Trace, keep_fields, keep_only
 from limbeck.errors import MatchError, SiteError
 
 __all__ = ["BeamTargets", "beam_search"]
+
+
+class _Memory:
+    """Answers by the content of a row of x, for one teacher in one state."""
+
+    def __init__(self) -> None:
+        self.found: dict[bytes, Tensor] = {}
+        self.names: tuple[str, ...] = ()
+        self._teacher: weakref.ref[DGM] | None = None
+        self._versions: list[int] = []
+
+    def belongs_to(self, teacher: DGM) -> None:
+        """Forget everything if the teacher is another, or was trained or loaded since."""
+        # torch counts the changes of a tensor in place.
+        versions = [tensor._version for tensor in (*teacher.parameters(), *teacher.buffers())]
+        if self._teacher is None or self._teacher() is not teacher or versions != self._versions:
+            self.found.clear()
+            self._teacher, self._versions = weakref.ref(teacher), versions
+
+    def __reduce__(self) -> tuple[type[_Memory], tuple[()]]:
+        return _Memory, ()  # a copy, saved or not, belongs to no teacher yet
 
 
 @dataclass(frozen=True)
@@ -26,10 +48,12 @@ class BeamTargets:
 
     Kim & Rush (2016, Sec. 3.2) replace the teacher's distribution over sequences by its mode, which beam search finds
     approximately. With :func:`~limbeck.core.divergence.nll` the loss is the student's negative log-likelihood of that
-    sequence. The student is driven to one answer a row, the teacher's best: it learns the mode, not the spread.
+    sequence. The student learns one answer per row, the teacher's best: it learns the mode, not the spread.
 
-    What was found is remembered by the *content* of a row of x, since an epoch later the answer is the same; another
-    teacher, or one whose weights have changed in place, starts anew.
+    Answers are remembered by the *content* of a row of x, since they are the same an epoch later; for another teacher,
+    or one whose weights have changed in place, the memory starts empty. Changes through ``.data``, as in
+    ``weight.data.copy_(average)``, are counted nowhere, and comparing all weights in each step would cost about as much
+    as a run: change weights under ``torch.no_grad()`` instead, or make a new objective.
 
     Attributes:
         beam_size: sequences kept at each step; 1 is greedy.
@@ -38,14 +62,15 @@ class BeamTargets:
 
     beam_size: int = 5
     remember: int = 100_000
+    # Not part of the coupling's identity: a copy starts with an empty memory.
+    _memory: _Memory = field(init=False, repr=False, compare=False, default_factory=_Memory,
+                             metadata={"fingerprint": False})  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.beam_size < 1 or self.remember < 0:
             raise MatchError(
                 f"beam_size must be at least 1, not {self.beam_size}, and remember not negative, but is {self.remember}"
             )
-        # No field: what is remembered is no part of what the coupling is.
-        object.__setattr__(self, "_memory", _Memory())
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
@@ -75,7 +100,7 @@ class BeamTargets:
         x = request.x
         if x is None or not self.remember:
             return beam_search(teacher, self.beam_size, batch_size=request.batch_size, x=x)[0]
-        memory: _Memory = self.__dict__["_memory"]
+        memory = self._memory
         memory.belongs_to(teacher)
         # As bytes, since numpy has no bfloat16.
         content = x.detach().cpu().contiguous().view(len(x), -1).view(torch.uint8).numpy()
@@ -91,39 +116,18 @@ class BeamTargets:
         return dict(zip(memory.names, tokens.unbind(1), strict=True))
 
 
-class _Memory:
-    """Answers by the content of a row of x, for one teacher in one state."""
-
-    def __init__(self) -> None:
-        self.found: dict[bytes, Tensor] = {}
-        self.names: tuple[str, ...] = ()
-        self._teacher: weakref.ref[DGM] | None = None
-        self._versions: list[int] = []
-
-    def belongs_to(self, teacher: DGM) -> None:
-        """Forget everything if the teacher is another, or was trained or loaded since."""
-        # torch counts the changes of a tensor in place.
-        versions = [tensor._version for tensor in (*teacher.parameters(), *teacher.buffers())]
-        if self._teacher is None or self._teacher() is not teacher or versions != self._versions:
-            self.found.clear()
-            self._teacher, self._versions = weakref.ref(teacher), versions
-
-    def __reduce__(self) -> tuple[type[_Memory], tuple[()]]:
-        return _Memory, ()  # a copy, saved or not, belongs to no teacher yet
-
-
 @torch.no_grad()
 def beam_search(
     model: DGM, size: int, *, batch_size: int | None = None, x: Tensor | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The most probable targets of a model without latents, each a category, approximately.
 
-    At every target the ``size`` best beginnings are kept, by their log-probability so far. With ``size`` at least the
-    number of sequences it is exact. It needs one run of the program a target, each on ``size`` times the rows.
+    At every target the ``size`` best prefixes are kept, by their log-probability so far. With ``size`` at least the
+    number of sequences it is exact. It runs the program once for each target, on ``size`` times the rows.
 
     Args:
         model: every random site is a categorical target of shape (batch,).
-        size: beginnings kept.
+        size: number of prefixes that are kept.
         batch_size: number of rows, if there is no ``x``.
         x: conditioning input, shape (batch, ...).
 
@@ -132,7 +136,7 @@ def beam_search(
         whole, in nats, shape (batch,).
 
     Raises:
-        SiteError: the model has a latent, or a target that is no single category; or the batch size is unknown.
+        SiteError: the model has a latent, or a target that is not a single category; or the batch size is unknown.
     """
     if batch_size is None:
         if x is None:
@@ -144,8 +148,8 @@ def beam_search(
     scores: Tensor | None = None
     for step, name in enumerate(names):
         beams = tokens.shape[1]
-        # Later targets are given, too, although nothing before them depends on it: what is given is not drawn, and a
-        # program whose tokens are all given can run its steps at once.
+        # Later targets get values too, although nothing before them depends on these: they are then not drawn, and a
+        # program all of whose tokens are given can run its steps at once.
         given = torch.cat([tokens, tokens.new_zeros(batch_size, beams, len(names) - step)], dim=2).flatten(0, 1)
         trace = model.trace(
             batch_size * beams,
@@ -166,7 +170,7 @@ def beam_search(
 def _categorical_targets(model: DGM, x: Tensor | None) -> list[str]:
     """Names of the targets in the order of the program, from a run on one row."""
     generator = torch.Generator().manual_seed(0)  # the global one is the training's
-    trace = model.trace(1, x, keep=lambda name, kind: KEEP_DISTRIBUTION, generator=generator)
+    trace = model.trace(1, x, keep=keep_fields(KEEP_DISTRIBUTION), generator=generator)
     names = []
     for name, site in trace.items():
         if site.kind is Kind.DETERMINISTIC:

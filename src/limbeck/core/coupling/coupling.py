@@ -6,14 +6,14 @@ for. The teacher always runs without gradients and in eval mode: its statistics 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Keep, Kind, Trace
 
@@ -22,7 +22,8 @@ __all__ = [
     "Observing",
     "Preparable",
     "Request",
-    "frozen",
+    "coupling_parts",
+    "is_scheduled",
     "needs_data",
     "prepare_coupling",
     "runs_inference",
@@ -34,14 +35,14 @@ class Request:
     """What an objective asks of a coupling.
 
     Attributes:
-        batch_size: number of rows; ``None`` if ``x`` tells it.
+        batch_size: number of rows; ``None`` if it is that of ``x``.
         x: conditioning input, shape (batch, ...), shared by both models.
         keep_teacher: sites whose distribution the matches need from the teacher.
         keep_student: given the teacher's trace, the same for the student.
         rename: name and kind of a teacher site to the name of the student's.
         generator: source of fresh noise.
         progress: fraction of training that is done, in [0, 1].
-        y: targets of the batch of data, shape (batch, ...), for couplings that show both models the data.
+        y: targets of the batch of data, shape (batch, ...), for couplings that need rows of data.
     """
 
     batch_size: int | None
@@ -58,16 +59,16 @@ class Coupling(Protocol):
     """Runs the teacher, then the student tied to it."""
 
     def __call__(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
-        """Returns the traces of the teacher and of the student, with the distributions that were asked for."""
+        """Returns the traces of the teacher and of the student, with the distributions that the request names."""
         ...
 
 
 @runtime_checkable
 class Preparable(Protocol):
-    """A coupling with parameters of its own, which it can size only when it has seen both models."""
+    """A coupling that must see both models before the training, such as one with parameters to be sized."""
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
-        """Make the parameters; called before the optimiser is. A second call does not undo a training.
+        """Make the parameters; called before the optimiser is made. A second call does not reset what was trained.
 
         Args:
             teacher: the frozen model.
@@ -79,7 +80,7 @@ class Preparable(Protocol):
 
 @runtime_checkable
 class Observing(Protocol):
-    """A coupling that looks at more than what the two models generate: at rows of data, or at what is inferred."""
+    """A coupling that uses more than what the two models generate: rows of data, or inference programs."""
 
     @property
     def needs_data(self) -> bool:
@@ -93,12 +94,12 @@ class Observing(Protocol):
 
 
 def needs_data(coupling: Coupling) -> bool:
-    """Whether a coupling needs rows of data in each step; one that does not say needs none."""
+    """Whether a coupling needs rows of data in each step; one that is not :class:`Observing` needs none."""
     return isinstance(coupling, Observing) and coupling.needs_data
 
 
 def runs_inference(coupling: Coupling) -> bool:
-    """Whether a coupling runs the student's inference program; one that does not say does not."""
+    """Whether a coupling runs the student's inference program; one that is not :class:`Observing` does not."""
     return isinstance(coupling, Observing) and coupling.runs_inference
 
 
@@ -106,3 +107,17 @@ def prepare_coupling(coupling: Coupling, teacher: DGM, student: DGM, x: Tensor |
     """Let a coupling size its parameters, if it has any; arguments as for :meth:`Preparable.prepare`."""
     if isinstance(coupling, Preparable):
         coupling.prepare(teacher, student, x)
+
+
+def coupling_parts(coupling: Any) -> Iterator[Any]:
+    """A coupling and those in its fields, if it is a dataclass: the ones that it runs."""
+    yield coupling
+    if dataclasses.is_dataclass(coupling) and not isinstance(coupling, type):
+        for field in dataclasses.fields(coupling):
+            if callable(inner := getattr(coupling, field.name, None)):
+                yield from coupling_parts(inner)
+
+
+def is_scheduled(coupling: Coupling) -> bool:
+    """Whether what a coupling does depends on :attr:`Request.progress`: it or one in it says so by ``scheduled``."""
+    return any(getattr(part, "scheduled", False) for part in coupling_parts(coupling))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_NOTHING, Kind, Trace
 from limbeck.errors import MatchError
@@ -16,11 +17,11 @@ __all__ = ["DataTargets"]
 
 @dataclass(frozen=True)
 class DataTargets:
-    """Each target's conditional is compared on the data's values of the targets before it, rather than the teacher's.
+    """Each target's conditional is compared given the data's values of the targets before it, not the teacher's.
 
     Attributes:
-        site: name of the teacher's target whose value a row of ``y`` is. With a ``*``, as in ``"y[*]"``, column ``t``
-            of ``y`` is the value of the target in which ``t`` takes its place.
+        site: name of the teacher's target whose values are the rows of ``y``. With a ``*``, as in ``"y[*]"``, column
+            ``t`` of ``y`` has the values of the target whose name has ``t`` in place of the ``*``.
     """
 
     site: str = "y[*]"
@@ -39,7 +40,7 @@ class DataTargets:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`.
 
         Raises:
-            MatchError: there are no data, or their columns are not the teacher's targets, one each.
+            MatchError: there are no data, or they do not have exactly one column for each of the teacher's targets.
         """
         if request.y is None:
             raise MatchError(
@@ -50,7 +51,7 @@ class DataTargets:
             taught = teacher.trace(
                 request.batch_size,
                 request.x,
-                # An empty mapping, not None: a latent must be an error, since the data say nothing of it.
+                # An empty mapping, not None: a latent must be an error, since the data have no value for it.
                 noise={},
                 values=values,
                 keep=lambda name, kind: request.keep_teacher(name, kind) if name in values else KEEP_NOTHING,
@@ -66,7 +67,11 @@ class DataTargets:
         return taught, learned
 
     def _check_columns(self, values: dict[str, Tensor], taught: Trace) -> None:
-        """Neither may a target be left to chance nor a column to oblivion."""
+        """Refuse a target without a column, which would be drawn, and a column without a target, which would be lost.
+
+        Raises:
+            MatchError: there is one.
+        """
         declared = set(taught.declared)
         following = self.site.replace("*", str(len(values)))
         if declared.issuperset(values) and following not in declared - values.keys():

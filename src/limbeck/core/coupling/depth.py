@@ -1,4 +1,4 @@
-"""Which step of a deep student belongs to which of a deeper teacher ([F] Sec. 3.2)."""
+"""Which steps of a student correspond to which steps of a deeper teacher ([F] Sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from limbeck.errors import MatchError
 __all__ = ["Depth", "Stepped", "depth_map", "is_step", "step_name"]
 
 Depth = Literal["steps", "levels"] | Sequence[tuple[int, int]]
-"""All steps of the shallower model, evenly spaced in the other; the ends of levels alone; or (teacher, student) pairs,
-counted from 1, the same in every level."""
+"""``"steps"``: all steps of the shallower model, evenly spaced in the deeper one. ``"levels"``: only the last step of
+each level. Or (teacher, student) pairs of steps, counted from 1, the same in every level."""
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ def depth_map(teacher: Sequence[int], student: Sequence[int], depth: Depth = "st
 
     Args:
         teacher: number of steps in each of the teacher's levels.
-        student: the same of the student.
+        student: number of steps in each of the student's levels.
         depth: which steps are compared.
 
     Returns:

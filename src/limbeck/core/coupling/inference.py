@@ -1,4 +1,4 @@
-"""Both inference programs on the same observations: how flows are distilled along the way from data to latents."""
+"""Both inference programs on the same observations: flows are distilled along the way from data to latents."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import torch
 from torch import Tensor
 
 from limbeck.choices import check_choice
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
 from limbeck.core.coupling.depth import Depth, Stepped, depth_map, is_step
 from limbeck.core.coupling.sifting import sifted_samples
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace, keep_targets
+from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace, keep_fields
 from limbeck.errors import MatchError
 
 __all__ = ["Alignable", "Observed", "SharedObservations"]
 
 Observed = Literal["data", "teacher", "mixed", "student"]
-"""Whose rows both models infer from; mixed: in each batch some of the data's and some of the teacher's."""
+"""Whose rows both models infer from; ``"mixed"``: each batch has some rows of the data and some of the teacher's."""
 
 
 @runtime_checkable
 class Alignable(Protocol):
-    """A model that can start with the coordinates of another, so that comparing element by element means something."""
+    """A model that can start with the coordinates of another, so that comparing element by element makes sense."""
 
     def align_with(self, teacher: DGM) -> None:
         """Take over the teacher's coordinates; without effect on a model that was trained or aligned before.
 
         Raises:
-            MatchError: that is impossible, and why.
+            MatchError: it cannot; the message says why.
         """
         ...
 
@@ -43,21 +44,21 @@ class Alignable(Protocol):
 class SharedObservations:
     r"""Both models infer from the same rows, given the same noise: the flows' own couplings ([F] Eq. 12, 13).
 
-    On data it is latent distillation as in the paper. On the teacher's samples :math:`x = t^{-1}(z)` nothing of the
-    data is needed, and comparing :math:`s(x)` with :math:`z` asks for what [F] Eq. 14 asks for, without the student's
-    inverse. Mixed, the teacher's samples are the rows that a small table lacks. On the student's own samples gradients
-    pass through the frozen teacher: reverse KL.
+    On data it is latent distillation as in the paper. On the teacher's samples :math:`x = t^{-1}(z)` no data are
+    needed, and comparing :math:`s(x)` with :math:`z` has the aim of [F] Eq. 14 without the student's inverse. Mixed
+    rows add the teacher's samples to a table with too few rows. On the student's own samples gradients pass through the
+    frozen teacher: reverse KL.
 
     Attributes:
         observed: ``"data"``, ``"teacher"``, ``"mixed"`` or ``"student"``: whose rows.
-        share: of mixed rows, the part that is the teacher's, in (0, 1).
+        share: fraction of mixed rows that come from the teacher, in (0, 1).
         depth: which steps of models that have steps belong together; see :mod:`limbeck.core.coupling.depth`.
-        pool: with the teacher's rows, how many are drawn once, before the training, and used again and again; 0 draws
-            fresh ones in each step. For teachers that are slow to sample, or whose samples must be sifted.
-        trim: the part of the pool that is left out because the teacher itself finds it least likely. In one of some
-            hundreds or thousands the inverse of a deep autoregressive flow multiplies scales until the sample is far
-            from anything it was trained on (1e8, even 1e23, where the data reach 30). One such row outweighs all the
-            others of its batch, and clipping the gradient's norm then keeps nothing but that row.
+        pool: number of the teacher's rows that are drawn once, before the training, and used throughout; 0 draws fresh
+            ones in each step. For teachers that are slow to sample, or whose samples must be sifted.
+        trim: fraction of the pool that is left out because the teacher itself finds it least likely. For about one
+            sample in hundreds or thousands, the inverse of a deep autoregressive flow multiplies scales until the
+            sample is far from anything that the flow was trained on (1e8, even 1e23, where the data reach 30). One such
+            row outweighs all others of its batch, and clipping the gradient's norm then keeps nothing but that row.
         align: whether a fresh student takes over the teacher's coordinates before the training.
     """
 
@@ -69,7 +70,7 @@ class SharedObservations:
     trim: float = 0.002
 
     def __post_init__(self) -> None:
-        # Not a field: what was drawn is not part of what the coupling is.
+        # Not a field: the rows that were drawn are not part of the coupling's identity.
         self._rows: Tensor | None = None
         check_choice(MatchError, "observed", self.observed, Observed)
         if not 0.0 < self.share < 1.0:
@@ -90,7 +91,7 @@ class SharedObservations:
         return self.observed in ("data", "mixed")
 
     def prepare(self, teacher: DGM, student: DGM, x: Tensor | None = None) -> None:
-        """Align the student and draw the pool, anew each time, so that it depends on the training's own seed alone.
+        """Align the student, and draw the pool anew, so that it depends on nothing but the training's own seed.
 
         See :class:`~limbeck.core.coupling.Preparable`.
         """
@@ -141,7 +142,7 @@ class SharedObservations:
         return torch.cat([teacher.observed(data, request.generator), self._taught(teacher, asked)])
 
     def _taught(self, teacher: DGM, request: Request) -> Tensor:
-        """Rows of the teacher's."""
+        """Rows that the teacher generates."""
         if self._rows is not None:
             self._rows = self._rows.to(first_parameter(teacher).device)
             count = request.batch_size or 0
@@ -154,8 +155,8 @@ class SharedObservations:
 
 
 def _sampled(model: DGM, request: Request) -> dict[str, Tensor]:
-    trace = model.trace(request.batch_size, request.x, keep=keep_targets(KEEP_VALUE), generator=request.generator)
-    return trace.targets
+    keep = keep_fields(KEEP_VALUE, Kind.TARGET)
+    return model.trace(request.batch_size, request.x, keep=keep, generator=request.generator).targets
 
 
 def _names(teacher: DGM, student: DGM, depth: Depth) -> dict[str, str] | None:
@@ -165,7 +166,7 @@ def _names(teacher: DGM, student: DGM, depth: Depth) -> dict[str, str] | None:
 
 
 def _renamed(trace: Trace, names: dict[str, str]) -> Trace:
-    """The teacher's steps under the names of the student's that belong to them."""
+    """The teacher's steps under the names of the student's steps that correspond to them."""
     sites = {}
     for name, site in trace.items():
         own = names.get(name, name)

@@ -1,4 +1,4 @@
-"""The data's own targets beside the teacher's: what a labelled row says is a law like any other."""
+"""The data's own targets beside the teacher's: a label is a law like any other, a point mass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SUFFIX = "|data"
 
 
 def data_site(target: str) -> str:
-    """Name of the site that holds what the data say of a target.
+    """Name of the site that holds the data's value of a target.
 
     Example:
         >>> data_site("y")
@@ -38,9 +38,9 @@ class WithData:
     student, and a divergence that needs the label beside the teacher's prediction can have both (``"y&y|data"``).
 
     Attributes:
-        inner: runs both models; what it gives the student is up to it.
-        target: name of the target whose value ``Batch.y`` is; ``None`` asks :meth:`limbeck.DGM.split_targets` of the
-            student, for models with several.
+        inner: the other coupling, which runs both models.
+        target: name of the target whose value is ``Batch.y``; ``None`` for models with several targets, whose values
+            come from the student's :meth:`limbeck.DGM.split_targets`.
     """
 
     inner: Coupling = field(default_factory=SharedNoise)
@@ -60,7 +60,7 @@ class WithData:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`."""
 
         def keep_student(taught: Trace) -> Keep:
-            for name, value in self._told(student, request).items():
+            for name, value in self._labels(student, request).items():
                 if request.keep_teacher(data_site(name), Kind.DATA):
                     taught.add(Site(data_site(name), Kind.DATA, Law.NONE, Delta(value)))
             return request.keep_student(taught)
@@ -71,8 +71,8 @@ class WithData:
         """See :class:`~limbeck.core.coupling.Preparable`."""
         prepare_coupling(self.inner, teacher, student, x)
 
-    def _told(self, student: DGM, request: Request) -> dict[str, Tensor]:
-        """Target name to what the data say of it; nothing where there are none, as when parameters are sized."""
+    def _labels(self, student: DGM, request: Request) -> dict[str, Tensor]:
+        """Target name to its value in the data; empty where there are no data, as when parameters are sized."""
         if request.y is None:
             return {}
         return {self.target: request.y} if self.target is not None else student.split_targets(request.y, request.x)

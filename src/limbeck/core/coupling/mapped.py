@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.choices import check_choice
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
 from limbeck.core.coupling.mixing import mixed_targets
 from limbeck.core.coupling.noise_layout import NoiseLayout
 from limbeck.core.coupling.noise_map import MapKind, NoiseMap, Start
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Kind, Trace
+from limbeck.core.trace import KEEP_SHARED_NOISE, Kind, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["MappedNoise"]
@@ -23,27 +24,27 @@ __all__ = ["MappedNoise"]
 class MappedNoise(nn.Module):
     r"""Student noise as a row-orthonormal linear map of the teacher's; the targets correspond, the latents need not.
 
-    All of the teacher's latent noise is made normal (probability integral transform), laid in a row, multiplied by R
-    with :math:`R R^T = I`, cut to the shapes of the student's latents and turned into their laws. R does not depend on
-    the noise, so the student draws from exactly its own model, and with KL the loss bounds that of the targets:
+    All of the teacher's latent noise is made normal (probability integral transform), flattened to one row, multiplied
+    by R with :math:`R R^T = I`, cut to the shapes of the student's latents and turned into their laws. R is independent
+    of the noise, so the student draws from exactly its own model, and with KL the loss bounds that of the targets:
 
     .. math:: E[KL(p_\phi(y|\epsilon) \| p_\theta(y|R\epsilon))]
               = E[KL(p_\phi(y|R\epsilon) \| p_\theta(y|R\epsilon))] + I_\phi(y; \epsilon | R\epsilon)
               \ge KL(p_\phi(y) \| p_\theta(y))
 
-    The mutual information is what the student cannot know: it shows as blur, and no student makes it smaller, only
-    another R. A student with more noise than the teacher draws the rest by itself, ``samples`` times a row.
+    The mutual information is what the student cannot know. It shows as blur; it depends on R, not on the student. A
+    student with more noise than the teacher draws the rest independently, ``samples`` times per row.
 
     Args:
         map: ``"arrange"``: the same numbers in the order of the programs; ``"position"``: the same numbers, each in a
-            latent of about its grid and at about its place; ``"random"``: a fixed random rotation; ``"learned"``: any
-            orthonormal rows, trained with the student.
-        start: where a learned map begins.
-        samples: draws K a row of the noise that the teacher does not determine; the law of the one target is then the
-            equal mixture over them, for a divergence such as
+            latent of similar grid size and at a similar position; ``"random"``: a fixed random rotation; ``"learned"``:
+            any orthonormal rows, trained with the student.
+        start: the initial value of a learned map.
+        samples: number K of draws, per row, of the noise that the teacher does not determine; the law of the only
+            target is then the equal mixture over them, for a divergence such as
             :func:`~limbeck.core.divergence.kl_monte_carlo`.
-        independent: the student's latents that always draw by themselves. Beside them, those numbers do that the
-            teacher's do not reach: with ``"arrange"`` the last ones in the order of the program.
+        independent: the student's latents whose noise is always drawn independently. So are those numbers of the others
+            that the teacher has too few numbers for: with ``"arrange"`` the last ones in the order of the program.
         seed: of a random map.
 
     Raises:
@@ -74,7 +75,7 @@ class MappedNoise(nn.Module):
         self._teacher: NoiseLayout | None = None
 
     def extra_repr(self) -> str:
-        """What tells two of them apart: a run's fingerprint is made of it."""
+        """All settings: the fingerprint of a training is made of them."""
         return (
             f"map={self.map!r}, start={self.start!r}, samples={self.samples}, independent={self.independent!r}, "
             f"seed={self.seed}"
@@ -89,7 +90,7 @@ class MappedNoise(nn.Module):
             x: conditioning input, shape (rows, ...), if the models have one.
 
         Raises:
-            MatchError: a latent that should be independent is not the student's, or there is nothing to map.
+            MatchError: the student lacks a latent that should be independent, or there is nothing to map.
         """
         if self.noise_map is not None:
             return
@@ -120,7 +121,7 @@ class MappedNoise(nn.Module):
             taught = teacher.trace(
                 request.batch_size,
                 request.x,
-                keep=lambda name, kind: _KEPT[kind] | request.keep_teacher(name, kind),
+                keep=lambda name, kind: KEEP_SHARED_NOISE[kind] | request.keep_teacher(name, kind),
                 generator=request.generator,
             )
         learned = student.trace(
@@ -156,6 +157,3 @@ class MappedNoise(nn.Module):
 
     def _repeated(self, rows: Tensor) -> Tensor:
         return rows if self.samples == 1 else rows.repeat_interleave(self.samples, 0)
-
-
-_KEPT = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}

@@ -1,4 +1,4 @@
-"""Several draws of the noise a row: the law of a target becomes the mixture over them ([U] Eq. 11)."""
+"""Several draws of the noise per row: the law of a target becomes the mixture over them ([U] Eq. 11)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["mixed_targets", "mixture"]
 
 
 def mixed_targets(trace: Trace, samples: int, who: str, instead: str) -> Trace:
-    """A run of several draws a row as one of a row: the law of its single target becomes the mixture over the draws.
+    """Merge the draws of each row of a run: the law of its single target becomes the mixture over them.
 
     Args:
         trace: ``samples`` consecutive rows are draws of one row.
         samples: number of draws.
-        who: what needs it, for a message.
-        instead: what to use where it is not possible.
+        who: the method that needs it, for a message.
+        instead: what the message recommends where it is not possible.
 
     Raises:
-        MatchError: another site than a target was matched, or several targets; or of its law no mixture can be made, or
-            its draws of one row differ in whether it exists.
+        MatchError: another site than a target was matched, or several targets were; or its law cannot be mixed, or it
+            exists in some draws of a row and not in others.
     """
     mixed: dict[str, Site] = {}
     for name, site in trace.items():
@@ -66,10 +66,11 @@ def mixture(distribution: Distribution, samples: int) -> Distribution:
         samples: number of consecutive rows that are draws of one row.
 
     Returns:
-        The mixture; batch shape (batch, ...) for one discrete variable a row, else (batch,).
+        The mixture; batch shape (batch, ...) for one discrete variable per row, else (batch,).
 
     Raises:
-        MatchError: the law cannot be made again from its parameters, such as one that is itself a mixture.
+        MatchError: the law cannot be made again from its parameters, such as one that is itself a mixture, or one of
+            whose constructor ``arg_constraints`` does not tell all.
 
     Example:
         >>> two = Categorical(probs=torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
@@ -92,7 +93,7 @@ def mixture(distribution: Distribution, samples: int) -> Distribution:
 
 
 def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Distribution:
-    """View a batch of ``rows * samples`` as (rows, samples), for any law whose parameters are listed."""
+    """View a batch of ``rows * samples`` as (rows, samples), for any law that can be made again from its parameters."""
     base = distribution.base_dist
     parameters = {
         name: getattr(base, name).expand(base.batch_shape + getattr(base, name).shape[len(base.batch_shape) :])
@@ -101,6 +102,6 @@ def _reshape_rows(distribution: Independent[Any], rows: int, samples: int) -> Di
     reshaped = {name: value.reshape(rows, samples, *value.shape[1:]) for name, value in parameters.items()}
     try:
         made = type(base)(**reshaped, validate_args=False)
-    except TypeError:  # what is listed is not all that it is made of
+    except TypeError:  # its constructor needs more than its parameters
         raise MatchError(f"no mixture can be made of the draws' {type(base).__name__} laws") from None
     return Independent(made, distribution.reinterpreted_batch_ndims)

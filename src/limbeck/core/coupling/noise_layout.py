@@ -1,4 +1,4 @@
-"""Where the noise of a model's latents lies in one flat row of numbers, and how two such rows correspond."""
+"""The noise of a model's latents as one flat row of numbers, and how two such rows correspond."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law, convert
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, Kind, Trace
+from limbeck.core.trace import KEEP_NOISE, Kind, Trace, keep_fields
 from limbeck.errors import LimbeckError
 
 __all__ = ["Arrangement", "NoiseLayout", "arranged"]
 
 Arrangement = Literal["arrange", "position"]
-"""``"arrange"``: in the order of the program. ``"position"``: a number keeps its place in the picture."""
+"""``"arrange"``: in the order of the program. ``"position"``: a number keeps its position in the image."""
+
+_LATENT_NOISE = keep_fields(KEEP_NOISE, Kind.LATENT)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class NoiseLayout:
         """
         rows = None if x is None else x[:2]
         with frozen(model):
-            trace = model.trace(2 if rows is None else None, rows, keep=keep_latent_noise, generator=torch.Generator())
+            trace = model.trace(2 if rows is None else None, rows, keep=_LATENT_NOISE, generator=torch.Generator())
         return cls.of_trace(trace)
 
     @classmethod
@@ -57,16 +59,16 @@ class NoiseLayout:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Name of a latent to its count of numbers a row."""
+        """Name of a latent to its count of numbers per row."""
         return {name: math.prod(shape) for name, shape in self.shapes.items()}
 
     @property
     def size(self) -> int:
-        """Numbers a row, over all latents."""
+        """Count of numbers per row, over all latents."""
         return sum(self.sizes.values())
 
     def where(self, names: Sequence[str]) -> Tensor:
-        """Places of the named latents' numbers in the flat row, ascending, shape (count,)."""
+        """Positions of the named latents' numbers in the flat row, ascending, shape (count,)."""
         bounds = itertools.pairwise(itertools.accumulate(self.sizes.values(), initial=0))
         parts = [torch.arange(a, b) for name, (a, b) in zip(self.shapes, bounds, strict=True) if name in names]
         return torch.cat(parts) if parts else torch.arange(0)
@@ -110,28 +112,25 @@ class NoiseLayout:
             raise type(error)(f"site {name!r}: {error}") from None
 
 
-def keep_latent_noise(name: str, kind: Kind) -> int:
-    """What a trace must keep for :meth:`NoiseLayout.of_trace`."""
-    return KEEP_NOISE if kind is Kind.LATENT else KEEP_NOTHING
-
-
 def arranged(teacher: NoiseLayout, student: NoiseLayout, free: Tensor, how: Arrangement) -> tuple[Tensor, Tensor]:
-    """Which number of the teacher's row becomes which of the student's, each at most once, as many as there can be.
+    """Which number of the teacher's row becomes which number of the student's; as many as possible, each at most once.
 
-    In the order of the program the first becomes the first, the second the second. Where there are too few places it is
-    the last of the teacher's numbers that are lost, since what comes first in a program has the most to follow from it.
-    By position the same numbers are kept; first each goes to its equal: a latent on the same grid, the same channel.
-    The rest goes to the nearest place in size of the grid and in position, by the assignment that costs least in all.
-    Latents are read as (channels, *grid); a vector is all channels on a grid of one cell.
+    ``"arrange"`` follows the order of the programs: the first becomes the first, the second the second. Where the
+    student has too few positions, the last of the teacher's numbers are lost, since the first sites of a program have
+    the most that depends on them. ``"position"`` keeps the same numbers. First, each goes to its counterpart: the same
+    channel of a latent on the same grid. The others go to the positions that are nearest in size of the grid and in
+    place, by the assignment of least total cost. Latents are read as (channels, *grid); a vector is all channels on a
+    grid of one cell.
 
     Args:
         teacher: layout of the teacher's noise.
         student: layout of the student's.
-        free: places of the student's row that may be used, ascending, shape (places,).
+        free: positions in the student's row that may be used, ascending, shape (places,).
         how: the arrangement.
 
     Returns:
-        Places in the teacher's row and, in the same order, in the student's, ascending; shape (min of the counts,).
+        Positions in the teacher's row and the corresponding ones in the student's, the latter ascending; shape
+        (smaller count,).
 
     Example:
         >>> one, two = (NoiseLayout({"z": (n,)}, {"z": Law.NORMAL}) for n in (3, 2))
@@ -153,7 +152,7 @@ def arranged(teacher: NoiseLayout, student: NoiseLayout, free: Tensor, how: Arra
 
 
 def _equal_places(teacher: NoiseLayout, student: NoiseLayout, free: set[int]) -> dict[int, int]:
-    """Teacher's place to student's, where both have a latent on the same grid, up to the smaller count of channels."""
+    """Teacher's position to student's for latents on the same grid, up to the smaller number of channels."""
     pairs: dict[int, int] = {}
     unused = list(student.shapes)
     for name, shape in teacher.shapes.items():
@@ -167,7 +166,7 @@ def _equal_places(teacher: NoiseLayout, student: NoiseLayout, free: set[int]) ->
 
 
 def _places(layout: NoiseLayout) -> Tensor:
-    """A number a row: log2 of the grid's cells on each axis, position in [0, 1] on each axis, and its channel."""
+    """One row per number: log2 of the grid's cells on each axis, position in [0, 1] on each axis, and the channel."""
     axes = max((len(shape) - 1 for shape in layout.shapes.values()), default=0)
     rows = []
     for shape in layout.shapes.values():
@@ -189,7 +188,7 @@ def _nearest_places(sources: Tensor, places: Tensor, left: list[int], open_place
 
     coordinates = slice(0, 2 * _AXES)
     cost = torch.cdist(sources[:, coordinates], places[:, coordinates]) ** 2
-    # Equally near places go by channel, in the same way in every cell, so that a convolution can make sense of it.
+    # Ties are broken by channel, in the same way in every cell, so that a convolution can use the result.
     order = torch.arange(len(places), dtype=torch.float64) / len(places)
     cost -= 1e-6 * sources[:, -1:] * order
     rows, columns = linear_sum_assignment(cost.numpy())

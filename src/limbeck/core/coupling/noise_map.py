@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import copy
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,28 +19,28 @@ MapKind = Literal["arrange", "position", "random", "learned"]
 """How the teacher's noise becomes the student's; see :class:`~limbeck.core.coupling.MappedNoise`."""
 
 Start = Literal["arrange", "position", "random"]
-"""Where a learned map begins."""
+"""The initial value of a learned map."""
 
 
 class NoiseMap(nn.Module):
     r"""The matrix R of :math:`\epsilon_S = R \epsilon`, with :math:`R R^T = I`, so that both are standard normal.
 
     A learned R is :math:`R_0 (I - B)^{-1} (I + B)` cut to its first rows, with :math:`B = A / (2 \sqrt n)`
-    skew-symmetric and zero at first (Cayley's map): orthonormal to rounding at every step, without a penalty. n is the
-    teacher's count of numbers. A step of Adam moves all entries of A by about the learning rate; the largest singular
-    value of a matrix of random signs is about :math:`2 \sqrt n`, so with this factor the step turns by about twice the
-    learning rate, in radians, for any n.
+    skew-symmetric and initially zero (Cayley's map): orthonormal to rounding at every step, without a penalty. n is the
+    number of the teacher's noise values. A step of Adam changes all entries of A by about the learning rate; the
+    largest singular value of a matrix of random signs is about :math:`2 \sqrt n`, so with this factor a step rotates by
+    about twice the learning rate, in radians, for any n.
 
     Args:
         teacher: layout of the teacher's noise.
         student: layout of the student's.
-        free: places of the student's row that may follow the teacher, ascending, shape (places,).
+        free: positions in the student's row that may follow the teacher, ascending, shape (places,).
         kind: of map.
-        start: where a learned map begins.
-        seed: of a random one.
+        start: the initial value of a learned map.
+        seed: of a random map.
 
     Raises:
-        MatchError: the teacher has no noise to share, or the student no place for it.
+        MatchError: the teacher has no noise to share, or the student has no position for it.
 
     Example:
         >>> from limbeck.core.reparam import Law
@@ -51,9 +52,9 @@ class NoiseMap(nn.Module):
     """
 
     fixed: Tensor
-    """A map that is not learned."""
+    """The matrix of a map that is not learned."""
     places: Tensor
-    """Places in the student's row that the map fills, ascending, shape (rows,)."""
+    """Positions in the student's row that the map fills, ascending, shape (rows,)."""
 
     def __init__(
         self,
@@ -78,20 +79,38 @@ class NoiseMap(nn.Module):
         cut = torch.eye(columns, dtype=torch.float64)[sources]
         matrix = _random(rows, columns, seed) if begin == "random" else cut
         self.learned: nn.Linear | None = None
-        if kind != "learned":
+        if kind == "learned":
+            self.learned = _rotated(matrix, seed)
+        else:
             self.register_buffer("fixed", matrix)
-            return
-        self.learned = nn.Linear(columns, rows, bias=False, dtype=torch.float64, device="meta").to_empty(device="cpu")
-        with torch.no_grad():
-            self.learned.weight.copy_(matrix)
-        parametrize.register_parametrization(self.learned, "weight", _Scaled(columns**-0.5))
-        orthogonal(self.learned, orthogonal_map="cayley")
-        with torch.random.fork_rng(devices=[]):  # torch completes the rows to a basis by drawing the rest
-            torch.manual_seed(seed)
-            self.learned.weight = matrix
-        parts: Any = self.learned.parametrizations
-        rotation = parts.weight[1]
-        rotation.base = rotation.base.contiguous()  # torch leaves it transposed, which safetensors refuses
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the learned map, whose class torch makes up and cannot pickle: its numbers instead."""
+        state = dict(self.__dict__)
+        learned = self.learned
+        if learned is not None:
+            state["_modules"] = {name: module for name, module in self._modules.items() if name != "learned"}
+            state["learned_state"] = {name: tensor.detach() for name, tensor in learned.state_dict().items()}
+            state["learned_needs_grad"] = all(parameter.requires_grad for parameter in learned.parameters())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the learned map again."""
+        state = dict(state)
+        numbers, needs_grad = state.pop("learned_state", None), state.pop("learned_needs_grad", True)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if numbers is not None:
+            base = numbers["parametrizations.weight.1.base"]
+            self.learned = _rotated(torch.eye(len(base), dtype=torch.float64)[: len(self.places)], 0).to(base)
+            self.learned.load_state_dict(numbers)
+            self.learned.requires_grad_(needs_grad).train(self.training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy without making the learned map again."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return made
 
     @property
     def matrix(self) -> Tensor:
@@ -99,7 +118,7 @@ class NoiseMap(nn.Module):
         return self.fixed if self.learned is None else self.learned.weight
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Turn the teacher's noise.
+        """Apply the map to the teacher's noise.
 
         Args:
             noise: standard normals, shape (batch, columns).
@@ -111,8 +130,25 @@ class NoiseMap(nn.Module):
         return noise.to(matrix.dtype) @ matrix.T
 
 
+def _rotated(matrix: Tensor, seed: int) -> nn.Linear:
+    """A learned matrix with orthonormal rows that starts as a given one, shape (rows, columns)."""
+    rows, columns = matrix.shape
+    learned = nn.Linear(columns, rows, bias=False, dtype=torch.float64, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        learned.weight.copy_(matrix)
+    parametrize.register_parametrization(learned, "weight", _Scaled(columns**-0.5))
+    orthogonal(learned, orthogonal_map="cayley")
+    with torch.random.fork_rng(devices=[]):  # torch completes the rows to a basis by drawing the rest
+        torch.manual_seed(seed)
+        learned.weight = matrix
+    parts: Any = learned.parametrizations
+    rotation = parts.weight[1]
+    rotation.base = rotation.base.contiguous()  # torch leaves it transposed, which safetensors refuses
+    return learned
+
+
 class _Scaled(nn.Module):
-    """Times a constant: what an optimiser sees is larger, and so its steps smaller."""
+    """Multiply by a constant below 1: the optimiser sees larger weights, so that its steps are relatively smaller."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -126,7 +162,7 @@ class _Scaled(nn.Module):
 
 
 def _random(rows: int, columns: int, seed: int) -> Tensor:
-    """The first rows of a rotation that is uniform among all (Mezzadri 2007: QR with the signs of R's diagonal)."""
+    """The first rows of a uniformly random rotation (Mezzadri 2007: QR with the signs of R's diagonal)."""
     generator = torch.Generator().manual_seed(seed)
     q, r = torch.linalg.qr(torch.randn(columns, columns, dtype=torch.float64, generator=generator))
     signed: Tensor = q * r.diagonal().sign()

@@ -6,11 +6,11 @@ With q the inference programs, the teacher's samples y and its posterior draws t
           = E_{y \sim p_T, \epsilon \sim q_T} \sum_i KL(q_T(\epsilon_i | \epsilon_{<i}, y) ||
           q_S(\epsilon_i | \epsilon_{<i}, y))
 
-and, along the same codes, the reconstructions, :math:`KL(p_T(y' | \epsilon) || p_S(y' | \epsilon))`. So a student that
-never sees data learns to encode, reconstruct and score. What is compared is a posterior over the
-*noise*: a student that shares its teacher's noise need not have latents of the same scale or meaning, and a code that
-the teacher's decoder understands would be misread by the student's. A Gaussian posterior N(m, s) of a latent whose
-prior conditional is N(mu, sigma) is N((m - mu) / sigma, s / sigma) in noise.
+and, on the same codes, the reconstructions: :math:`KL(p_T(y' | \epsilon) || p_S(y' | \epsilon))`. So a student that
+never sees data learns to encode, to reconstruct and to compute bounds. The posteriors are compared in units of the
+*noise*: a student that shares its teacher's noise need not have latents of the same scale or meaning, so its decoder
+could not use a code in the teacher's latents. A Gaussian posterior N(m, s) of a latent whose prior conditional is
+N(mu, sigma) is N((m - mu) / sigma, s / sigma) in noise.
 """
 
 from __future__ import annotations
@@ -23,40 +23,42 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from limbeck.choices import check_choice
-from limbeck.core.coupling.coupling import Coupling, Request, frozen, needs_data, prepare_coupling
+from limbeck.core.coupling.coupling import Coupling, Request, needs_data, prepare_coupling
 from limbeck.core.coupling.replay import KEEP, Replay, generated
 from limbeck.core.coupling.shared import SharedNoise
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam.base_law import base_law
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Keep, Kind, Trace, keep_fields
 from limbeck.errors import MatchError
 
 __all__ = ["Share", "WithPosterior"]
 
 Share = Literal["noise", "values"]
-"""What a student's code has in common with its teacher's."""
+"""What the codes of student and teacher have in common."""
 
 _SUFFIX = "|y"
 _REBUILT = Kind.RECONSTRUCTION
 _NOTHING = Trace({}, 0)
+_CODE_AND_TARGETS = keep_fields(KEEP_DISTRIBUTION | KEEP_VALUE, Kind.LATENT, Kind.TARGET)
 
 
 @dataclass(frozen=True)
 class WithPosterior:
-    """Another coupling, and beside it both inference programs on what the teacher generated.
+    """Another coupling, and in addition both inference programs on what the teacher generated.
 
-    The student's inference sees the teacher's code, so each of its conditionals is compared alone. The sites are of
-    kind ``POSTERIOR`` and are called ``"z1|y"``, in both traces. What both models decode the code to can be compared
-    too, since codes of observations are not typical of the prior on which the decoders are coupled: these sites are of
-    kind ``RECONSTRUCTION`` and are called ``"y|y"``.
+    The student's inference program is given the teacher's code, so that each of its conditionals is compared by itself.
+    The sites are of kind ``POSTERIOR`` and are called ``"z1|y"``, in both traces. The outputs that both models decode
+    from the code can be compared too, since codes of observations are not typical of the prior on which the decoders
+    are coupled: these sites are of kind ``RECONSTRUCTION`` and are called ``"y|y"``.
 
     Attributes:
-        inner: how the generative programs are tied.
+        inner: couples the generative programs.
         inferred_from: what both models encode: ``"sample"``, draws from the teacher's law of y; or ``"mean"``, the
             means of its last conditionals, where the output noise is a tolerance that the data do not have.
-        share: ``"noise"``: both posteriors are told, and compared, in units of each model's own prior conditional, as
-            fits a student that shares noise. ``"values"``: as they are, as fits one that shares values. Latents that
-            are not Gaussian, in prior and posterior, share their values in any case.
+        share: ``"noise"``: codes are shared, and posteriors compared, in units of each model's own prior conditional,
+            which fits a student that shares noise. ``"values"``: as they are, which fits one that shares values.
+            Latents that are not Gaussian, in prior and posterior, share their values in any case.
     """
 
     inner: Coupling = field(default_factory=SharedNoise)
@@ -116,15 +118,11 @@ class WithPosterior:
 
 def _decoded(model: DGM, x: Tensor | None, values: dict[str, Tensor], noise: dict[str, Tensor]) -> Trace:
     """The generative program along a code that is given by its values or its noise."""
-    return model.trace(x=x, values=values, noise=noise, keep=_code_and_targets)
-
-
-def _code_and_targets(name: str, kind: Kind) -> int:
-    return KEEP_NOTHING if kind is Kind.DETERMINISTIC else KEEP_DISTRIBUTION | KEEP_VALUE
+    return model.trace(x=x, values=values, noise=noise, keep=_CODE_AND_TARGETS)
 
 
 def _beside(trace: Trace, code: Trace, decoded: Trace, keep: Keep) -> Trace:
-    """A run, and beside it what is asked for of the code and of the targets that it gives."""
+    """A run, and beside it the sites of the code and of the targets decoded from it that are to be kept."""
     for kind, sites in ((Kind.POSTERIOR, code.of_kind(Kind.LATENT)), (_REBUILT, decoded.of_kind(Kind.TARGET))):
         wanted = {site.name: site for site in sites if keep(site.name + _SUFFIX, kind)}
         names = [site.name for site in sites]
@@ -133,13 +131,12 @@ def _beside(trace: Trace, code: Trace, decoded: Trace, keep: Keep) -> Trace:
 
 
 def _in_noise(code: Trace, prior: Trace) -> dict[str, Tensor]:
-    """The noise that a code is drawn with from the prior; of its Gaussian latents."""
+    """The noise with which the prior would draw a code; for its Gaussian latents."""
     noise = {}
     for name, site in code.items():
         unit = _gaussian(prior[name].distribution)
         if unit is not None and _gaussian(site.distribution) is not None:
-            assert site.value is not None
-            noise[name] = (site.value - unit.loc) / unit.scale
+            noise[name] = (site.kept_value() - unit.loc) / unit.scale
     return noise
 
 

@@ -1,4 +1,4 @@
-"""What a teacher generates in the place of data: generative replay."""
+"""What a teacher generates in place of data: generative replay."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
 from limbeck.core.expectation import mean
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_VALUE, Kind, Trace
 from limbeck.errors import MatchError
@@ -16,7 +17,7 @@ from limbeck.errors import MatchError
 __all__ = ["KEEP", "Replay", "TeacherSamples", "generated"]
 
 Replay = Literal["sample", "mean"]
-"""What of a teacher's run stands for data: draws from its law, or the means of its last conditionals."""
+"""What is used of a teacher's run in place of data: draws from its law, or the means of its last conditionals."""
 
 KEEP = {"sample": KEEP_VALUE, "mean": KEEP_DISTRIBUTION}
 """What a trace must keep of its targets for :func:`generated`."""
@@ -26,11 +27,11 @@ def generated(taught: Trace, replay: Replay) -> dict[str, Tensor]:
     """What a teacher's run generated: target name to value, shape (batch, ...).
 
     Args:
-        taught: the run, with what :data:`KEEP` says of the targets.
-        replay: which part of it.
+        taught: the run, which has kept what :data:`KEEP` lists of the targets.
+        replay: draws or means.
 
     Raises:
-        MatchError: the coupling left nothing of that.
+        MatchError: the coupling has kept none of them.
     """
     if replay == "sample":
         found = taught.targets
@@ -50,7 +51,7 @@ class TeacherSamples:
 
     Attributes:
         temperature: scales the noise of the teacher's latents, see :meth:`~limbeck.core.graph.DGM.trace`. Above 1 the
-            samples spread beyond the teacher's own law: more of them are odd, and fewer data lie outside of them.
+            samples spread beyond the teacher's own law: more of them are atypical, and fewer data lie outside of them.
     """
 
     temperature: float = 1.0

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from limbeck.choices import check_choice
-from limbeck.core.coupling.coupling import Request, frozen
+from limbeck.core.coupling.coupling import Request
 from limbeck.core.coupling.mixing import mixed_targets
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam.discrete_gradient import DiscreteGradient, Relaxation, annealed
-from limbeck.core.trace import KEEP_NOISE, KEEP_NOTHING, KEEP_VALUE, Keep, Kind, Trace
+from limbeck.core.trace import KEEP_SHARED_NOISE, KEEP_VALUE, Keep, Kind, Trace
 from limbeck.errors import MatchError
 
 __all__ = ["IndependentNoise", "SharedNoise", "SharedValues"]
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 
 def _renamed(taught: Trace, given: dict[str, _T], rename: Callable[[str, Kind], str]) -> dict[str, _T]:
-    """What the teacher's sites give to the student's, by the student's names."""
+    """Values or noises of the teacher's sites under the student's names."""
     names = {name: rename(name, taught[name].kind) for name in given}
     renamed = {names[name]: value for name, value in given.items()}
     if len(renamed) < len(given):
@@ -32,12 +33,9 @@ def _renamed(taught: Trace, given: dict[str, _T], rename: Callable[[str, Kind], 
     return renamed
 
 
-_SHARED = {Kind.LATENT: KEEP_NOISE, Kind.TARGET: KEEP_VALUE, Kind.DETERMINISTIC: KEEP_NOTHING}
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Drawing:
-    """What couplings have in common whose student draws its latents."""
+    """What all couplings share in which the student draws its latents."""
 
     discrete_gradient: DiscreteGradient = "none"
     temperature: float = 1.0
@@ -48,6 +46,11 @@ class _Drawing:
         for name in ("temperature", "final_temperature"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise MatchError(f"{name} must be positive, not {getattr(self, name)}")
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the temperature changes over a training."""
+        return self.discrete_gradient == "relaxed" and self.temperature != self.final_temperature
 
     def relaxation(self, progress: float) -> Relaxation | None:
         """How the student's discrete latents pass gradients at a point of the training."""
@@ -71,7 +74,7 @@ class SharedNoise(_Drawing):
         """Run both; see :class:`Coupling`."""
 
         def keep(name: str, kind: Kind) -> int:
-            return _SHARED[kind] | request.keep_teacher(name, kind)
+            return KEEP_SHARED_NOISE[kind] | request.keep_teacher(name, kind)
 
         with frozen(teacher):
             taught = teacher.trace(request.batch_size, request.x, keep=keep, generator=request.generator)
@@ -93,8 +96,8 @@ class SharedValues:
     """The student sees the teacher's latents and targets, so each conditional is compared alone ([U] Eq. 12-15).
 
     Attributes:
-        deterministic: whether it sees, of the sites that are matched, the deterministic ones too: then each step of a
-            deep deterministic program is compared alone.
+        deterministic: whether the student is also given the values of matched deterministic sites: then each step of a
+            deep deterministic program is compared by itself.
     """
 
     deterministic: bool = False
@@ -133,7 +136,7 @@ class IndependentNoise(_Drawing):
     which :func:`~limbeck.core.divergence.kl_monte_carlo` can compare.
 
     Attributes:
-        samples: number N of noise draws a side.
+        samples: number N of noise draws for each model.
         discrete_gradient: as for :class:`SharedNoise`, with ``temperature`` and ``final_temperature``.
     """
 

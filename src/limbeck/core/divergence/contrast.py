@@ -1,4 +1,4 @@
-"""Contrastive representation distillation (Tian et al., 2020): which teacher's feature goes with which student's."""
+"""Contrastive representation distillation (Tian et al., 2020): find the teacher's feature of the same input."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import feature_values, precise, shown
+from limbeck.core.divergence.features import feature_values
 from limbeck.core.divergence.learned import Learned
+from limbeck.core.divergence.rows import shown
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["CRD"]
@@ -27,11 +29,11 @@ class CRD(Learned):
     normalised; as there (and in Wu et al., 2018) the normaliser is M times the mean exponential of the first batch's
     negatives, so that M cancels and K is N times that mean. It is a lower bound of I(t; s), up to log N.
 
-    Batches do not carry row numbers, so the negatives are the N most recent embeddings, of each network, first in and
-    first out, and random directions until there are so many. Two consequences. Where N is more than the training rows,
-    a few of the "negatives" are the same input seen before; the paper, which knows, leaves these out. And embeddings
-    age: the paper's are of the last epoch. The memory is saved with the objective. Under data-parallel training each
-    process keeps its own.
+    Batches do not carry row numbers, so the negatives are the N most recent embeddings of each network, first in and
+    first out, and random directions until there are N of them. This has two consequences. Where N exceeds the number
+    of training rows, a few of the "negatives" are the same input seen before; the paper knows the row numbers and
+    leaves these out. And embeddings are as old as the memory is long; the paper's are of the last epoch. The memory is
+    saved with the objective. Under data-parallel training each process keeps its own.
 
     Args:
         embedding: dimensions of the sphere's space.
@@ -92,7 +94,7 @@ class CRD(Learned):
         self.to(own.device, own.dtype)
 
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
-        """The divergence a row; in training, the memory then takes in the batch.
+        """The divergence of each row; in training, the batch is then put into the memory.
 
         Args:
             p: the teacher's ``Delta``, value of shape (batch, features).
@@ -111,13 +113,13 @@ class CRD(Learned):
         )
         # Copies: the memories change before the gradient is taken.
         others, theirs = precise(self.learned.clone()), precise(self.taught.clone())
-        rows = self._told(taught, learned, others, 0) + self._told(learned, taught, theirs, 1)
+        rows = self._cost(taught, learned, others, 0) + self._cost(learned, taught, theirs, 1)
         if self.training:
             self._remember(taught.detach(), learned.detach())
         return rows
 
-    def _told(self, anchor: Tensor, partner: Tensor, others: Tensor, side: int) -> Tensor:
-        """Cost of telling each anchor's partner, shape (batch, embedding), from others, shape (N, embedding)."""
+    def _cost(self, anchor: Tensor, partner: Tensor, others: Tensor, side: int) -> Tensor:
+        """Cost of telling each anchor's partner, shape (batch, embedding), from the others, shape (N, embedding)."""
         positive = (anchor * partner).sum(1) / self.temperature
         negative = precise(anchor @ others.T) / self.temperature
         with torch.no_grad():

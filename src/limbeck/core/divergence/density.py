@@ -1,4 +1,4 @@
-"""Comparing densities that both models know exactly."""
+"""Comparing densities that both models compute exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["log_ratio"]
 
 
 def log_ratio(p: D.Distribution, q: D.Distribution, *, clip: float | None = None) -> Tensor:
-    r"""How much likelier a row is under the teacher: :math:`\log t(y) - \log s(y)`.
+    r"""How much likelier a row is under the teacher than under the student: :math:`\log t(y) - \log s(y)`.
 
     Its mean over the teacher's samples is an unbiased estimate of KL(teacher || student), exact in that both densities
     are; over the student's samples, with the sign changed, of KL(student || teacher); over data it is the student's
@@ -22,14 +22,14 @@ def log_ratio(p: D.Distribution, q: D.Distribution, *, clip: float | None = None
     Args:
         p: the teacher's log density as a deterministic site, value of shape (batch,), in nats.
         q: the student's.
-        clip: rows on which the student is behind by more than this count as this much and teach nothing; ``None``
-            lets each row count in full. For samples of a teacher whose tails are wilder than the data's.
+        clip: upper limit of the result; rows above it get this value and no gradient. ``None`` sets no limit. For
+            samples of a teacher with heavier tails than the data.
 
     Returns:
         Shape (batch,), in nats.
 
     Raises:
-        DivergenceError: a site is random, or not one number a row.
+        DivergenceError: a site is random, or not one number per row.
 
     Example:
         >>> import torch

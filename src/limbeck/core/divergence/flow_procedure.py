@@ -1,4 +1,4 @@
-"""The flow of solution procedure (Yim et al., 2017): how one layer's channels go with another's."""
+"""The flow of solution procedure (Yim et al., 2017): how the channels of one layer relate to those of another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import check_batch, map_values, product, shown
+from limbeck.core.divergence.features import map_values
+from limbeck.core.divergence.rows import check_batch, shown
 from limbeck.core.joint import Joint
+from limbeck.core.precision import product
 from limbeck.errors import DivergenceError
 
 __all__ = ["solution_flow"]
@@ -22,9 +24,9 @@ def solution_flow(p: D.Distribution, q: D.Distribution, *, normalize: bool = Tru
     .. math:: d = \frac{1}{mn} \sum_{i=1}^m \sum_{j=1}^n (G^t_{ij} - G^s_{ij})^2, \qquad
               G_{ij} = \frac{1}{HW} \sum_{h,w} a_{ihw} \, b_{jhw}
 
-    Yim et al., Eq. 1 and 2; a and b are the features of two layers of one network, before and after what the student
-    shall learn to do. Where b is smaller, a is max-pooled to its size, as there. Match ``"h[0]&h[1]"`` (short name
-    ``fsp``).
+    Yim et al., Eq. 1 and 2; a and b are the features of two layers of one network, before and after the computation
+    that the student is to learn. Where one map is smaller, the other is max-pooled to its size, as there. Match
+    ``"h[0]&h[1]"`` (short name ``fsp``).
 
     Args:
         p: the teacher's ``Joint`` of two ``Delta``, values of shape (batch, m, h, w) and (batch, n, h', w').
@@ -57,7 +59,7 @@ def solution_flow(p: D.Distribution, q: D.Distribution, *, normalize: bool = Tru
 
 
 def _layers(law: D.Distribution) -> tuple[Tensor, Tensor] | None:
-    """The two maps of one network, if that is what the law holds."""
+    """The two maps of one network; ``None`` if the law holds something else."""
     check_batch(law)
     laws = law.laws if isinstance(law, Joint) else ()
     if len(laws) != 2 or not all(isinstance(part, Delta) and part.value.ndim > 2 for part in laws):

@@ -1,4 +1,4 @@
-"""Learning without forgetting (Li & Hoiem, 2017): a head on the student that answers as the teacher does."""
+"""Learning without forgetting (Li & Hoiem, 2017): a head on the student that predicts the teacher's outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.choices import check_choice
-from limbeck.core.divergence.features import feature_values, logits_of, precise, shown
+from limbeck.core.divergence.class_logits import logits_of
+from limbeck.core.divergence.features import feature_values
 from limbeck.core.divergence.learned import Learned
+from limbeck.core.divergence.rows import shown
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["LwF"]
@@ -19,17 +22,20 @@ HeadLoss = Literal["cross-entropy", "squared"]
 
 
 class LwF(Learned):
-    r"""The teacher's logits from a learned linear layer on the student's penultimate feature.
+    r"""Predict the teacher's logits by a learned linear layer on the student's penultimate feature.
 
-    With ``loss="cross-entropy"`` it is that of Li & Hoiem (Eq. 2, 3), at temperature T:
+    ``loss="cross-entropy"`` is the loss of Li & Hoiem (Eq. 2, 3), at temperature T:
 
     .. math:: d(t, s) = -\sum_n p_n \log q_n, \qquad p = \text{softmax}(t / T), \quad q = \text{softmax}((W s + b) / T)
 
-    and with ``loss="squared"`` what [V] Eq. 7 makes of it, a Gaussian of unit variance, over the N logits as in Eq. 8:
+    and ``loss="squared"`` is its form in [V] Eq. 7, with a Gaussian of unit variance, over the N logits as in Eq. 8:
 
     .. math:: d(t, s) = \frac{1}{2N} \sum_n (t_n - (W s + b)_n)^2
 
-    So a teacher of other classes can be learned from, where its outputs and the student's cannot be compared.
+    There t are the teacher's logits where the site is deterministic (``"logits"``); of a categorical site only
+    log-probabilities are known, which are its logits up to a number per row.
+
+    So a student can learn from a teacher of other classes, whose outputs cannot be compared with its own.
 
     Args:
         loss: which of the two.
@@ -71,7 +77,7 @@ class LwF(Learned):
         self.head = nn.Linear(own.shape[1], theirs.shape[1], device=own.device, dtype=own.dtype)
 
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
-        """The divergence a row.
+        """The divergence of each row.
 
         Args:
             p: the teacher's logits: a ``Delta`` of shape (batch, classes), or a categorical.

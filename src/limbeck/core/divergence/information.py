@@ -11,7 +11,8 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import OTHER_CLASSES, check_labels
+from limbeck.core.divergence.categorical import categorical_kl
+from limbeck.core.divergence.class_logits import check_labels
 from limbeck.core.divergence.rows import comparable, describe, reduce
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import DivergenceError, ReparameterizationError
@@ -62,7 +63,7 @@ def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normal
     if isinstance(left, Delta) or isinstance(right, Delta):
         raise _delta_error(p, q)
     try:
-        # A law of one's own may bring its closed form; torch's registry is for the process and its own classes.
+        # See CustomLaw: torch's registry is for the whole process and for classes that it knows.
         elements = left.closed_form_kl(right) if hasattr(left, "closed_form_kl") else D.kl_divergence(left, right)
     except NotImplementedError as error:
         raise DivergenceError(
@@ -123,9 +124,9 @@ def kl_monte_carlo(
 
 
 def _check_support(law: D.Distribution, value: Tensor) -> None:
-    """Raise ``ValueError`` for a value outside a law's support, as ``log_prob`` does.
+    """Raise ``ValueError`` for a value outside a law's support, where ``log_prob`` would not.
 
-    Not where validation is switched off, which zuko does for the whole process when it is imported.
+    That is where its validation is switched off, which zuko does for the whole process when it is imported.
     """
     if law._validate_args:
         return
@@ -211,22 +212,12 @@ def _normal(p: D.Normal, q: D.Normal) -> Tensor:
 
 
 def _categorical(p: Any, q: Any) -> Tensor:
-    return _categorical_terms(p.probs, p.logits, q.logits)
+    return categorical_kl(p.logits, q.logits, p.probs)
 
 
 def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
     log_p, log_q = (torch.log_softmax(d.logits / temperature, dim=-1) for d in (p, q))
-    return _categorical_terms(log_p.exp(), log_p, log_q)
-
-
-def _categorical_terms(probs: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
-    if log_p.shape != log_q.shape:
-        raise DivergenceError(
-            f"the teacher has {log_p.shape[-1]} categories (logits of shape {tuple(log_p.shape)}), "
-            f"the student {log_q.shape[-1]} (logits of shape {tuple(log_q.shape)}); {OTHER_CLASSES}"
-        )
-    # 0 log 0 = 0; masked before the product, so that no NaN reaches the gradient either.
-    return (probs * (log_p - log_q).masked_fill(probs == 0, 0.0)).sum(-1)
+    return categorical_kl(log_p, log_q)
 
 
 def _bernoulli(p: Any, q: Any) -> Tensor:
@@ -248,9 +239,10 @@ def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
 
 
 def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
-    # Cross entropy less entropy: one fused operation each, forwards and backwards.
+    # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit of the teacher, a
+    # bit that it masks, has the entropy 0 of the largest finite one.
     crossed = F.binary_cross_entropy_with_logits(logit_q, probs, reduction="none")
-    return crossed - F.binary_cross_entropy_with_logits(logit_p, probs, reduction="none")
+    return crossed - F.binary_cross_entropy_with_logits(logit_p.nan_to_num(torch.nan), probs, reduction="none")
 
 
 # Kept apart from torch's registry because these are the sites of every step's loss: its dispatch and its in-place

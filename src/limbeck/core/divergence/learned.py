@@ -1,4 +1,4 @@
-"""What divergences with parameters of their own have in common: they are sized by the sites that they compare."""
+"""The base class of divergences with parameters of their own, which are sized by the sites that they compare."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Learned"]
 class Learned(nn.Module, ABC):
     """A divergence that learns while it compares, such as a regression of the teacher's feature on the student's.
 
-    What a match holds is a template: settings, no parameters. :meth:`limbeck.Objective.prepare` makes of it one copy a
-    pair of sites, each with parameters of the sizes that these sites have; so one match of a pattern (``"h[*]"``) gives
-    every layer its own. The copies belong to the objective: they train with the student, move between devices with it,
-    are in its checkpoints and in the file ``objective.safetensors`` beside the student.
+    A match holds a template: settings, no parameters. :meth:`limbeck.Objective.prepare` makes one copy of it for each
+    pair of sites, with parameters of the sizes that these sites need; so one match of a pattern (``"h[*]"``) gives
+    every layer a divergence of its own. The copies belong to the objective: they train with the student, move between
+    devices with it, and are saved in its checkpoints and in the file ``objective.safetensors`` beside the student.
 
-    A subclass tells all its settings in ``extra_repr``: they are part of what tells one training from another.
+    A subclass lists all its settings in ``extra_repr``: the fingerprint of a training is made of them.
     """
 
     def __init__(self) -> None:
@@ -47,17 +47,17 @@ class Learned(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, p: Distribution, q: Distribution) -> Tensor:
-        """The divergence a row, shape (batch,)."""
+        """The divergence of each row, shape (batch,)."""
 
     def undecayed(self) -> Iterable[nn.Parameter]:
-        """Parameters that a penalty on weights would pull somewhere without meaning, such as those of variances.
+        """Parameters for which weight decay makes no sense, such as those of variances.
 
-        Asked only of what is sized.
+        Called only once the divergence is sized.
         """
         return ()
 
     def fitted(self, p: Distribution, q: Distribution) -> Self:
-        """A copy of this template for two sites, with parameters where they are.
+        """A copy of this template for two sites, with parameters on their device.
 
         Args:
             p: the teacher's law of a few rows.

@@ -11,7 +11,9 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import check_labels, shown, two_logits
+from limbeck.core.divergence.categorical import categorical_kl
+from limbeck.core.divergence.class_logits import check_labels, two_logits
+from limbeck.core.divergence.rows import shown
 from limbeck.core.joint import Joint
 from limbeck.errors import DivergenceError
 
@@ -23,10 +25,12 @@ def logit_error(p: D.Distribution, q: D.Distribution, *, normalize: bool = True)
 
     .. math:: d(t, s) = \frac{1}{2N} \sum_n (t_n - s_n)^2
 
-    [V] Eq. 7 with mu(s) = s. Unlike a divergence of probabilities it sees what adding a number to all logits does.
+    [V] Eq. 7 with mu(s) = s. Between deterministic sites that hold a network's logits (``"logits"``) it changes, unlike
+    a divergence of probabilities, when one number is added to all of them. A categorical has no such logits: torch
+    keeps log-probabilities, so that between categorical sites (``"y"``) only the probabilities are compared.
 
     Args:
-        p: the teacher's categorical, or the ``Delta`` of its logits; (batch, classes).
+        p: the ``Delta`` of the teacher's logits, or its categorical; (batch, classes).
         q: the student's.
         normalize: divide by the number of classes N, as [V] Eq. 8.
 
@@ -50,7 +54,7 @@ def standardized_kl(temperature: float = 2.0) -> Callable[[D.Distribution, D.Dis
     .. math:: d(p, q) = T^2 \, KL(\text{softmax}(z(t) / T) \,\|\, \text{softmax}(z(s) / T)),
               \qquad z(t)_n = \frac{t_n - \bar t}{\sqrt{\frac1N \sum_m (t_m - \bar t)^2}}
 
-    The student need not find the teacher's scale of logits, only their relations; T is the base temperature.
+    The student need not match the scale of the teacher's logits, only their relations; T is the base temperature.
 
     Args:
         temperature: T.
@@ -71,7 +75,7 @@ def _standardized_kl(p: D.Distribution, q: D.Distribution, *, temperature: float
     theirs, own = two_logits("standardized_kl", p, q)
     # A layer norm without parameters; its epsilon keeps rows of equal logits finite.
     theirs, own = (F.layer_norm(logits, logits.shape[1:]) / temperature for logits in (theirs, own))
-    return temperature**2 * _kl(theirs.log_softmax(1), own.log_softmax(1))
+    return temperature**2 * categorical_kl(theirs.log_softmax(1), own.log_softmax(1))
 
 
 def decoupled_kl(
@@ -82,8 +86,8 @@ def decoupled_kl(
     .. math:: d = T^2 \left( \alpha \, KL(b^t \| b^s) + \beta \, KL(\hat p^t \| \hat p^s) \right)
 
     with b the probabilities at temperature T of the true class and of all others together, and p-hat those of the
-    others among themselves. With the teacher's own probability of the others in place of beta, and alpha 1, it
-    is the usual KL.
+    others among themselves. With alpha = 1, and the teacher's own probability of the others in place of beta, it is the
+    usual KL.
 
     It needs the labels: match ``"y&y|data"`` with the student's ``"y"`` (short name ``dkd``).
 
@@ -98,7 +102,7 @@ def decoupled_kl(
 
     Raises:
         DivergenceError: the temperature is not positive; when called, there is one class only, or the labels are not
-            one class a row.
+            one class per row.
 
     References:
         Zhao et al., Decoupled Knowledge Distillation, CVPR 2022.
@@ -120,7 +124,7 @@ def _decoupled_kl(p: D.Distribution, q: D.Distribution, *, temperature: float, a
         raise DivergenceError(f"decoupled_kl needs one label a row, {rows}, not labels of shape {shown(laws[1])}")
     check_labels(label, classes)
     target, others = zip(*(_split(logits / temperature, label) for logits in (theirs, own)), strict=True)
-    return temperature**2 * (alpha * _kl(*target) + beta * _kl(*others))
+    return temperature**2 * (alpha * categorical_kl(*target) + beta * categorical_kl(*others))
 
 
 def _split(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,14 +133,8 @@ def _split(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     without = logits.masked_fill(own, -torch.inf)
     rest, all_of_them = without.logsumexp(1, keepdim=True), logits.logsumexp(1, keepdim=True)
     pair = torch.cat([logits.gather(1, label), rest], 1) - all_of_them
-    # The class itself is given log-probability -inf on both sides, which _kl counts as nothing.
+    # The class itself is given log-probability -inf on both sides, which the KL counts as nothing.
     return pair, without - rest
-
-
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Shape (batch,); classes that have no probability count nothing, in gradients too."""
-    none = log_p == -torch.inf
-    return (log_p.exp() * (log_p - log_q).masked_fill(none, 0.0)).sum(1)
 
 
 def _positive(temperature: float) -> float:

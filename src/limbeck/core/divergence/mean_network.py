@@ -24,8 +24,8 @@ class Grid:
     """Some positions of a map, at equal distances in each spatial dimension.
 
     Args:
-        strides: the distances, one a spatial dimension; empty for all positions.
-        offsets: where it begins, in [0, stride), one a spatial dimension.
+        strides: the distances, one per spatial dimension; empty for all positions.
+        offsets: where the grid begins, in [0, stride), one per spatial dimension.
     """
 
     def __init__(self, strides: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
@@ -33,15 +33,15 @@ class Grid:
             slice(offset, None, stride) for offset, stride in zip(offsets, strides, strict=True)
         )
         self.share = float(math.prod(strides))
-        """How many positions stand behind each one of the grid, on average over its places."""
+        """How many positions of the map each one of the grid stands for, on average over all offsets."""
 
     @classmethod
     def drawn(cls, size: Sequence[int], positions: int | None) -> Grid:
-        """A grid of no more than so many positions, from a random place: each position is as likely as any other.
+        """A grid of at most the given number of positions with random offsets: every position is equally likely.
 
         Args:
             size: of the map, (height, width) or (length,); empty for a vector.
-            positions: the most, on average over the places; ``None`` for all.
+            positions: the largest number of positions, on average over the offsets; ``None`` for all.
         """
         if positions is None or math.prod(size) <= positions:
             return cls()
@@ -63,7 +63,7 @@ class Grid:
         if feature.ndim == 2:
             return feature.unsqueeze(1)
         if feature.ndim == 4 and feature.is_contiguous(memory_format=torch.channels_last):
-            # Cut along the layout, so that the gradient comes back in it too: it is added to that of later layers.
+            # Slice in this memory layout, so that the gradient has it too: it is added to that of later layers.
             return feature.permute(0, 2, 3, 1)[(slice(None), *self.places)].flatten(1, 2).contiguous()
         return feature[(slice(None), slice(None), *self.places)].flatten(2).transpose(1, 2).contiguous()
 
@@ -98,7 +98,7 @@ def of_one_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         a: shape (batch, channels, ...).
-        b: shape (batch, channels, ...), as many spatial dimensions.
+        b: shape (batch, channels, ...), with the same number of spatial dimensions.
     """
     if a.shape[2:] == b.shape[2:]:
         return a, b
@@ -118,9 +118,9 @@ class MeanNetwork(nn.Module):
       map is averaged or interpolated to the teacher's size first;
     * a vector and a vector: one matrix;
     * a vector and a map: a transposed convolution from one position to 4x4, then others with kernel 4 and stride 2,
-      each of which doubles the size, without anything non-linear. Sizes that are no 4 * 2^k begin with the kernel that
-      doubling leads from to the size (7 for 7, 14, 28; 1 and 2 for those); if that would be more than 8, the last map,
-      which is then larger, is averaged to the size;
+      each of which doubles the size, without anything non-linear. For sizes other than 4 * 2^k, the first kernel is the
+      size, halved while it is even and above 4 (7 for 7, 14, 28; 1 for 1, 2 for 2); if that would be more than 8, the
+      first kernel is 4, and the last map, which is then larger, is averaged to the size;
     * a map and a vector: the map's average, and one matrix.
 
     Args:
@@ -167,7 +167,7 @@ class MeanNetwork(nn.Module):
         steps: list[nn.Module] = []
         for index, (narrow, wide) in enumerate(itertools.pairwise(widths)):
             last = index == layers - 1
-            biased = bias and last  # the others are followed by a batch normalisation, which takes a bias away
+            biased = bias and last  # the others are followed by a batch normalisation, which cancels a bias
             resized = _resized(narrow, wide, size, target, biased) if index == 0 else None
             if resized is not None:
                 self.spatial = resized

@@ -1,4 +1,4 @@
-"""Mean and variance of each channel, over all that was seen so far."""
+"""Running mean and variance of each channel, over all batches so far."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.divergence.features import precise
+from limbeck.core.precision import precise
 
 __all__ = ["Moments"]
 
 
 class Moments(nn.Module):
-    """The best Gaussian with one mean and one variance a channel, as known so far.
+    """The best Gaussian with one mean and one variance per channel, as estimated so far.
 
-    Batches are merged as by Chan et al. (1979), so that nothing is forgotten and no order matters; the buffers are
-    saved and move with the module, but in no less than single precision: counting rows in bfloat16 ends at 256.
+    Batches are merged by the rule of Chan et al. (1979): every batch has the same weight, whatever their order. The
+    buffers are saved and move with the module, but never below single precision: bfloat16 cannot count beyond 256.
 
     Args:
         channels: of the feature.
-        minimum_variance: added nowhere, but the least that counts, for channels that never change.
+        minimum_variance: lower limit of the variances in the result, for channels that never change; the variances
+            that are kept have no limit.
     """
 
     def __init__(self, channels: int, minimum_variance: float = 1e-5) -> None:
@@ -36,7 +37,7 @@ class Moments(nn.Module):
         self.rows: Tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What moves and casts a module, of torch's."""
+        """Torch's way to move and cast a module."""
 
         def kept(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
@@ -47,14 +48,14 @@ class Moments(nn.Module):
 
     @torch.no_grad()
     def forward(self, feature: Tensor) -> Tensor:
-        """Take a batch in, if in training, and score it.
+        """In training, merge a batch; then score it.
 
         Args:
             feature: shape (batch, positions, channels), in the precision of the buffers.
 
         Returns:
-            Mean negative log density of the batch's elements under the Gaussian so far, summed over channels, in nats;
-            shape ().
+            Mean negative log density of the batch's elements under the Gaussian as it is now, summed over channels, in
+            nats; shape ().
         """
         # Centred at what is known, so that the difference of the two sums does not cancel; var_mean is much slower.
         centred = feature.flatten(0, 1) - self.mean

@@ -10,16 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import precise
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
-__all__ = ["GaussianObservation", "Law", "MixtureObservation", "Observation", "StudentTObservation", "observation"]
+__all__ = [
+    "GaussianObservation",
+    "MixtureObservation",
+    "Observation",
+    "ObservationLaw",
+    "StudentTObservation",
+    "observation",
+]
 
-Law = Literal["gaussian", "student-t", "mixture"]
+ObservationLaw = Literal["gaussian", "student-t", "mixture"]
+"""Families of the law of a teacher's feature around its prediction."""
 
 
 class Observation(nn.Module, ABC):
-    r"""A density of each element around its prediction, with one variance a channel.
+    r"""A density of each element around its prediction, with one variance per channel.
 
     .. math:: \sigma_c^2 = \log(1 + e^{\alpha_c}) + \epsilon
 
@@ -27,7 +35,7 @@ class Observation(nn.Module, ABC):
 
     Args:
         channels: of the teacher's feature.
-        components: number of variances a channel.
+        components: number of variances per channel.
         initial_variance: sigma squared at the start, 5.0 in [V] App. A.3.
         minimum_variance: epsilon, in the feature's own units squared.
     """
@@ -79,12 +87,12 @@ class GaussianObservation(Observation):
 
 
 class StudentTObservation(Observation):
-    r"""Student's t, whose heavy tails forgive single features that the student cannot know.
+    r"""Student's t, whose heavy tails tolerate single features that the student cannot predict.
 
     .. math:: q(t_c) = \frac{\Gamma(\frac{\nu_c + 1}{2})}{\Gamma(\frac{\nu_c}{2}) \sqrt{\pi (\nu_c - 2) \sigma_c^2}}
               \left(1 + \frac{(t_c - \mu_c)^2}{(\nu_c - 2) \sigma_c^2}\right)^{-\frac{\nu_c + 1}{2}}
 
-    written in its variance sigma squared, which needs degrees of freedom nu above 2; they are learned, a channel each.
+    written in its variance sigma squared, which needs degrees of freedom nu above 2; these are learned per channel.
     """
 
     def __init__(
@@ -115,9 +123,9 @@ class StudentTObservation(Observation):
 
 
 class MixtureObservation(Observation):
-    r"""A mixture of Gaussians a scalar: :math:`q(t_c) = \sum_k \pi_{ck} N(t_c; \mu_{ck}(s), \sigma_{ck}^2)`.
+    r"""A mixture of Gaussians per element: :math:`q(t_c) = \sum_k \pi_{ck} N(t_c; \mu_{ck}(s), \sigma_{ck}^2)`.
 
-    A mixture density network (Bishop, 1994) with means from the network, and weights and variances a channel.
+    A mixture density network (Bishop, 1994) whose means come from the network; weights and variances are per channel.
     """
 
     def __init__(
@@ -129,7 +137,7 @@ class MixtureObservation(Observation):
 
     @property
     def variances(self) -> Tensor:
-        """The mean variance within the components, shape (channels,); that between their means depends on s."""
+        """The mean variance within the components, shape (channels,); the variance between their means depends on s."""
         return (precise(self.weights).softmax(0) * self.component_variances).sum(0)
 
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
@@ -143,14 +151,14 @@ class MixtureObservation(Observation):
 
 
 def observation(
-    law: Law,
+    law: ObservationLaw,
     channels: int,
     initial_variance: float,
     minimum_variance: float,
     components: int,
     initial_degrees: float,
 ) -> Observation:
-    """The model of this name."""
+    """The observation model of a family, with the settings that apply to it."""
     if law == "gaussian":
         return GaussianObservation(channels, initial_variance, minimum_variance)
     if law == "student-t":
@@ -159,7 +167,7 @@ def observation(
 
 
 def inverse_softplus(value: float) -> float:
-    """The number whose softplus is this one.
+    """The number whose softplus is the given one.
 
     Raises:
         DivergenceError: the value is not positive.

@@ -1,4 +1,4 @@
-"""What divergences have in common that learn a law of the teacher's feature given the student's."""
+"""The base class of divergences that learn a law of the teacher's feature given the student's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["ObservationModel"]
 
 
 class ObservationModel(Learned):
-    """A learned law q(t | s) that can be looked into: how well each channel and each place of t is predicted.
+    """A learned law q(t | s) that can be inspected: how well each channel and each position of t is predicted.
 
-    Reports show both ([V] Fig. 2 to 4) of every divergence that is one.
+    Reports show both for every divergence of this class ([V] Fig. 2 to 4).
     """
 
     @property
@@ -29,7 +29,7 @@ class ObservationModel(Learned):
 
     @abstractmethod
     def log_likelihood(self, p: Distribution, q: Distribution) -> Tensor:
-        """Where in the image the student knows what the teacher sees ([V] Fig. 2, 4): log q(t_hw | s).
+        """Where in the image the student can predict the teacher's feature ([V] Fig. 2, 4): log q(t_hw | s).
 
         Nothing is updated.
 
@@ -41,5 +41,5 @@ class ObservationModel(Learned):
             Summed over channels, in nats, shape (batch, ...): (batch, height, width) for maps, (batch,) for vectors.
 
         Raises:
-            DivergenceError: this is a template, or the sites are not such as it was made for.
+            DivergenceError: this is a template, or the sites are not those that it was sized for.
         """

@@ -1,4 +1,4 @@
-"""Distance of images in the features of a network: what differs to an eye that has learned to see."""
+"""Distance of images in the features of a network, which is closer to how people compare images than pixels are."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class FeatureDistance(nn.Module):
               \left\| \frac{f_{lp}(a)}{\|f_{lp}(a)\|} - \frac{f_{lp}(b)}{\|f_{lp}(b)\|} \right\|^2
 
     over the layers l of a network and their positions p: the distance of Zhang et al. (2018) without its learned
-    weights. It is blind to what the network does not see, so use it beside a distance of pixels. The network is frozen,
-    and stays in eval mode; a ruler such as the FID should not look through the same one.
+    weights. It ignores what the network ignores, so use it beside a distance of pixels. The network is frozen,
+    and stays in eval mode; a measure such as the FID should not look through the same one.
 
     Args:
         network: takes images in [0, 1], shape (batch, channels, height, width), and returns features of shape
-            (batch, features) or (batch, features, height, width); or a TorchScript file with such a one, which is a
-            program: load only files that you trust. ``None``: in a recipe, the classifier of the data's own labels,
-            trained for the purpose from another seed than the one that measures.
+            (batch, features) or (batch, features, height, width); or a TorchScript file of such a network. A file is a
+            program: load only files that you trust. ``None``: in a recipe, a classifier of the data's own labels, which
+            is trained for this purpose, from another seed than the classifier that measures.
         layers: names of modules of the network whose outputs are compared; by default its own output alone.
 
     Raises:
@@ -49,11 +49,11 @@ class FeatureDistance(nn.Module):
             self.use(network if isinstance(network, nn.Module) else _script(Path(network)))
 
     def extra_repr(self) -> str:
-        """Which layers are compared: part of what tells one distance from another."""
+        """Which layers are compared: the fingerprint of a training is made of it."""
         return f"layers={list(self.layers)}"
 
     def use(self, network: nn.Module) -> None:
-        """Look through this network.
+        """Compare in the features of this network.
 
         Raises:
             DivergenceError: it lacks one of the layers.
@@ -113,7 +113,7 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 @contextmanager
 def _recorded(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of layers of a network while it runs; its hooks are taken off again."""
+    """Outputs of layers of a network while it runs; the hooks are removed afterwards."""
     found: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:

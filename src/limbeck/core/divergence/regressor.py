@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import feature_values, precise
+from limbeck.core.divergence.features import feature_values
 from limbeck.core.divergence.learned import Learned
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.transport import lp
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["Regressor"]
@@ -25,9 +26,9 @@ class Regressor(Learned):
 
     W acts on the channels, the same at every position: a matrix for vectors, a 1x1 convolution for maps. It trains with
     the student and is thrown away with the objective. W starts as the identity, cut or padded with zeros, so that a
-    student of the teacher's width starts from :func:`lp` itself, and so that every process starts from the same.
+    student of the teacher's width starts from :func:`lp` itself, and so that all processes start from the same weights.
 
-    Without numbers of channels it is a template, and sizes itself to each pair of sites. Then the maps may also be of
+    Without numbers of channels it is a template, which is sized to each pair of sites. Then the maps may also be of
     unequal size, or a vector and a map, as in :class:`~limbeck.core.divergence.mean_network.MeanNetwork`, whose larger
     kernels start from random weights. With ``normalize=True, root=False`` and order 2 it is the FitNet of [V] Sec. 2.2,
     the mean squared error after one 1x1 convolution.
@@ -80,7 +81,7 @@ class Regressor(Learned):
         return f"channels={self.channels}, order={self.order}, normalize={self.normalize}, root={self.root}"
 
     def fitted(self, p: D.Distribution, q: D.Distribution) -> Self:
-        """A copy for two sites; itself, if it has its channels from the start."""
+        """A copy for two sites; this regressor itself, if its numbers of channels were given."""
         return self if self.sized else super().fitted(p, q)
 
     def size(self, p: D.Distribution, q: D.Distribution) -> None:
@@ -92,7 +93,7 @@ class Regressor(Learned):
         self.to(own.device, own.dtype)
 
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
-        """The distance a row.
+        """The distance of each row.
 
         Args:
             p: the teacher's ``Delta``, value of shape (batch, teacher, ...).
@@ -127,7 +128,7 @@ class Regressor(Learned):
 
 @torch.no_grad()
 def _start(layer: nn.Module) -> None:
-    """The identity, as far as there are channels."""
+    """Set a layer to the identity, cut or padded with zeros."""
     assert isinstance(layer, (nn.Linear, nn.Conv2d))
     layer.weight.copy_(torch.eye(*layer.weight.shape[:2]).view_as(layer.weight))
     if layer.bias is not None:

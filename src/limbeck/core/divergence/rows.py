@@ -1,4 +1,4 @@
-"""What every divergence does first and last: check the two shapes, and reduce to one number per batch row."""
+"""The first and the last step of every divergence: check the two shapes, and reduce to one number per row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import distributions as D
 from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import DivergenceError
 
-__all__ = ["comparable", "describe", "reduce"]
+__all__ = ["check_batch", "comparable", "describe", "reduce", "shown"]
 
 
 def comparable(p: D.Distribution, q: D.Distribution) -> tuple[Any, Any, torch.Size]:
@@ -28,7 +28,7 @@ def comparable(p: D.Distribution, q: D.Distribution) -> tuple[Any, Any, torch.Si
             f"the student's {describe(q)} of shape {tuple(other)}: they must be equal (batch dimension included)"
         )
     if not shape:
-        raise DivergenceError(f"{describe(p)} has no batch dimension: a divergence is one number per batch row")
+        raise _no_batch(p)
     return base_law(p), base_law(q), shape
 
 
@@ -59,3 +59,23 @@ def describe(distribution: D.Distribution) -> str:
     ):
         return f"{name}({describe(distribution.base_dist)})"
     return name
+
+
+def shown(law: D.Distribution) -> str:
+    """A law with the shape of its values, for errors."""
+    return f"{describe(law)} of shape {tuple(law.batch_shape + law.event_shape)}"
+
+
+def check_batch(*laws: D.Distribution) -> None:
+    """Refuse laws without a batch.
+
+    Raises:
+        DivergenceError: a law has no dimension at all.
+    """
+    for law in laws:
+        if not law.batch_shape + law.event_shape:
+            raise _no_batch(law)
+
+
+def _no_batch(law: D.Distribution) -> DivergenceError:
+    return DivergenceError(f"{describe(law)} has no batch dimension: a divergence is one number per batch row")

@@ -6,8 +6,9 @@ from torch import Tensor
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import map_values, product
+from limbeck.core.divergence.features import map_values
 from limbeck.core.divergence.mean_network import of_one_size
+from limbeck.core.precision import product
 
 __all__ = ["selectivity"]
 
@@ -22,9 +23,10 @@ def selectivity(p: D.Distribution, q: D.Distribution) -> Tensor:
     pattern of channel i over the positions, scaled to length 1; the number of channels may differ. Means over pairs of
     channels; nothing is divided by the number of positions.
 
-    Neither the pairs of channels at every position nor three kernels are needed. With the patterns as rows of T and S
-    the sums are squared norms, :math:`\|TT^T\|^2 = \|T^TT\|^2`, so it costs one product of matrices a network and pair:
-    between channels, or between positions, where it becomes :math:`\|T^TT / C_t - S^TS / C_s\|^2`, whichever are fewer.
+    The kernel need not be evaluated for every pair of channels at every position. With the patterns as rows of T and S
+    the sums are squared norms, :math:`\|TT^T\|^2 = \|T^TT\|^2`, so one product of matrices per network and pair is
+    enough: between channels or, where there are fewer positions than channels, between positions, where it becomes
+    :math:`\|T^TT / C_t - S^TS / C_s\|^2`.
 
     Args:
         p: the teacher's ``Delta``, value of shape (batch, channels, height, width) or (batch, channels, length).

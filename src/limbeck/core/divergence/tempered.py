@@ -1,4 +1,4 @@
-"""KL between softened laws, with the temperature as a setting that a recipe can name."""
+"""KL between softened laws, as a function that makes a divergence of a temperature, for recipes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import two_logits
+from limbeck.core.divergence.class_logits import two_logits
 from limbeck.core.divergence.information import kl
 from limbeck.errors import DivergenceError
 
@@ -21,8 +21,9 @@ def tempered_kl(temperature: float = 2.0) -> Callable[[D.Distribution, D.Distrib
 
     .. math:: d(p, q) = T^2 \, KL(p^{1/T} / Z_p \,\|\, q^{1/T} / Z_q)
 
-    For recipes, which name functions and their arguments; in Python ``functools.partial(kl, temperature=T)`` is it.
-    Deterministic sites of shape (batch, classes) are taken to be logits: a temperature has no other meaning there.
+    For recipes, which name functions and their arguments; in Python, ``functools.partial(kl, temperature=T)`` does the
+    same. Deterministic sites of shape (batch, classes) are taken as logits, since a temperature has no other meaning
+    for them.
 
     Args:
         temperature: T.

@@ -106,7 +106,7 @@ def mean_lp(
 
     Moving every point by the shift is a coupling, and by Jensen's inequality no coupling is cheaper; for other pairs of
     laws it is a lower bound. On targets with a fixed scale it takes the place of the KL, whose squared error lets a
-    small student blur: order 1 asks for the median of what the student cannot resolve, not the mean.
+    small student blur: order 1 asks for the median of what the student cannot resolve rather than its mean.
 
     Args:
         p: teacher's law, mean of shape ``(batch, ...)``.

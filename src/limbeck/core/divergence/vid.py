@@ -1,4 +1,4 @@
-"""Variational information distillation: the teacher's feature as a random variable that the student's one predicts."""
+"""Variational information distillation: the teacher's feature is a random variable, predicted from the student's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 from limbeck.choices import check_choice
-from limbeck.core.divergence.features import feature_values, precise
+from limbeck.core.divergence.features import feature_values
 from limbeck.core.divergence.mean_network import Grid, MeanNetwork
 from limbeck.core.divergence.moments import Moments
-from limbeck.core.divergence.observation import Law, Observation, observation
+from limbeck.core.divergence.observation import Observation, ObservationLaw, observation
 from limbeck.core.divergence.observation_model import ObservationModel
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["VID"]
@@ -28,18 +29,19 @@ class VID(ObservationModel):
     [V] Eq. 5 with its constant, over the N elements of a row of t as in Eq. 8. Up to the entropy of t, which no
     parameter changes, minus the sum is a lower bound of the mutual information I(t; s) (Eq. 3), whatever mu and sigma
     are; both are learned with the student. For mu see :class:`~limbeck.core.divergence.mean_network.MeanNetwork`.
-    The defaults are those of [V] App. A.2 for distillation; for transfer learning it has ``layers=2, hidden=0.5``. Of
-    logits given penultimate features (VID-LP, Eq. 6) mu is a matrix: ``bias=False``.
+    The defaults are those of [V] App. A.2 for distillation; for transfer learning it has ``layers=2, hidden=0.5``. For
+    logits given penultimate features (VID-LP, Eq. 6), mu is a matrix: ``bias=False``.
 
-    ``observed["information"]`` estimates what a batch's features tell of the teacher's, in nats a row:
+    ``observed["information"]`` estimates how much the student's features tell about the teacher's, in nats per row:
 
     .. math:: E \log q(t \mid s) - E \log q_0(t)
 
-    with q_0 the best Gaussian of one mean and one variance a channel over the training so far. That is [V] Eq. 3 with
-    the entropy of t replaced by its cross-entropy to q_0: not a bound of I(t; s), but the information that a
+    with q_0 the best Gaussian with one mean and one variance per channel over the training so far. That is [V] Eq. 3
+    with the entropy of t replaced by its cross-entropy to q_0: not a bound of I(t; s), but the information that a
     Gaussian predictor can use (predictive V-information, Xu et al. 2020). It adds up over the elements as if they were
-    independent given s, so a map whose neighbours say the same counts it twice; and it is taken on the rows that are
-    being fitted. Where ``law`` is not ``"gaussian"``, the better fit of the tails is part of it.
+    independent given s, so what neighbouring positions have in common is counted once for each of them; and it is
+    measured on the rows that are being fitted. Where ``law`` is not ``"gaussian"``, the better fit of the tails counts
+    too.
 
     Args:
         layers: of mu between maps.
@@ -48,15 +50,14 @@ class VID(ObservationModel):
             with ``components`` means.
         bias: whether the last layer of mu has one.
         initial_variance: of each channel, at the start.
-        minimum_variance: of each channel, ever; in the feature's units squared.
+        minimum_variance: lower limit of each channel's variance; in the feature's units squared.
         components: of the mixture.
         initial_degrees: of freedom, at the start.
         normalize: divide the sum by N.
-        positions: in training, look at no more than about so many positions of each map, on a regular grid whose place
-            is drawn anew each step: the sum over them times the inverse of their share has the sum over all as its mean
-            (but for the statistics of batch normalisation). What is left out are neighbours that hardly differ, and
-            1x1 convolutions on all of a large map can cost as much as the student. ``None``: all of them; so it is
-            in evaluation.
+        positions: in training, use at most about this number of positions of each map, on a regular grid whose offset
+            is drawn anew in each step. The sum over them, divided by their share, is on average the sum over all (apart
+            from the statistics of batch normalisation). Neighbouring positions hardly differ, and 1x1 convolutions on
+            all of a large map can cost as much as the student. ``None`` uses all positions, as evaluation always does.
 
     Raises:
         DivergenceError: an argument is out of its range.
@@ -81,7 +82,7 @@ class VID(ObservationModel):
         self,
         layers: int = 3,
         hidden: float = 2.0,
-        law: Law = "gaussian",
+        law: ObservationLaw = "gaussian",
         bias: bool = True,
         initial_variance: float = 5.0,
         minimum_variance: float = 1e-5,
@@ -91,7 +92,7 @@ class VID(ObservationModel):
         positions: int | None = 32,
     ) -> None:
         super().__init__()
-        check_choice(DivergenceError, "VID: law", law, Law)
+        check_choice(DivergenceError, "VID: law", law, ObservationLaw)
         if layers < 1 or components < 1 or not hidden > 0.0 or (positions is not None and positions < 1):
             raise DivergenceError(
                 f"VID: layers, components, hidden and positions must be positive, not {layers}, {components}, {hidden} "
@@ -138,17 +139,17 @@ class VID(ObservationModel):
         return self.observation.variances.detach()
 
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
-        """The negative log-likelihood a row.
+        """The negative log-likelihood of each row.
 
         Args:
             p: the teacher's ``Delta``, value of shape (batch, channels, ...).
             q: the student's.
 
         Returns:
-            Shape (batch,); in nats, or in nats an element with ``normalize``.
+            Shape (batch,); in nats, or with ``normalize`` in nats per element.
 
         Raises:
-            DivergenceError: the sites are not such as it was made for.
+            DivergenceError: the sites are not those that it was sized for.
         """
         self.check_sized()
         theirs, own = feature_values("VID", p, q)
@@ -163,7 +164,7 @@ class VID(ObservationModel):
 
     @torch.no_grad()
     def log_likelihood(self, p: D.Distribution, q: D.Distribution) -> Tensor:
-        """Where in the image the student knows what the teacher sees ([V] Fig. 2, 4): log q(t_hw | s).
+        """Where in the image the student can predict the teacher's feature ([V] Fig. 2, 4): log q(t_hw | s).
 
         Args:
             p: the teacher's ``Delta``, value of shape (batch, channels, ...).

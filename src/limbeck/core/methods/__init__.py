@@ -1,4 +1,4 @@
-"""The methods of the papers as named objectives: each is a coupling and a few matches, none is a training loop."""
+"""The methods of the papers as named objectives: each is a coupling and a few matches, not a training loop."""
 
 from limbeck.core.methods.basic import joint, local, marginalized, scratch, surrogate
 from limbeck.core.methods.continual_learning import continual, continual_local, replay, replay_consistent

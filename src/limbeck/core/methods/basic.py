@@ -45,16 +45,17 @@ def surrogate(
             for continuous ones ([U] App. F).
         posterior_weight: factor of a third term, :math:`E_{y \sim p_\phi} KL(q_\phi(z|y, x) || q_\theta(z|y, x))`: the
             student's inference program learns the teacher's on the teacher's samples, so that a student that never saw
-            data can encode, reconstruct and score. See :class:`~limbeck.core.coupling.WithPosterior`.
+            data can encode, reconstruct and compute bounds. See :class:`~limbeck.core.coupling.WithPosterior`.
         posterior: divergence between the posteriors' laws.
-        reconstruction_weight: factor of a fourth term, the divergence ``target`` between what both decode the codes to.
-        inferred_from: what of the teacher's run is encoded: its samples, or their means.
-        share: what a code of the student has in common with one of the teacher: the noise or the values.
-        own_bound_weight: factor of the student's own loss on what the teacher generates, another way to its encoder.
-        replay: what that is: the teacher's samples, or their means.
-        discrete_gradient: what the student's discrete latents pass backwards; see :class:`SharedNoise`.
+        reconstruction_weight: factor of a fourth term, the divergence ``target`` between the two models' decoded codes.
+        inferred_from: what is encoded: the teacher's samples, or their means.
+        share: what the codes of student and teacher have in common: the noise or the values.
+        own_bound_weight: factor of the student's own loss on what the teacher generates, another way to train its
+            encoder.
+        replay: what the teacher generates for that: samples, or their means.
+        discrete_gradient: which gradient the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
-        final_temperature: the same at its end.
+        final_temperature: the same at the end of training.
     """
     matches = [Match(divergence=target, kind=Kind.TARGET)]
     if latent_weight:
@@ -72,7 +73,7 @@ def surrogate(
 
 
 def local(*, target: Divergence = kl, latent: Divergence = kl, latent_weight: float = 1.0) -> Objective:
-    r"""Local distillation: every conditional alone, on the teacher's values ([U] Eq. 12-15).
+    r"""Local distillation: every conditional by itself, given the teacher's values ([U] Eq. 12-15).
 
     With KL and weight 1 the sum is exactly KL(teacher(y, z | x) || student(y, z | x)) ([U] Eq. 15).
 
@@ -94,7 +95,7 @@ def marginalized(samples: int = 12, *, target: Divergence = kl) -> Objective:
     """Divergence between Monte-Carlo marginals of both sides ([U] Eq. 2 with Eq. 11).
 
     Args:
-        samples: noise draws a side.
+        samples: number of noise draws for each model.
         target: divergence between the two mixtures; for anything but one classification target a Monte-Carlo one, such
             as :func:`~limbeck.core.divergence.kl_monte_carlo`.
     """
@@ -102,7 +103,7 @@ def marginalized(samples: int = 12, *, target: Divergence = kl) -> Objective:
 
 
 def scratch() -> Objective:
-    """The student's own loss on data, without a teacher: the baseline every method is measured against."""
+    """The student's own loss on data, without a teacher: the baseline that every method is compared with."""
     return Objective([], train_weight=1.0)
 
 
@@ -124,7 +125,10 @@ def joint(alpha: float, distillation: Objective | None = None) -> Objective:
     if type(distillation) is not Objective:  # one with a loss of its own, which its matches do not tell
         return Combined({"distillation": distillation, "data": scratch()}, {"distillation": alpha, "data": 1.0 - alpha})
     weight = alpha * distillation.weight
-    return Objective(
+    made = Objective(
         distillation.matches, distillation.coupling, weight=weight, train_weight=1.0 - alpha,
         replay_weight=alpha * distillation.replay_weight, replay=distillation.replay,
     )  # fmt: skip
+    if len(distillation.learned):  # it was prepared: these may be an optimiser's already
+        made.learned = distillation.learned
+    return made

@@ -1,9 +1,9 @@
 r"""Continual learning as named objectives ([U] Sec. 4.2, App. F.2): learn new data, keep what an old model knows.
 
-The old model is the frozen teacher, and the student starts from its weights. All have two parts, with the share
-:math:`\alpha` for the old and :math:`1 - \alpha` for the new ([U] Eq. 16 has one half each). Pass the rows of new data
-as ``batch``, and the old domains that the teacher is asked for as ``x``, one a row. Fine-tuning without protection is
-:func:`~limbeck.core.methods.scratch` from the same start.
+The old model is the frozen teacher, and the student starts from its weights. Every objective has two parts, with weight
+:math:`\alpha` for what is old and :math:`1 - \alpha` for what is new ([U] Eq. 16 has one half each). Pass the rows of
+new data as ``batch``, and the old domains in which the teacher is to generate as ``x``, one per row. Fine-tuning
+without protection is :func:`~limbeck.core.methods.scratch` from the same start.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def continual(
     .. math:: L = \alpha \, L_{our}(x_{old}) + (1 - \alpha) \, L_{train}(y_{new}, x_{new})
 
     Args:
-        alpha: share of the old, in [0, 1]; the paper's is one half.
+        alpha: weight of what is old, in [0, 1]; the paper's is one half.
         latent_weight: lambda of :func:`~limbeck.core.methods.surrogate`.
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws.
         posterior_weight: weight of the KL between the old model's posterior and the student's on what the old model
-            generates. The paper has none; without, the encoder forgets how to encode the old.
+            generates. The paper has no such term; without it, the encoder forgets how to encode old images.
 
     Raises:
         MatchError: alpha is outside [0, 1].
@@ -58,7 +58,7 @@ def continual_local(
     """The same with local distillation of the old model, the baseline of [U] Table 1 (Eq. 15 in place of Eq. 7).
 
     Args:
-        alpha: share of the old, in [0, 1].
+        alpha: weight of what is old, in [0, 1].
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws.
         latent_weight: factor of the latents' terms.
@@ -74,10 +74,10 @@ def replay(alpha: float = 0.5, *, output: Literal["sample", "mean"] = "sample") 
 
     .. math:: L = \alpha \, E_{y \sim p_{old}}[L_{train}(y, x_{old})] + (1 - \alpha) \, L_{train}(y_{new}, x_{new})
 
-    Without CURL's growing mixture of components: the domain is given.
+    CURL's growing mixture of components is left out, since the domain is given.
 
     Args:
-        alpha: share of the old, in [0, 1].
+        alpha: weight of what is old, in [0, 1].
         output: what is replayed: draws from the old model's law, or the means of its last conditionals.
 
     Raises:
@@ -102,7 +102,7 @@ def replay_consistent(
     .. math:: L = L_{replay} + \alpha \, \gamma \, E_{y \sim p_{old}}[d(q_{old}(z | y, x_{old}), q(z | y, x_{old}))]
 
     Args:
-        alpha: share of the old, in [0, 1].
+        alpha: weight of what is old, in [0, 1].
         consistency: gamma, the weight of the posteriors' divergence.
         output: what is replayed; see :func:`replay`. The posteriors are compared on draws in either case.
         posterior: divergence between the posteriors, a latent.

@@ -21,7 +21,7 @@ combined = Combined
 def lkd(
     weight: Weight = 0.1, density_weight: Weight = 0.9, *, distance: Divergence = lp, observed: Observed = "data"
 ) -> Objective:
-    r"""Latent knowledge distillation: both flows' latents of the same rows ([F] Eq. 12).
+    r"""Latent knowledge distillation: compare both flows' latents of the same rows ([F] Eq. 12).
 
     .. math:: L = -\lambda_0 \log p_s(x) + \lambda_1 |t(x) - s(x)|_1
 
@@ -49,21 +49,21 @@ def ilkd(
     align: bool = True,
     share: float = 0.5,
 ) -> Objective:
-    r"""Intermediate latent knowledge distillation: the rows after each step, too ([F] Eq. 13).
+    r"""Intermediate latent knowledge distillation: compare the rows after each step, too ([F] Eq. 13).
 
     .. math:: L = -\lambda_0 \log p_s(x) + \lambda_1 \sum_i |t_i(x) - s_i(x)|_1
 
     Args:
         weight: lambda_1, of the distances, each summed over elements; the last of them is that of :func:`lkd`.
         density_weight: lambda_0, as for :func:`lkd`.
-        depth: which step belongs to which; see :mod:`limbeck.core.coupling.depth`. The paper: ``"levels"``.
+        depth: which steps correspond; see :mod:`limbeck.core.coupling.depth`. The paper has ``"levels"``.
         distance: between two rows.
         observed: whose rows. With ``"teacher"`` no data are needed: :math:`|s(t^{-1}(z)) - z|_1` is a form of
             :func:`skd` that needs no inverse of the student.
-        pool: with the teacher's rows, draw so many once; see :class:`~limbeck.core.coupling.inference
-            .SharedObservations`.
+        pool: with the teacher's rows, the number of rows that are drawn once for all steps; see
+            :class:`~limbeck.core.coupling.SharedObservations`.
         align: whether a fresh student takes over the teacher's permutations and rotations.
-        share: with ``observed="mixed"``, the part of each batch that the teacher draws.
+        share: with ``observed="mixed"``, the fraction of each batch that the teacher draws.
     """
     return Objective(
         [
@@ -96,9 +96,9 @@ def skd(
         density_weight: lambda_0, of the likelihood of data.
         depth: as for :func:`ilkd`.
         distance: between two samples, latents or rows.
-        inverse: as in the paper, samples of both are compared, with gradients through the student's inverse. ``False``
-            is the stable form: the student's latents of the teacher's samples are compared with the teacher's,
-            :math:`|s(t^{-1}(z)) - z|_1` and the same at each step.
+        inverse: ``True`` compares samples of both, as in the paper, with gradients through the student's inverse.
+            ``False`` is the stable form: the student's latents of the teacher's samples are compared with the
+            teacher's, :math:`|s(t^{-1}(z)) - z|_1`, and the same at each step.
         pool: for the stable form, as for :func:`ilkd`.
         align: as for :func:`ilkd`.
 
@@ -129,20 +129,20 @@ def guided(
     pool: int = 0,
     align: bool = True,
 ) -> Objective:
-    r"""Guidance that fades, on data and the teacher's samples together: what we recommend for flows.
+    r"""Guidance that fades, on data and the teacher's samples together: the recommended method for flows.
 
     .. math:: L = -(1 - \lambda_\tau) \log p_s(x) + \lambda_\tau \sum_i |t_i(x) - s_i(x)|_1, \quad
               \lambda_\tau = \lambda \max(0, 1 - \tau / \tau_0)
 
-    The teacher's path is the way to a good student, not where the best student is: a shallower flow that has to follow
-    it to the end is held back. The teacher's samples are rows that a small table lacks; on them the first term is
-    KL(teacher || student), and the second the stable form of :func:`skd`. Both kinds of row go through the student in
-    one pass, so that a step costs one of :func:`ilkd` and a few samples.
+    The teacher's path leads to a good student, but the best student is not on it: a shallower flow that must follow the
+    path to the end is held back. The teacher's samples add rows to a small table; on them the first term is
+    KL(teacher || student), and the second is the stable form of :func:`skd`. Both kinds of row go through the student
+    in one pass, so that a step costs as much as one of :func:`ilkd` and a few samples.
 
     Args:
         weight: lambda, at the start.
-        until: tau_0, the fraction of the training at which the guidance has gone.
-        share: the part of each batch that the teacher draws, in [0, 1); 0 leaves only data.
+        until: tau_0, the fraction of the training after which there is no guidance.
+        share: fraction of each batch that the teacher draws, in [0, 1); 0 leaves only data.
         depth: as for :func:`ilkd`.
         distance: as for :func:`ilkd`.
         pool: as for :func:`ilkd`, if the teacher has a share.
@@ -182,12 +182,12 @@ def density(
 
 
 def reverse_density() -> Objective:
-    r"""Data-free density distillation the other way: KL(student || teacher) on the student's samples ([F] Eq. 11).
+    r"""Data-free density distillation in reverse: KL(student || teacher) on the student's samples ([F] Eq. 11).
 
     .. math:: L = E_{x \sim s}[\log s(x) - \log t(x)]
 
     Gradients pass through the student's sampling and the frozen teacher's density: for students that sample in one
-    pass, such as coupling flows, and teachers that score in one.
+    pass, such as coupling flows, and teachers that compute densities in one pass.
     """
     return Objective([Match("log_prob", divergence=log_ratio, weight=-1.0)], SharedObservations("student", align=False))
 

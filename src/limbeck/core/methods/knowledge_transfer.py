@@ -1,4 +1,4 @@
-"""Transfer of knowledge between networks: the task's own loss and any divergences of features, on one run of each."""
+"""Transfer of knowledge between networks: the task's own loss and divergences of features, on one run of each."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Named:
     """What a short name in a match stands for.
 
     Attributes:
-        divergence: makes it, with the settings of its paper where it is given no others.
-        weight: its usual weight, one of those that [V] App. A.3 chooses among.
-        labelled: whether it looks at the data's target beside the teacher's law.
+        divergence: makes the divergence, with the settings of its paper unless others are given.
+        weight: its usual weight, one of those among which [V] App. A.3 chooses.
+        labelled: whether it uses the data's target beside the teacher's law.
     """
 
     divergence: Callable[..., Divergence]
@@ -49,7 +49,7 @@ class Named:
 
 
 def _plain(function: Divergence) -> Callable[..., Divergence]:
-    """What makes a divergence of a function of two laws: itself, or with settings."""
+    """Make a factory of divergences of a function of two laws: it returns the function, with settings if any."""
 
     def make(**settings: Any) -> Divergence:
         inspect.signature(function).bind_partial(**settings)
@@ -87,8 +87,8 @@ def transfer(matches: Sequence[Match | str] = (), task_weight: float = 1.0, *, t
 
     .. math:: L = \lambda_1 E[-\log p_\theta(y | x)] + \sum_k \lambda_k \, d_k(t^{(k)}, s^{(k)})
 
-    Both networks see the same x, and each runs once. The teacher may have been trained for another task: only what is
-    matched must fit.
+    Both networks see the same x, and each runs once. The teacher may have been trained for another task: only the
+    matched sites must fit.
 
     Args:
         matches: what is compared. A text ``"TEACHER->STUDENT:NAME@WEIGHT"`` names the teacher's sites, the student's
@@ -96,10 +96,10 @@ def transfer(matches: Sequence[Match | str] = (), task_weight: float = 1.0, *, t
             ``"h[*]:vid@10"``, ``"y:kd"``, ``"logits->penultimate:vid-lp@100"``. Other settings of the divergence stand
             in parentheses: ``"h[2]:vid(layers=2, hidden=0.5)@10"``.
         task_weight: :math:`\lambda_1`; with 0 no labels are needed.
-        target: the target that the labels tell; ``None`` for models with several.
+        target: the target whose values are the labels; ``None`` for models with several.
 
     Raises:
-        MatchError: there is nothing to learn from, or a text cannot be read.
+        MatchError: there is nothing to learn from, or a text cannot be parsed.
 
     Example:
         >>> [match.weight for match in transfer(["h[*]:vid@10", "y:kd"], task_weight=0.1).matches]
@@ -116,10 +116,10 @@ def transfer(matches: Sequence[Match | str] = (), task_weight: float = 1.0, *, t
 
 
 def matched(text: str) -> Match:
-    """A match from its text; see :func:`transfer`.
+    """Parse the text of a match; see :func:`transfer`.
 
     Raises:
-        MatchError: it has another form, or nothing has this name.
+        MatchError: the text has another form, or no divergence has this name.
 
     Example:
         >>> match = matched("layer3->layer2:vid(layers=2)@100")
@@ -152,7 +152,7 @@ def matched(text: str) -> Match:
 
 
 def _settings(text: str) -> dict[str, Any]:
-    """``"layers=2, law=mixture"`` as arguments: Python's literals, and words as texts."""
+    """Parse ``"layers=2, law=mixture"`` as arguments: Python literals, and bare words as strings."""
     call = ast.parse(f"_({text})", mode="eval").body
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError

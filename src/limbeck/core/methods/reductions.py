@@ -1,4 +1,4 @@
-"""Known methods as special cases of the surrogate objective ([U] Sec. 3.5): configurations, none a training loop."""
+"""Known methods as special cases of the surrogate objective ([U] Sec. 3.5)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def vanilla(temperature: float = 4.0, alpha: float = 0.9) -> Objective:
 
 
 def sequence_level(*, target: Divergence = kl) -> Objective:
-    r"""Sequence-level distillation by Monte Carlo: every token's conditional on a prefix that the teacher draws.
+    r"""Sequence-level distillation by Monte Carlo: every token's conditional, given a prefix that the teacher draws.
 
     .. math:: L = \sum_j E_{p_\phi(y_{<j} | x)}[KL(p_\phi(y_j | y_{<j}, x) \,\|\, p_\theta(y_j | y_{<j}, x))]
 
-    ([U] Eq. 3.) Its expectation is exactly KL(p_phi(y | x) || p_theta(y | x)) of whole sequences, and one sequence a
-    row estimates it without bias. For fully visible models it is :func:`~limbeck.core.methods.surrogate`.
+    ([U] Eq. 3.) Its expectation is exactly KL(p_phi(y | x) || p_theta(y | x)) of whole sequences, of which one sequence
+    per row is an unbiased estimate. For models without latents it is :func:`~limbeck.core.methods.surrogate`.
 
     Args:
         target: divergence between the laws of one token.
@@ -62,7 +62,7 @@ def sequence_mode(beam_size: int = 5) -> Objective:
 
 
 def word_level(temperature: float = 1.0, alpha: float = 0.5) -> Objective:
-    r"""Word-level distillation (Kim & Rush 2016, Sec. 3.1): every token's conditional on the data's prefix.
+    r"""Word-level distillation (Kim & Rush 2016, Sec. 3.1): every token's conditional, given the data's prefix.
 
     .. math:: L = (1 - \alpha) L_{train} + \alpha T^2 \sum_j KL(p_\phi(y_j | y_{<j}, x)^{1/T} \,\|\,
               p_\theta(y_j | y_{<j}, x)^{1/T})
@@ -100,7 +100,8 @@ def feature(
         order: of the norm.
         weight: factor of each feature.
         target: divergence between the targets' laws; ``None`` compares the features alone ([U] Eq. 8).
-        regressors: teacher name, as in ``features``, to the learned map where the widths differ; it has its own order.
+        regressors: teacher name, as in ``features``, to the learned map where the widths differ, which has an order of
+            its own.
 
     Raises:
         MatchError: a regressor is for a site that is not compared.

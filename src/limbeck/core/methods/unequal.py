@@ -29,15 +29,15 @@ def mapped(
 
     .. math:: L = E_\epsilon[d(p_\phi(y|\epsilon), p_\theta(y|R\epsilon))] + w \, E_{p_\phi(y)}[L_{own}(y)]
 
-    With KL, its first term bounds KL(teacher || student) of the targets whatever R is. There is no latent term: a
-    latent of the one model is no variable of the other.
+    With KL, its first term bounds KL(teacher || student) of the targets for every R. There is no latent term, since the
+    latents of one model are not variables of the other.
 
     Args:
         map: how the noise is mapped; see :class:`~limbeck.core.coupling.MappedNoise`.
-        start: where a learned map begins.
-        samples: draws K of the noise that the student has beyond the teacher's; with KL the loss falls with K, and
-            stays a bound.
-        independent: the student's latents that always draw noise of their own.
+        start: the initial value of a learned map.
+        samples: number K of draws of the noise that the student has beyond the teacher's; with KL the loss falls with
+            K, and remains a bound.
+        independent: the student's latents whose noise is always drawn independently.
         seed: of a random map.
         target: divergence between the targets' laws; by default KL, by Monte Carlo if there are several draws.
         own_bound_weight: w, the weight of the student's own loss on the teacher's samples, as in :func:`own_bound`.
@@ -58,10 +58,10 @@ def own_bound(*, replay: Replay = "sample", temperature: float = 1.0) -> Objecti
     .. math:: L = E_{p_\phi(y)}[L_{own}(y)] \ge E_{p_\phi(y)}[-\log p_\theta(y)]
               = KL(p_\phi(y) \| p_\theta(y)) + H(p_\phi(y))
 
-    for a loss that is a negative evidence lower bound. For means, p_phi is the law of the teacher's last means; at
-    another temperature it is the teacher's law with its latents' noise scaled. Data that the teacher hardly ever draws
-    are strange to an encoder that has seen its samples alone: a temperature above 1 shows it more of them, while the
-    student's own samples spread as far as what it was trained on.
+    for a loss that is a negative evidence lower bound. With ``replay="mean"``, p_phi is the law of the means of the
+    teacher's last conditionals; at another temperature it is the teacher's law with the noise of its latents scaled.
+    An encoder that has seen only the teacher's samples does poorly on data that the teacher hardly ever draws: a
+    temperature above 1 gives it more of them, but the student's own samples then spread as far as these.
 
     Args:
         replay: train on draws from the teacher's law (``"sample"``) or on the means of its last conditionals

@@ -1,4 +1,4 @@
-"""Objectives: a coupling and the matches of sites that it is to compare, or a sum of such."""
+"""Objectives: a coupling and the matches of the sites that are compared, or a weighted sum of objectives."""
 
 from limbeck.core.objective.combination import Combined
 from limbeck.core.objective.comparison import Divergence

@@ -19,15 +19,15 @@ __all__ = ["Combined"]
 class Combined(Objective):
     r"""A weighted sum of objectives, each with its own coupling: :math:`L = \sum_i w_i L_i`.
 
-    One objective with several matches runs each model once; this one runs them once a part. A part whose weight is 0 is
-    not run, so that a schedule can switch it on and off.
+    An objective with several matches runs each model once; this one runs both once for each part. A part whose weight
+    is 0 is not run, so that a schedule can switch it on and off.
 
     Args:
         parts: name to objective; terms are called ``"name/site"``.
         weights: name to factor, a number or a function of the fraction of training that is done; by default 1.
 
     Raises:
-        MatchError: there is no part, a weight belongs to none, or a part has a name that no module can have.
+        MatchError: there are no parts, a weight belongs to none of them, or a part has a name that no module can have.
     """
 
     def __init__(self, parts: Mapping[str, Objective], weights: Mapping[str, Weight] | None = None) -> None:
@@ -63,6 +63,11 @@ class Combined(Objective):
         """See :class:`Objective`."""
         return any(part.trains_inference for part in self.objectives.values())
 
+    @property
+    def scheduled(self) -> bool:
+        """See :class:`Objective`."""
+        return any(map(callable, self.weights.values())) or any(part.scheduled for part in self.objectives.values())
+
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
         """See :class:`Objective`."""
         for part in self.objectives.values():
@@ -76,10 +81,11 @@ class Combined(Objective):
         batch_size: int | None = None,
         x: Tensor | None = None,
         batch: Batch | None = None,
-        progress: float = 1.0,
+        progress: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Loss:
         """Run and compare for each part; see :class:`Objective`."""
+        progress = self.progress_of(progress)
         terms: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
         for name, part in self.objectives.items():

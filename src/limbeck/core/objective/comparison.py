@@ -7,18 +7,20 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
+from limbeck.core.objective.enclosed import module_of
 from limbeck.core.stacking import family, stack, stacking_key
 from limbeck.errors import DivergenceError, LimbeckError
 
 __all__ = ["Divergence", "Pair", "compare"]
 
 Divergence = Callable[[Distribution, Distribution], Tensor]
-"""Teacher's and student's law of one site to one number per batch row, shape (batch,).
+"""Takes the teacher's and the student's law of one site; returns one number per batch row, shape (batch,).
 
-A function must treat rows apart, since it may be shown those of several sites at once; a module is called once a site.
+A function must treat rows independently, since it may get those of several sites at once; a module, also behind
+``functools.partial`` or as the owner of a bound method, is called once for each site.
 """
 
 
@@ -28,7 +30,7 @@ _WORTH_STACKING = 8
 
 @dataclass(slots=True)
 class Pair:
-    """A site of the teacher and the student's that belongs to it.
+    """A site of the teacher and the student's site that is compared with it.
 
     Attributes:
         name: the teacher's.
@@ -87,7 +89,7 @@ def _one_by_one(pairs: Sequence[Pair]) -> dict[str, Tensor]:
 
 def _group(pair: Pair) -> Hashable:
     """Equal for pairs that one call can compare."""
-    if isinstance(pair.divergence, nn.Module):
+    if pair.weight == 0.0 or module_of(pair.divergence) is not None:
         return id(pair)
     teacher, student = stacking_key(pair.teacher), stacking_key(pair.student)
     if teacher is None or student is None:
@@ -96,13 +98,15 @@ def _group(pair: Pair) -> Hashable:
 
 
 def _alone(pair: Pair) -> Tensor:
-    """The term of one pair of sites."""
+    """The term of one pair of sites; without weight it is not looked at, since it might be infinite."""
+    if pair.weight == 0.0 and module_of(pair.divergence) is None:  # whose parameters want a gradient of zero
+        return torch.zeros(())
     term = _rows(pair, pair.teacher, pair.student, pair.mask, pair.name).mean()
     return term if pair.weight == 1.0 else pair.weight * term
 
 
 def _stacked(group: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Tensor]]:
-    """The terms of several that one call can compare, under their names or one that all share."""
+    """The terms of several pairs that one call can compare, each under its name or all under the one they share."""
     names, pairs = [name for name, _ in group], [pair for _, pair in group]
     first, count = pairs[0], len(pairs)
     teacher, student = stack([pair.teacher for pair in pairs]), stack([pair.student for pair in pairs])
@@ -117,7 +121,7 @@ def _stacked(group: Sequence[tuple[str, Pair]]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _rows(pair: Pair, teacher: Distribution, student: Distribution, mask: Tensor | None, name: str) -> Tensor:
-    """What a pair's divergence says of each row of two laws, 0 where the mask says that there is none."""
+    """A pair's divergence for each row of two laws; 0 where the mask says that the site does not exist."""
     try:
         rows = pair.divergence(teacher, student)
     except LimbeckError as error:
@@ -128,5 +132,5 @@ def _rows(pair: Pair, teacher: Distribution, student: Distribution, mask: Tensor
             f"site {name!r}: the divergence returned shape {tuple(rows.shape)}, but it must be one number a row of the "
             f"laws it is given, ({count},)"
         )
-    # Not a product: what a law says of rows that do not exist may be infinite.
+    # Not a product: the divergence of rows that do not exist may be infinite.
     return rows if mask is None else torch.where(mask, rows, 0.0)

@@ -1,4 +1,4 @@
-"""Where in an image the student knows what the teacher sees ([V] Fig. 2 and 4)."""
+"""Where in an image the student can predict the teacher's features ([V] Fig. 2 and 4)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling import frozen
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import ObservationModel
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.objective.combination import Combined
 from limbeck.core.objective.objective import Objective
@@ -38,7 +38,7 @@ class LikelihoodMap:
 def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor) -> dict[str, LikelihoodMap]:
     """The maps of every site of which an objective has a learned observation model.
 
-    Both models run in eval mode; no random number is used up, nothing is updated.
+    Both models run in eval mode; the state of all random numbers is kept, and nothing is updated.
 
     Args:
         objective: prepared or trained.
@@ -47,7 +47,7 @@ def likelihood_maps(objective: Objective, teacher: DGM, student: DGM, x: Tensor)
         x: conditioning input, shape (rows, ...).
 
     Returns:
-        The teacher's site to its map, in the order of the program; those of vectors are left out.
+        The teacher's site to its map, in the order of the program; sites that are vectors are left out.
     """
     found: dict[str, LikelihoodMap] = {}
     with torch.random.fork_rng(), frozen(student):

@@ -8,7 +8,9 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from limbeck.core.divergence import kl
+from limbeck.core.divergence.learned import Learned
 from limbeck.core.objective.comparison import Divergence
+from limbeck.core.objective.enclosed import module_of
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 
@@ -25,17 +27,17 @@ class Match:
     Attributes:
         teacher: a site name; a pattern in which ``*`` stands for any text, as in ``"z[*]"``; or a mapping from teacher
             site names to student site names.
-        student: the student's name or pattern; its ``*`` are filled, in order, with what the teacher's stood for. By
-            default the same name as the teacher's. Either may join several sites with ``&``, as in ``"h[0]&h[1]"``, but
-            no patterns: the divergence then gets a :class:`~limbeck.core.joint.Joint` of them.
+        student: the student's name or pattern; each ``*`` is replaced, in order, by the text that the teacher's ``*``
+            matched. By default the same name as the teacher's. Either may join several sites with ``&``, as in
+            ``"h[0]&h[1]"``, but not together with ``*``: the divergence then gets a :class:`~limbeck.core.joint.Joint`.
         divergence: function or module of (teacher's law, student's law), one number per row.
         weight: factor of this match, or a function from progress in [0, 1] to one.
         kind: only sites of this kind; ``None`` matches every kind.
-        required: whether it is an error that no teacher site fits; of a mapping, that one of its names fits none.
-        partial: whether the teacher's sites that the student lacks are passed over, as where the one runs in many steps
-            and the other in few.
-        name: what to call its terms, before the site's name, as in ``"vid/h[0]"``; where two matches compare the same
-            sites, it keeps their terms apart.
+        required: whether it is an error if no teacher site fits or, with a mapping, if any of its names fits none.
+        partial: whether the teacher's sites that the student lacks are skipped, for instance where the teacher runs in
+            many steps and the student in few.
+        name: put before the site's name in the names of its terms, as in ``"vid/h[0]"``; it keeps the terms of two
+            matches apart that compare the same sites.
 
     Example:
         >>> Match("block[*].mean", "layer[*]").student_name("block[3].mean")
@@ -57,6 +59,12 @@ class Match:
             raise MatchError(
                 f"the divergence of the match {self.teacher!r} must be a function of two laws, such as "
                 f"limbeck.divergence.kl, not {self.divergence!r}"
+            )
+        behind = module_of(self.divergence)
+        if isinstance(behind, Learned) and behind is not self.divergence and not behind.sized:
+            raise MatchError(
+                f"the divergence of the match {self.teacher!r} learns, and each pair of sites gets a copy of it: give "
+                f"the {type(behind).__name__} itself, its settings as its arguments, rather than {self.divergence!r}"
             )
         if not callable(self.weight) and not math.isfinite(self.weight):
             raise MatchError(f"the weight of the match {self.teacher!r} must be a finite number, not {self.weight}")
@@ -96,7 +104,7 @@ class Match:
         return name in self.teacher if self._pattern is None else self._pattern.fullmatch(name) is not None
 
     def unfit(self, sites: Container[str]) -> list[str]:
-        """Those names of a mapping that are not among the teacher's sites that were kept, although they should be."""
+        """The names of a mapping that are missing from the teacher's kept sites, although they must be there."""
         if isinstance(self.teacher, str) or self.partial:
             return []
         return [name for name in self.teacher if name not in sites]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.joint import Joint
 from limbeck.core.objective.match import Match
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_fields
 from limbeck.errors import MatchError
 
 __all__ = ["Matching", "Pairing"]
@@ -28,11 +28,11 @@ class Pairing:
 
     Attributes:
         position: of the match among those of its objective.
-        match: says how.
+        match: defines the comparison.
         name: the teacher's site, or the names of several with ``&`` between them.
         teacher: the teacher's law, batch first.
         student: the student's.
-        mask: rows in which the site exists, bool of shape (batch,); ``None`` for all.
+        mask: rows in which the site, or each of those joined, exists, bool of shape (batch,); ``None`` for all.
     """
 
     position: int
@@ -44,14 +44,14 @@ class Pairing:
 
     @property
     def key(self) -> str:
-        """What tells it from the others of its objective, fit for the name of a module."""
+        """A unique name within its objective that can be the name of a module."""
         return f"{self.position}:{self.name}".replace(".", "/")
 
 
 class Matching:
-    """The matches of an objective: what they ask of the two runs, and what they compare of them.
+    """The matches of an objective: what the two runs must keep for them, and which sites they compare.
 
-    What a name maps to never changes between steps, so it is worked out once a name.
+    What a name maps to never changes between steps, so it is looked up only once for each name.
 
     Args:
         matches: in the order in which they were given.
@@ -60,13 +60,13 @@ class Matching:
     def __init__(self, matches: Sequence[Match]) -> None:
         self.matches = tuple(matches)
         self._found: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
-        self._renaming = tuple(match for match in self.matches if match.renames)
+        self._renames = any(match.renames for match in self.matches)
         self._partial = any(match.partial for match in self.matches)
         self._students: frozenset[str] = frozenset()
         self._student_seen: weakref.ref[DGM] | None = None
 
     def __reduce__(self) -> tuple[type[Matching], tuple[tuple[Match, ...]]]:
-        return Matching, (self.matches,)  # a copy, saved or not, has seen no student yet
+        return Matching, (self.matches,)  # a copy, saved or not, has not looked at a student yet
 
     def of(self, name: str, kind: Kind) -> list[tuple[int, Match]]:
         """The matches that a teacher's site belongs to, each with its position."""
@@ -78,12 +78,12 @@ class Matching:
                 for position, match in enumerate(self.matches)
                 if match.accepts(name, kind) and (not match.partial or match.student_name(name) in self._students)
             ]
-            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+            if not torch.compiler.is_compiling():  # state that a step changes would make it be compiled again
                 self._found[key] = found
         return found
 
     def look_at(self, student: DGM, x: Tensor | None) -> None:
-        """Find out, once, which sites a student has, if a match passes over those that it lacks.
+        """Find out, once, which sites a student has, if there is a match that skips those that it lacks.
 
         Args:
             student: the model that learns.
@@ -93,7 +93,7 @@ class Matching:
             return
         # On a branch of the random numbers: the first step of a training must not differ from the others.
         with torch.random.fork_rng(), frozen(student):
-            declared = student.trace(1, None if x is None else x[:1], keep=lambda name, kind: KEEP_NOTHING).declared
+            declared = student.trace(1, None if x is None else x[:1], keep=keep_fields(KEEP_NOTHING)).declared
         self._students = frozenset(declared)
         self._student_seen = weakref.ref(student)
         self._found.clear()
@@ -111,11 +111,20 @@ class Matching:
         return lambda name, kind: KEEP_DISTRIBUTION if name in wanted else KEEP_NOTHING
 
     def rename(self, name: str, kind: Kind) -> str:
-        """The student's name of a teacher's site."""
-        for match in self._renaming:
-            if match.accepts(name, kind):
-                return match.student_name(name)
-        return name
+        """The student's name of a teacher's site: what the student draws there follows the teacher's draw.
+
+        A site that is also compared under its own name keeps it; otherwise the first match decides.
+        """
+        renamed = name
+        for match in self.matches if self._renames else ():
+            if match.joint or not match.accepts(name, kind):
+                continue
+            own = match.student_name(name)
+            if own == name and not (match.partial and own not in self._students):
+                return name
+            if renamed == name:
+                renamed = own
+        return renamed
 
     def pairings(self, taught: Trace, learned: Trace, *, complete: bool = True) -> Iterator[Pairing]:
         """All comparisons of two runs, in the order of the teacher's program.
@@ -140,7 +149,9 @@ class Matching:
                 if absent := [part for part in own if part not in learned]:
                     raise MatchError(_missing(name, absent[0], learned))
                 used.add(position)
-                yield Pairing(position, match, "&".join(parts), _law(taught, parts), _law(learned, own), site.mask)
+                yield Pairing(
+                    position, match, "&".join(parts), _law(taught, parts), _law(learned, own), _mask(taught, parts)
+                )
         for position, match in enumerate(self.matches):
             if complete and match.required and (position not in used or match.unfit(taught)):
                 _refuse(match, taught)
@@ -154,6 +165,15 @@ def _law(trace: Trace, parts: Sequence[str]) -> Distribution:
         assert law is not None  # what is matched is kept
         laws.append(law)
     return laws[0] if len(laws) == 1 else Joint(laws)
+
+
+def _mask(taught: Trace, parts: Sequence[str]) -> Tensor | None:
+    """The rows in which all of the teacher's sites exist."""
+    mask = taught[parts[0]].mask
+    for part in parts[1:]:
+        other = taught[part].mask
+        mask = other if mask is None else mask if other is None else mask & other
+    return mask
 
 
 def _refuse(match: Match, taught: Trace) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A law as it was before some of its batch dimensions were declared to be one event."""
+"""A law without the wrappers that declare some of its batch dimensions to be one event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["base_law"]
 
 
 def base_law(law: Distribution | None) -> Any:
-    """A law without its ``Independent`` wrappers, which say nothing of what kind it is.
+    """A law without its ``Independent`` wrappers, which do not change its family.
 
     Args:
         law: any; ``None`` stays so.

@@ -1,4 +1,4 @@
-"""Gradients through discrete latents, which a draw from its noise cuts off.
+"""Gradients through discrete latents, which the draw of a value from its noise cuts off.
 
 The papers' surrogate loss stops at a discrete sample: only the latent loss reaches the layers above it ([U] Sec. 3.3).
 Here a draw may pass an estimate of the gradient instead. The choice is the coupling's, never the model's: the same
@@ -21,8 +21,7 @@ from limbeck.errors import ReparameterizationError
 __all__ = ["DiscreteGradient", "Relaxation", "annealed", "relax"]
 
 DiscreteGradient = Literal["none", "straight-through", "relaxed"]
-"""What a discrete draw passes backwards: nothing; the gradient of its mean; or that of a continuous draw in its place.
-"""
+"""What a discrete draw passes backwards: no gradient; that of its mean; or that of a continuous draw in its place."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,9 @@ def annealed(start: float, end: float, progress: float) -> float:
 
 def _straight_through(base: Any, value: Tensor) -> Tensor:
     mean: Tensor = base.mean
-    # (mean - mean) first: the value then stays what it is, to the last bit.
-    return value + (mean - mean.detach())
+    # (mean - mean) first: the value then stays what it is, to the last bit. Detached, since the value of torch's own
+    # straight-through law already passes this gradient.
+    return value.detach() + (mean - mean.detach())
 
 
 def _bernoulli(base: D.Bernoulli, u: Tensor, value: Tensor, temperature: float) -> Tensor:

@@ -5,8 +5,9 @@ Given the noise, all latents of a model are deterministic, and the model collaps
 differentiable: a Bernoulli is ``noise < p``, a categorical the argmax of its logits plus Gumbel noise.
 
 Dispatch is on the type of the distribution and follows its method resolution order, so a subclass of a known
-distribution is handled as its parent. A class may bring its own rule as the attribute ``noise_rule``, which needs no
-:func:`register`. A type without a rule that has a working ``icdf`` is drawn by it.
+distribution is handled as its parent. A class may bring its own rule as the attribute ``noise_rule``
+(:class:`~limbeck.core.custom_law.CustomLaw`), which needs no :func:`register`. A type without a rule that has a working
+``icdf`` is drawn by it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import distributions as D
 
 from limbeck.core.delta import Delta
 from limbeck.core.reparam.laws import BUILT_IN, Rule, by_icdf, parameter
-from limbeck.core.reparam.noise import Law, draw, inside_unit_interval
+from limbeck.core.reparam.noise import Law, convert, draw, inside_unit_interval
 from limbeck.errors import ReparameterizationError
 
 __all__ = ["is_discrete", "law", "noise_like", "push", "register", "unregister"]
@@ -76,7 +77,7 @@ def push(distribution: D.Distribution, noise: Tensor) -> Tensor:
     """
     rule = _rule(distribution)
     value = rule.push(distribution, noise)
-    if rule.law is Law.UNIFORM and value.dtype is torch.float32:
+    if rule.law in (Law.UNIFORM, Law.REVERSED) and value.dtype is torch.float32:
         # A discrete law draws finer noise than half precision, and a continuous one may share it.
         dtype = parameter(distribution).dtype
         return value.to(dtype) if dtype in (torch.float16, torch.bfloat16) else value
@@ -132,8 +133,9 @@ def register(
         push: ``push(distribution, noise)`` returns the value, of shape ``batch_shape + event_shape``. Make it
             differentiable in the parameters if the law is continuous, and increasing in scalar noise, so that a teacher
             and a student that share noise are coupled as closely as they can be.
-        law: the law of the noise, or a function of the distribution that returns it. ``Law.CUSTOM`` if it is
-            none of the known ones; then ``noise`` is required.
+        law: the law of the noise, or a function of the distribution that returns it. ``Law.REVERSED`` if it is uniform
+            and the value falls in it; ``Law.CUSTOM`` if it is none of the known ones: then ``noise`` is required, and
+            two such sites may share noise only if they mean the same by it, which nothing checks.
         noise: ``noise(distribution, generator)`` draws it. By default noise of shape ``batch_shape + event_shape``
             and of law ``law``. Its law must not depend on the parameters.
 
@@ -187,7 +189,7 @@ def _resolve(distribution_type: type[D.Distribution]) -> Rule:
         if rule is None and parent is not D.Distribution and "icdf" in vars(parent):
             rule = Rule(Law.UNIFORM, by_icdf)
         if rule is not None:
-            if not torch.compiler.is_compiling():  # what a step remembers is a reason to compile it again
+            if not torch.compiler.is_compiling():  # state that a step changes would make it be compiled again
                 _resolved[distribution_type] = rule
             return rule
     name = distribution_type.__name__
@@ -224,17 +226,23 @@ def _increasing(noise: Tensor, law: Law, transforms: list[D.Transform]) -> Tenso
         return noise
     if law is Law.NORMAL:
         return noise * sign
-    if law is Law.UNIFORM:
+    if law in (Law.UNIFORM, Law.REVERSED):
         reflected = inside_unit_interval(1.0 - noise)
         return torch.where(torch.as_tensor(sign, device=noise.device) < 0, reflected, noise)
     return noise
 
 
 def _mixture_noise(d: D.MixtureSameFamily, generator: torch.Generator | None) -> Tensor:
-    """Draw noise of shape ``batch_shape + (K, 1 + n)``: a Gumbel and the component's own noise, for each component."""
+    """Draw noise of shape ``batch_shape + (K, 1 + n)``: a Gumbel and the component's own noise, for each component.
+
+    Scalar components of any family have normal noise here, so that mixtures of different families can share it.
+    """
+    components = d.component_distribution
     choice = noise_like(d.mixture_distribution, generator).unsqueeze(-1)
-    component = noise_like(d.component_distribution, generator).reshape(*choice.shape[:-1], -1)
-    return torch.cat([choice, component], dim=-1)
+    own = noise_like(components, generator).reshape(*choice.shape[:-1], -1)
+    if (source := law(components)) in (Law.UNIFORM, Law.REVERSED):
+        own = convert(own, source, Law.NORMAL)
+    return torch.cat([choice, own], dim=-1)
 
 
 def _mixture(d: D.MixtureSameFamily, noise: Tensor) -> Tensor:
@@ -244,6 +252,8 @@ def _mixture(d: D.MixtureSameFamily, noise: Tensor) -> Tensor:
     own = noise[..., 1:]
     if own.shape[-1] == d.event_shape.numel():  # else categorical components, whose noise is one vector
         own = own.reshape(own.shape[:-1] + d.event_shape)
+    if (needed := law(components)) in (Law.UNIFORM, Law.REVERSED):
+        own = convert(own, Law.NORMAL, needed)
     values = push(components, own)
     events = len(d.event_shape)
     index = chosen.reshape(chosen.shape + (1,) * (events + 1)).expand(*chosen.shape, 1, *d.event_shape)

@@ -1,6 +1,6 @@
 """How each built-in distribution is written as ``value = g(parameters, noise)``.
 
-One small function a law. Scalar laws are increasing in their noise, so two members of one family that share noise
+One small function per law. Scalar laws are increasing in their noise, so two members of one family that share noise
 are coupled comonotonically, which is the optimal transport between them on the line; Bernoulli alone is decreasing,
 because the convention of [U] is ``z = 1`` where ``noise < p``.
 
@@ -188,7 +188,7 @@ BUILT_IN: dict[type[D.Distribution], Rule] = {
     D.HalfNormal: Rule(Law.UNIFORM, _half_normal),
     D.HalfCauchy: Rule(Law.UNIFORM, _half_cauchy),
     D.StudentT: Rule(Law.UNIFORM, push_student_t),
-    D.Bernoulli: Rule(Law.UNIFORM, _bernoulli, _fine_noise),
+    D.Bernoulli: Rule(Law.REVERSED, _bernoulli, _fine_noise),
     D.Binomial: Rule(Law.UNIFORM, push_binomial, _fine_noise),
     D.Poisson: Rule(Law.UNIFORM, push_poisson, _fine_noise),
     D.Geometric: Rule(Law.UNIFORM, push_geometric, _fine_noise),

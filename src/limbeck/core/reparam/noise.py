@@ -20,6 +20,7 @@ class Law(enum.Enum):
     Attributes:
         NORMAL: independent standard normals.
         UNIFORM: independent uniforms, strictly inside (0, 1).
+        REVERSED: the same, of a law whose values fall as the noise rises: a Bernoulli is 1 where its noise is below p.
         GUMBEL: independent standard Gumbels, one for each category: shape ``batch_shape + (K,)``.
         NONE: nothing is random; the noise is an empty tensor of shape ``batch_shape[:1] + (0,)``.
         CUSTOM: any other law of a registered distribution; it cannot be converted or tempered.
@@ -27,6 +28,7 @@ class Law(enum.Enum):
 
     NORMAL = "normal"
     UNIFORM = "uniform"
+    REVERSED = "reversed"
     GUMBEL = "gumbel"
     NONE = "none"
     CUSTOM = "custom"
@@ -47,7 +49,7 @@ def draw(law: Law, shape: torch.Size, like: Tensor, generator: torch.Generator |
     dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
     if law is Law.NORMAL:
         noise = torch.randn(shape, dtype=dtype, device=device, generator=generator)
-    elif law is Law.UNIFORM:
+    elif law in (Law.UNIFORM, Law.REVERSED):
         # torch.rand returns multiples of eps / 2, zero included; a drawn zero stands for the cell [0, eps / 2).
         eps = torch.finfo(dtype).eps
         noise = torch.rand(shape, dtype=dtype, device=device, generator=generator).clamp_(eps / 4, 1.0 - eps / 2)
@@ -76,7 +78,7 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
         Noise of law ``target`` and of the same shape; ``noise`` itself if the laws are equal.
 
     Raises:
-        ReparameterizationError: if the laws are not both among normal, uniform and Gumbel.
+        ReparameterizationError: if the laws are not both among normal, uniform, reversed and Gumbel.
 
     Example:
         >>> convert(torch.tensor([0.0, -1.0]), Law.NORMAL, Law.UNIFORM)
@@ -87,9 +89,9 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
     conversion = _CONVERSIONS.get((source, target))
     if conversion is None:
         raise ReparameterizationError(
-            f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL, UNIFORM and GUMBEL noise can "
-            "be converted into each other. Give the teacher's and the student's site distributions whose noise has one "
-            "law."
+            f"{source.name} noise cannot be turned into {target.name} noise: only NORMAL, UNIFORM, REVERSED and GUMBEL "
+            "noise can be converted into each other. Give the teacher's and the student's site distributions whose "
+            "noise has one law."
         )
     return conversion(noise)
 
@@ -129,6 +131,26 @@ def _gumbel_to_normal(noise: Tensor) -> Tensor:
     return torch.where(minus_log_u < math.log(2.0), right, torch.where(minus_log_u < _DEEP, left, deep))
 
 
+def _reversed(noise: Tensor) -> Tensor:
+    return inside_unit_interval(1.0 - noise)
+
+
+def _normal_to_reversed(noise: Tensor) -> Tensor:
+    return _normal_to_uniform(-noise)
+
+
+def _reversed_to_normal(noise: Tensor) -> Tensor:
+    return -_uniform_to_normal(noise)
+
+
+def _gumbel_to_reversed(noise: Tensor) -> Tensor:
+    return inside_unit_interval(-torch.expm1(-torch.exp(-noise)))
+
+
+def _reversed_to_gumbel(noise: Tensor) -> Tensor:
+    return -torch.log(-torch.log1p(-noise))
+
+
 _DEEP = 50.0
 """The largest -log u for which u is far from underflow in every floating-point type."""
 
@@ -150,6 +172,12 @@ _CONVERSIONS: dict[tuple[Law, Law], Callable[[Tensor], Tensor]] = {
     (Law.UNIFORM, Law.NORMAL): _uniform_to_normal,
     (Law.NORMAL, Law.GUMBEL): _normal_to_gumbel,
     (Law.GUMBEL, Law.NORMAL): _gumbel_to_normal,
+    (Law.UNIFORM, Law.REVERSED): _reversed,
+    (Law.REVERSED, Law.UNIFORM): _reversed,
+    (Law.NORMAL, Law.REVERSED): _normal_to_reversed,
+    (Law.REVERSED, Law.NORMAL): _reversed_to_normal,
+    (Law.GUMBEL, Law.REVERSED): _gumbel_to_reversed,
+    (Law.REVERSED, Law.GUMBEL): _reversed_to_gumbel,
     (Law.UNIFORM, Law.GUMBEL): _uniform_to_gumbel,
     (Law.GUMBEL, Law.UNIFORM): _gumbel_to_uniform,
 }
@@ -178,7 +206,7 @@ def temper(noise: Tensor, law: Law, temperature: float) -> Tensor:
         raise ReparameterizationError(f"a sampling temperature must be at least 0, not {temperature}")
     if temperature == 1.0 or law is Law.NONE:
         return noise
-    if law is Law.UNIFORM:
+    if law in (Law.UNIFORM, Law.REVERSED):
         return convert(convert(noise, Law.UNIFORM, Law.NORMAL) * temperature, Law.NORMAL, Law.UNIFORM)
     if law is Law.CUSTOM:
         raise ReparameterizationError("noise of a CUSTOM law has no temperature: sample at temperature 1")

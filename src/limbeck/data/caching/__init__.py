@@ -1,1 +1,1 @@
-"""What a teacher has said of rows, on disk, found again by the content of the rows."""
+"""A teacher's outputs for rows, on disk, found again by the content of the rows."""

@@ -1,8 +1,9 @@
-"""Telling rows apart by what is in them: two hashes of 64 bits a row, of any tensor on any device."""
+"""Telling rows apart by their content: two hashes of 64 bits per row, of any tensor on any device."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ class RowKeys:
     :math:`h = \sum_i a_i w_i + b \bmod 2^{64}` with fixed random odd :math:`a_i`: multilinear hashing (D. Lemire,
     O. Kaser, "Strongly universal string hashing is fast", 2014). Over the choice of the :math:`a_i`, two rows that
     differ anywhere agree in the upper halves of both hashes with a probability of about 2 to the power of -64, whatever
-    the rows are; of a million rows, no two do but with a probability below 1e-7.
+    the rows are; that any two of a million rows do has a probability below 1e-7.
 
     Example:
         >>> keys = RowKeys()
@@ -43,7 +44,7 @@ class RowKeys:
             a row as well as on its numbers.
         """
         shape = tuple(rows.shape[1:])
-        words = rows.detach().contiguous().flatten(1)
+        words = rows.detach().contiguous().reshape(len(rows), math.prod(shape))
         words = words.view(_WORDS[words.element_size()]).long()
         factors = self._factors_for(words.shape[1], rows.device)
         start = _number(f"{shape} {rows.dtype}")

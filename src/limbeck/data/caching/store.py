@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import DataError
-from limbeck.files import atomic_write_text, storage_error
+from limbeck.files import atomic_write_text, storage_error, temporary_path
 
 __all__ = ["CacheStore", "Column"]
 
@@ -55,7 +55,7 @@ class Column:
 
 
 class CacheStore:
-    """A directory of arrays with as many rows each, under one key.
+    """A directory of arrays with the same number of rows each, under one key.
 
     A file gets its name when it is complete, and counts from when the manifest names it: a process that is killed
     leaves nothing that could be taken for a result. Whoever writes holds the directory
@@ -81,7 +81,7 @@ class CacheStore:
         """Take up what is there.
 
         Returns:
-            What is damaged, one sentence a file; it is not taken up.
+            What is damaged, one sentence per file; it is not taken up.
         """
         self.columns, self._open = {}, {}
         path = self.directory / _MANIFEST
@@ -164,19 +164,20 @@ class Writer:
         self._store = store
         self._columns = columns
         self._hashes = {name: hashlib.sha256() for name in columns}
+        self._temporary = {name: temporary_path(store.directory) for name in columns}
         self._files: dict[str, IO[bytes]] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         for name in self._columns:
-            self._files[name] = self._stack.enter_context(self._temporary(name).open("wb"))
+            self._files[name] = self._stack.enter_context(self._temporary[name].open("wb"))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         for name in self._columns:
             with contextlib.suppress(OSError):
-                self._temporary(name).unlink()
+                self._temporary[name].unlink()
 
     def add(self, name: str, rows: Tensor) -> None:
         """Write the next rows of an array, shape (rows, ...), of the type of its column."""
@@ -195,10 +196,6 @@ class Writer:
             file.flush()
             os.fsync(file.fileno())
             assert file.tell() == self._store.rows * column.row_bytes
-            os.replace(self._temporary(name), self._store.path(name))
+            os.replace(self._temporary[name], self._store.path(name))
             found[name] = Column(name, column.dtype, column.shape, self._hashes[name].hexdigest(), column.details)
         return found
-
-    def _temporary(self, name: str) -> Path:
-        # As limbeck.files names what it writes aside, so that what a killed process leaves is cleaned up like the rest.
-        return self._store.directory / f".limbeck-{self._store.path(name).stem}.tmp"

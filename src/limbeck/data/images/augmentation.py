@@ -16,16 +16,16 @@ __all__ = ["Augmentation"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The usual augmentation of small images: pad, crop at random to the size before, mirror every other one.
+    """The usual augmentation of small images: pad, crop at random to the size before, mirror half of them.
 
-    Where each crop lies is drawn apart from the cropping, so that a training can tell the view of every row in every
-    epoch from its seed alone. Teacher and student share their input, so they see the same view.
+    Crops are drawn separately from the cropping, so that the view of every row in every epoch follows from the seed of
+    a training alone. Teacher and student share their input, so they see the same view.
 
     Attributes:
         padding: pixels added on each side before the crop; 0 for no crop.
         flip: whether a row is mirrored, left for right, with probability one half.
         fill: what is added: ``"zeros"`` (black) or ``"reflect"``, the image itself mirrored at its edge.
-        views: how many views of each row there are, one an epoch in turn, the same for all methods and seeds, so that
+        views: how many views of each row there are, one per epoch in turn, the same for all methods and seeds, so that
             a teacher's outputs on them can be kept; ``None`` for a new view in every epoch.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource
 from limbeck.data.images.image_dataset import ImageDataset, ImageSplit
 from limbeck.data.images.shaping import Resize, shaped
@@ -77,6 +78,7 @@ class CelebA(DataSource):
                 f"CelebA: size ({self.size}) and limit ({self.limit}) must be at least 1, "
                 f"channels ({self.channels}) must be 1 or 3."
             )
+        check_choice(DataError, "CelebA: resize", self.resize, Resize)
         root = self._directory()
         folder = _find(root, _IMAGES, "Img")
         labels = _labels(_find(root, _ATTRIBUTES, "Anno"), self.attribute)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch.nn import functional as F
 
+from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource, split_rows
 from limbeck.data.images.image_dataset import ImageDataset, ImageSplit, choose_classes
+from limbeck.data.images.shaping import Resize
 from limbeck.errors import DataError
 
 __all__ = ["Digits"]
@@ -39,7 +39,7 @@ class Digits(DataSource):
     def __init__(
         self,
         size: int = 8,
-        resize: Literal["bilinear", "pad"] = "bilinear",
+        resize: Resize = "bilinear",
         classes: list[int] | None = None,
         limit: int | None = None,
         validation: int | float = 0.1,
@@ -68,6 +68,7 @@ class Digits(DataSource):
             )
         if self.limit is not None and self.limit < 1:
             raise DataError(f"Digits: limit {self.limit} leaves no rows; use at least 1, or none for all rows.")
+        check_choice(DataError, "Digits: resize", self.resize, Resize)
         raw = load_digits()
         images = torch.tensor(raw.images, dtype=torch.float32)[:, None] / 16
         labels = torch.tensor(raw.target, dtype=torch.int64)

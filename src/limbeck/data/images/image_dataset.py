@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.data.dataset import Dataset, Split
 from limbeck.errors import DataError
+from limbeck.pixels import bytes_to_floats
 
 __all__ = ["ImageDataset", "ImageSplit", "as_float", "choose_classes"]
 
@@ -86,9 +87,7 @@ def as_float(images: Tensor) -> Tensor:
     >>> as_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([0.0000, 0.2000, 1.0000])
     """
-    if images.dtype == torch.uint8:
-        return images.float() / 255
-    return images.float()
+    return bytes_to_floats(images).float()
 
 
 def choose_classes(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource, split_rows
 from limbeck.data.images.image_dataset import ImageDataset, ImageSplit, choose_classes
+from limbeck.data.images.local_files import SPLIT_WORDS, local_files
 from limbeck.data.images.shaping import Resize, shaped
 from limbeck.errors import DataError
 
 __all__ = ["Images"]
 
-# How sets name their splits: our name, then the words that a file, a folder or a hub split may begin with.
-_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 _TEST_SHARE = 0.1
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 _IMAGE_NAMES = ("image", "img", "images", "pixels")
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label")
 
@@ -35,8 +32,9 @@ class Images(DataSource):
 
     The place is the first of these that is given:
 
-    1. ``path``: a directory with Parquet files ``train-*.parquet`` and ``test-*.parquet`` (as the hub stores them), or
-       with image files: ``train/<class>/*.png``, ``<class>/*.png``, or pictures without classes.
+    1. ``path``: a directory with Parquet files whose names or folders tell the split (``train-*.parquet``,
+       ``test/*.parquet``, ...), or with image files: ``train/<class>/*.png``, ``<class>/*.png``, or pictures without
+       classes. Files of other names beside such Parquet files are left out; image files at several depths are refused.
     2. ``folder`` inside the directory that the environment variable ``LIMBECK_DATA`` names, if it is there.
     3. ``name``: a data set on the hub, e.g. ``"ylecun/mnist"``; it is downloaded into the hub's own cache.
 
@@ -109,14 +107,15 @@ class Images(DataSource):
                 f"Images: size ({self.size}) and limit ({self.limit}) must be at least 1, "
                 f"channels ({self.channels}) must be 1 or 3."
             )
+        check_choice(DataError, "Images: resize", self.resize, Resize)
         local = self._directory()
         title = str(local) if local else str(self.name)
         # The library copies what it reads into Arrow files; for local data these are of no use afterwards.
         with tempfile.TemporaryDirectory(prefix="limbeck-", ignore_cleanup_errors=True) as scratch, _quiet(datasets):
             try:
                 if local:
-                    builder, files = _local_files(local)
-                    found = datasets.load_dataset(builder, data_files=files, cache_dir=scratch)
+                    builder, settings = local_files(local)
+                    found = datasets.load_dataset(builder, cache_dir=scratch, **settings)
                 else:
                     found = datasets.load_dataset(self.name, self.config)
             except DataError:
@@ -144,7 +143,7 @@ class Images(DataSource):
         return None
 
     def _assemble(self, datasets: Any, found: Any, title: str, name: str) -> ImageDataset:
-        tables = {ours: found[word] for ours, words in _SPLITS.items() for word in words[::-1] if word in found}
+        tables = {ours: found[word] for ours, words in SPLIT_WORDS.items() for word in words[::-1] if word in found}
         if "train" not in tables:
             raise DataError(f"{title} has no train split, only {', '.join(found)}; name the training files train-*.")
         column = _image_column(datasets, tables["train"], self.image_column, title)
@@ -188,26 +187,6 @@ class Images(DataSource):
                 raise DataError(f"{title}: image {where} cannot be read ({error}); repair or remove it.") from error
             output[position] = pixels
         return output
-
-
-def _local_files(root: Path) -> tuple[str, dict[str, list[str]]]:
-    """Builder and files by split of a local directory; the library takes the files for patterns, hence the escapes."""
-    files = sorted(path for path in root.rglob("*.parquet") if path.is_file() and not path.name.startswith("."))
-    if files:
-        grouped = {
-            ours: [glob.escape(str(path)) for path in files if re.split(r"[-_.]", path.name)[0] in words]
-            for ours, words in _SPLITS.items()
-        }
-        grouped = {split: paths for split, paths in grouped.items() if paths}
-        return "parquet", grouped or {"train": [glob.escape(str(path)) for path in files]}
-    if not any(path.suffix.lower() in _EXTENSIONS for path in root.rglob("*")):
-        raise DataError(f"{root} holds neither Parquet nor image files ({', '.join(_EXTENSIONS)}); check the path.")
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    words = {word: ours for ours, all_words in _SPLITS.items() for word in all_words}
-    # "train" is also a vehicle: folders are splits only if all of them are.
-    if "train" in folders and folders <= set(words):
-        return "imagefolder", {words[folder]: [f"{glob.escape(str(root / folder))}/**"] for folder in sorted(folders)}
-    return "imagefolder", {"train": [f"{glob.escape(str(root))}/**"]}
 
 
 def _image_column(datasets: Any, table: Any, wanted: str | None, title: str) -> str:

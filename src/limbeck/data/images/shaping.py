@@ -30,14 +30,13 @@ def shaped(image: Any, size: int, channels: int, resize: Resize, center_crop: in
 
     Raises:
         DataError: the image is smaller than the square to be cut out.
+        ValueError: which of its values are black and white is not known.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I;16"):  # plain conversion would clip 16 bits at 255 instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = _eight_bits(image).convert("L" if channels == 1 else "RGB")
     if center_crop is not None:
         if center_crop > min(image.size):
             raise DataError(
@@ -49,6 +48,21 @@ def shaped(image: Any, size: int, channels: int, resize: Resize, center_crop: in
     if image.size != target:
         image = _stretched(image, target) if resize == "bilinear" else _padded(image, target)
     return torch.from_numpy(np.array(image).reshape(size, size, channels)).permute(2, 0, 1)
+
+
+def _eight_bits(image: Any) -> Any:
+    """Numbers of 16 bits, and fractions in [0, 1], scaled to 0-255, where plain conversion would clip them."""
+    import numpy as np
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    top = 1 if image.mode == "F" else 65535
+    if not bool((values >= 0).all() and (values <= top).all()):
+        known = "fractions from 0 to 1" if image.mode == "F" else "whole numbers from 0 to 65535"
+        raise ValueError(f"its values go from {values.min():.6g} to {values.max():.6g}, but {known} are needed")
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8) if top == 1 else (values >> 8).astype(np.uint8))
 
 
 def _stretched(image: Any, target: tuple[int, int]) -> Any:

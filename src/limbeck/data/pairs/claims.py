@@ -17,7 +17,7 @@ _BUSY = (errno.EACCES, errno.EAGAIN)
 
 
 class Claims:
-    """Locks on the bytes of one file, a byte a shard. They hold between processes, not within one.
+    """Locks on the bytes of one file, one byte per shard. They hold between processes, not within one.
 
     Args:
         descriptor: of the file, open for writing.
@@ -29,11 +29,11 @@ class Claims:
         self._path = path
 
     def take(self, shard: int, *, wait: bool = False) -> bool:
-        """Claim a shard; whether it could be: another process may hold it.
+        """Claim a shard, and return whether that worked: another process may hold it.
 
         Args:
             shard: its number.
-            wait: whether to wait for who holds it.
+            wait: whether to wait for the process that holds it.
 
         Raises:
             StorageError: the file system has no locks.

@@ -72,14 +72,14 @@ class PairField:
 
 @dataclass(frozen=True)
 class PairLayout:
-    """What a store holds; how many rows is not part of it, so a store can grow.
+    """What a store holds; the number of rows is not part of it, so a store can grow.
 
     Attributes:
         key: fingerprint of all that the rows depend on.
         page_rows: rows that share one seed.
         shard_rows: rows of one file, whole pages.
         fields: the arrays.
-        details: whatever else the writer must know again, JSON values.
+        details: whatever else the writer must find again, JSON values.
     """
 
     key: str
@@ -102,7 +102,7 @@ class PairLayout:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError: it is none.
+            ValueError, TypeError, KeyError: the text is not a layout.
         """
         record = json.loads(text)
         fields = tuple(PairField(part["name"], tuple(part["shape"]), part["dtype"]) for part in record.pop("fields"))

@@ -97,7 +97,7 @@ class PairStore:
             StorageError: the disk is full, or permission is missing.
         """
         tensors = {part.name: rows[part.name].contiguous() for part in self.layout.fields}
-        # Twice: the hash of the numbers goes before them. One entry, since the order of several is not fixed.
+        # Saved twice: the hash of the numbers precedes them. A single entry, since the order of several is not fixed.
         digest = hashlib.sha256(_body(save(tensors))).hexdigest()
         atomic_write_bytes(self.path(shard), save(tensors, {"limbeck": self._seal(shard, digest)}))
 
@@ -118,7 +118,7 @@ class PairStore:
         return "" if seal == self._seal(shard, digest) else "its checksum is not that of its content"
 
     def _seal(self, shard: int, digest: str) -> str:
-        """What a shard says of itself: also a sound one under another's name, or of another store, is refused."""
+        """What a shard says of itself: an intact one under another's name, or of another store, is refused, too."""
         return f"{self.layout.key} {shard} {digest}"
 
     def remove(self, shard: int) -> None:

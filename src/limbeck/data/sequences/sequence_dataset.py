@@ -1,4 +1,4 @@
-"""Sequences of tokens, each given something, in three splits."""
+"""Sequences of tokens, each with an input, in three splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SequenceSplit(Split):
     """The rows of one split of a set of sequences.
 
     Attributes:
-        inputs: what a sequence is given, float32, shape (rows, ...). Several rows may have one input: then it has
+        inputs: the input of each sequence, float32, shape (rows, ...). Several rows may have one input: then it has
             several right answers.
         tokens: int64 symbol indices, shape (rows, length); shorter sequences end with padding, symbol 0.
     """
@@ -45,7 +45,7 @@ class SequenceDataset(Dataset):
     symbols: tuple[str, ...]
 
     def text(self, tokens: Tensor) -> list[str]:
-        """Tokens, int64 of shape (rows, length), as one text a row."""
+        """Tokens, int64 of shape (rows, length), as one text per row."""
         return ["".join(self.symbols[index] for index in row) for row in tokens.tolist()]
 
     def check(self, split: Split, where: str) -> None:

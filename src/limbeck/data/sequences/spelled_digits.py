@@ -22,7 +22,7 @@ _NAMES = {
 class SpelledDigits(DataSource):
     """Scikit-learn's 8x8 digits (see :class:`Digits`) with the digit's name in each language as a sequence of letters.
 
-    Every image has one row a language, and nothing in the image tells which. So p(name | image) has several modes of
+    Every image has one row per language, and nothing in the image says which. So p(name | image) has several modes of
     equal weight: what a model of whole sequences has to learn, and what its single best answer leaves out.
 
     Args:

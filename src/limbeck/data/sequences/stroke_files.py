@@ -32,7 +32,7 @@ def read_drawings(path: Path, *, allow_pickle: bool = False) -> Drawings:
     """Read a file or directory of drawings.
 
     Args:
-        path: an ``.npz`` with flat arrays (``train_points``, ``train_offsets``, ...) or with one array of arrays a
+        path: an ``.npz`` with flat arrays (``train_points``, ``train_offsets``, ...) or with one array of arrays per
             split; an ``.ndjson`` of simplified drawings; or a directory of XML files (``lineStrokes``).
         allow_pickle: read arrays of arrays, which are pickles: these run code, so allow only files that you trust.
 
@@ -90,8 +90,12 @@ def _read_npz(path: Path, allow_pickle: bool) -> Drawings:
             for name in names:
                 if f"{name}_points" in file:
                     points, offsets = file[f"{name}_points"], file[f"{name}_offsets"]
-                    if len(offsets) < 1 or offsets[-1] != len(points) or (np.diff(offsets) < 0).any():
-                        raise ValueError(f"{name}_offsets do not divide the {len(points)} rows of {name}_points")
+                    ends = [int(offset) for offset in offsets[[0, -1]]] if len(offsets) else []
+                    if ends != [0, len(points)] or (np.diff(offsets) < 0).any():
+                        raise ValueError(
+                            f"{name}_offsets do not divide the {len(points)} rows of {name}_points: they must rise "
+                            f"from 0 to {len(points)}"
+                        )
                     found[split] = _named(np.split(points, offsets[1:-1]) if len(offsets) > 1 else [])
                 elif name in file:
                     found[split] = _named(_objects(file, name, path))
@@ -120,7 +124,7 @@ def _read_ndjson(path: Path) -> list[tuple[str, Drawing]]:
 
 
 def _read_xml(path: Path) -> list[tuple[str, Drawing]]:
-    """One line of handwriting a file; the lines of one form, in one folder, are by one writer."""
+    """One line of handwriting per file; the lines of one form, in one folder, are by one writer."""
     files = sorted(path.rglob("*.xml"))
     inside = [file for file in files if "lineStrokes" in file.relative_to(path.parent).parts]
     drawings = []

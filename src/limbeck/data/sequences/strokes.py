@@ -21,7 +21,7 @@ _SHARE = 0.1
 class Strokes(DataSource):
     """Drawings as (dx, dy, pen, end), padded to one length.
 
-    Read are: an ``.npz`` of stroke-3 arrays, flat (``train_points``, ``train_offsets``, ...) or as in sketch-rnn's
+    It reads an ``.npz`` of stroke-3 arrays, flat (``train_points``, ``train_offsets``, ...) or as in sketch-rnn's
     Omniglot and Quick-Draw files; Quick-Draw's simplified ``.ndjson``; and the directory ``lineStrokes`` of the IAM
     On-Line Handwriting Database, which its owners give to registered users.
 

@@ -15,7 +15,7 @@ from limbeck.errors import DataError
 
 __all__ = ["build_table", "cut_off", "cut_rows", "drop_missing", "moments"]
 
-_STEPS = 1000  # that float32 must be able to tell apart within a column's deviation
+_STEPS = 1000  # that float32 must resolve within a column's deviation
 
 
 def cut_off(

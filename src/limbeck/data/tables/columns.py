@@ -23,7 +23,8 @@ def chosen_columns(
         where: the file, for messages.
 
     Raises:
-        DataError: a column is not there, or a name stands for two; or nothing is left.
+        DataError: a column is not there, or a name stands for two; a column that nobody asked for has no name; or
+            nothing is left.
     """
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
@@ -37,6 +38,11 @@ def chosen_columns(
     chosen = [index for index in wanted if names[index] not in map(str, drop or ())]
     if not chosen or len(set(chosen)) < len(chosen):
         raise DataError(f"{where}: columns and drop leave no column, or name one twice; there are {', '.join(names)}.")
+    if columns is None and any(not names[index] for index in chosen):
+        raise DataError(
+            f"{where}: a column has no name, as where pandas writes the numbers of the rows; leave it out with "
+            'drop: [""], or give it a name.'
+        )
     return chosen
 
 

@@ -17,7 +17,7 @@ class DigitPixels(DataSource):
 
     Args:
         noise: amplitude of the noise; ``None`` leaves the levels as they are, in which case the three pixels are left
-            out.
+            out, and others that are 0 in all training rows.
         standardize: as for :class:`~limbeck.data.Tabular`; by default values are in their own units.
         test: test rows: a share (float) or a number of rows (int).
         validation: validation rows out of what the test split leaves, likewise.
@@ -52,8 +52,7 @@ class DigitPixels(DataSource):
 
         raw = load_digits()
         names = [f"pixel {row},{column}" for row in range(8) for column in range(8)]
-        kept = [i for i in range(len(names)) if self.noise is not None or raw.data[:, i].any()]
         return split_table(
-            "digit-pixels", {"all": raw.data[:, kept]}, tuple(names[i] for i in kept), noise=self.noise,
-            standardize=self.standardize, test=self.test, validation=self.validation, seed=self.seed,
+            "digit-pixels", {"all": raw.data}, tuple(names), noise=self.noise, standardize=self.standardize,
+            test=self.test, validation=self.validation, drop_constant=True, seed=self.seed,
         )  # fmt: skip

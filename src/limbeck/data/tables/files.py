@@ -24,6 +24,7 @@ from limbeck.errors import DataError
 __all__ = ["RawTable", "find_table", "optional_module", "read_table"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".data")
+_MOMENTS = ("mean", "std")
 _SPLITS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
 
 
@@ -138,7 +139,7 @@ def _read_arrays(path: Path, columns: Sequence[str | int] | None, drop: Sequence
         if "train" in arrays and name in arrays
     }
     if not splits:
-        tables = [name for name, array in arrays.items() if array.ndim == 2]
+        tables = [name for name, array in arrays.items() if array.ndim == 2 and name not in _MOMENTS]
         if len(tables) != 1:
             raise DataError(
                 f"{path} holds {', '.join(arrays) or 'nothing'}; it must hold train, and perhaps val and test, or one "
@@ -152,29 +153,55 @@ def _read_arrays(path: Path, columns: Sequence[str | int] | None, drop: Sequence
             )
     widths = {split: array.shape[1] for split, array in splits.items()}
     if len(set(widths.values())) > 1:
-        told = ", ".join(f"{split} has {width}" for split, width in widths.items())
-        raise DataError(f"{path}: the splits differ in their number of columns: {told}.")
+        counts = ", ".join(f"{split} has {width}" for split, width in widths.items())
+        raise DataError(f"{path}: the splits differ in their number of columns: {counts}.")
     width = next(iter(widths.values()))
     names = [str(index) for index in range(width)]
     if "columns" in arrays and arrays["columns"].shape == (width,):
         names = [str(name) for name in arrays["columns"]]
     chosen = chosen_columns(names, columns, drop, path)
-    moments: tuple[Array, Array] | tuple[None, None] = (None, None)
-    if all(name in arrays and arrays[name].shape == (width,) for name in ("mean", "std")):
-        mean, std = (arrays[name][chosen].astype(np.float64) for name in ("mean", "std"))
-        if not (np.isfinite([mean, std]).all() and (std > 0).all()):
-            raise DataError(f"{path}: mean must be finite and std positive in every column; repair or remove them.")
-        moments = mean, std
-    return RawTable(
-        {split: array[:, chosen] for split, array in splits.items()}, tuple(names[i] for i in chosen), *moments
-    )
+    moments = _read_moments(path, arrays, width, chosen)
+    # Of truth values numpy makes no differences.
+    parts = {split: array[:, chosen].astype(np.uint8 if array.dtype == bool else array.dtype, copy=False)
+             for split, array in splits.items()}  # fmt: skip
+    return RawTable(parts, tuple(names[i] for i in chosen), *moments)
+
+
+def _read_moments(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], width: int, chosen: Sequence[int]
+) -> tuple[Array, Array] | tuple[None, None]:
+    """With what the columns were standardised, each of shape (chosen,): densities are of another unit then.
+
+    Raises:
+        DataError: one of the two is missing, or is not a number for each column.
+    """
+    given = [name for name in _MOMENTS if name in arrays]
+    if not given:
+        return None, None
+    if len(given) == 1:
+        raise DataError(f"{path} has {given[0]} but not both of {' and '.join(_MOMENTS)}; save both or neither.")
+    for name in given:
+        array = arrays[name]
+        if array.shape not in ((width,), (1, width)) or array.dtype.kind not in "fiu":
+            raise DataError(
+                f"{path}: {name} is {array.dtype} of shape {array.shape}, not one number for each of {width} columns; "
+                "repair or remove it."
+            )
+    mean, std = (arrays[name].reshape(width)[list(chosen)].astype(np.float64) for name in given)
+    if not (np.isfinite([mean, std]).all() and (std > 0).all()):
+        raise DataError(f"{path}: mean must be finite and std positive in every column; repair or remove them.")
+    return mean, std
 
 
 def _read_parquet(path: Path, columns: Sequence[str | int] | None, drop: Sequence[str | int] | None) -> RawTable:
     arrow = optional_module("pyarrow", "Parquet files", "'limbeck[data]'")
     parquet = optional_module("pyarrow.parquet", "Parquet files", "'limbeck[data]'")
-    names = parquet.read_schema(path).names
-    wanted = [names[index] for index in chosen_columns(names, columns, drop, path)]
+    schema = parquet.read_schema(path)
+    names = schema.names
+    if columns is None:  # the index of a pandas table numbers its rows, as a rule
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        columns = [name for name in names if name not in index]
+    wanted = [names[number] for number in chosen_columns(names, columns, drop, path)]
     table = parquet.read_table(path, columns=wanted)
     parts = []
     for name in wanted:

@@ -18,13 +18,13 @@ Noise = Literal["auto"] | float | Sequence[float] | None
 """Amplitude of uniform noise: found for each column, one for all, one for each, or none."""
 
 _DIGITS = 9  # decimals; a column that needs more of them counts as continuous
-_LOOK = 1000  # rows that usually tell that a column is continuous
+_LOOK = 1000  # rows that usually suffice to see that a column is continuous
 
 
 def resolution(values: npt.NDArray[Any]) -> float:
     """Step of the finest regular grid on which all values lie; 0 for a continuous or constant column.
 
-    Found are decimal grids, in steps such as 0.001, 5 or 100, and others if most values repeat.
+    It finds decimal grids, in steps such as 0.001, 5 or 100, and other grids if most values repeat.
 
     Args:
         values: finite numbers, shape (rows,), in the precision in which they were stored.

@@ -51,7 +51,7 @@ class TableDataset(Dataset):
 
     @property
     def log_scale(self) -> float:
-        """What log densities of the values, in nats a row, exceed those in the columns' own units by."""
+        """By how much log densities of the values exceed those in the columns' own units, in nats per row."""
         return 0.0 if self.std is None else sum(math.log(scale) for scale in self.std)
 
     @property
@@ -61,7 +61,7 @@ class TableDataset(Dataset):
             return "Densities are those of the columns in their own units."
         return (
             "Densities are those of standardised columns; in the columns' own units log-likelihoods are "
-            f"{abs(self.log_scale):.4f} nats a row {'lower' if self.log_scale >= 0 else 'higher'}."
+            f"{abs(self.log_scale):.4f} nats per row {'lower' if self.log_scale >= 0 else 'higher'}."
         )
 
     def check(self, split: Split, where: str) -> None:

@@ -112,6 +112,7 @@ def split_table(
     test: int | float,
     validation: int | float,
     limit: int | None = None,
+    drop_constant: bool = False,
     seed: int,
     before: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None,
 ) -> TableDataset:
@@ -126,6 +127,7 @@ def split_table(
         test: likewise; for splits that are missing.
         validation: likewise.
         limit: likewise.
+        drop_constant: leave out columns that have one value in all training rows, instead of refusing them.
         seed: likewise.
         before: mean and deviation with which the columns were standardised before, each of shape (columns,).
     """
@@ -136,6 +138,10 @@ def split_table(
         parts = {split: values[random.permutation(len(values))[:limit]] for split, values in parts.items()}
     if amplitudes.any():
         parts = {split: values + amplitudes * random.random(values.shape) for split, values in parts.items()}
+    if drop_constant:
+        varying = np.ptp(parts["train"], axis=0) > 0
+        parts = {split: values[:, varying] for split, values in parts.items()}
+        columns = tuple(column for column, varies in zip(columns, varying, strict=True) if varies)
     standardized = moments(parts["train"], parts["validation"]) if standardize else None
     return build_table(name, parts, columns, standardized=standardized, before=before)
 

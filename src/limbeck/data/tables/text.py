@@ -71,19 +71,26 @@ def _rows(handle: Any, delimiter: str) -> Iterator[list[str]]:
 
 def _is_float(cell: str) -> bool:
     try:
-        float(cell)
+        _floats([cell])
     except ValueError:
         return False
     return True
 
 
+def _floats(cells: Sequence[str]) -> Array:
+    """As Python reads them, but for underscores between digits: 1_5 is a label, not 15."""
+    if "_" in "".join(cells):
+        raise ValueError
+    return np.array(list(map(float, cells)))
+
+
 def _numbers(cells: Sequence[str], where: Path, column: str, before: int) -> Array:
     try:
-        return np.array(list(map(float, cells)))
+        return _floats(cells)
     except ValueError:
         kept = ["nan" if cell.strip().lower() in _MISSING else cell for cell in cells]
     try:
-        return np.array(list(map(float, kept)))
+        return _floats(kept)
     except ValueError:
         row, cell = next((row, cell) for row, cell in enumerate(kept, before + 1) if not _is_float(cell))
         raise not_numbers(where, column, f"{cell!r} in row {row}") from None

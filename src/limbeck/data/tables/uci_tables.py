@@ -63,7 +63,7 @@ class _Published(DataSource):
         return found[0] if found else find_table(str(Path(root, names[0])), None)
 
     def _read(self, *names: str, columns: int) -> npt.NDArray[Any]:
-        """A table with at least so many columns."""
+        """A table with at least the given number of columns."""
         place = self._place(*names)
         values = read_table(place).splits["all"]
         if values.shape[1] < columns:
@@ -97,7 +97,7 @@ class Gas(_Published):
     first of those that do.
 
     The archive's file is a pickle, which runs code when it is read. Convert it once to ``gas/ethylene_CO.parquet`` (or
-    ``.csv``), with the names of its columns; the message that you get without tells how.
+    ``.csv``), with the names of its columns; the error message for the pickle says how.
     """
 
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
@@ -131,7 +131,7 @@ class Hepmass(_Published):
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         train, test = (self._signal(f"hepmass/1000_{split}.csv") for split in ("train", "test"))
         width = train.shape[1]
-        # The test file has a column too many, at the end.
+        # The test file has an extra column at the end.
         if test.shape[1] not in (width, width + 1):
             raise DataError(f"HEPMASS: the files have {width} and {test.shape[1]} columns; get them again.")
         discrete = (train == train.min(axis=0)).sum(axis=0) > _REPEATS

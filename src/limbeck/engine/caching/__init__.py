@@ -1,1 +1,1 @@
-"""Cached teachers: the outputs of a classifier for rows that repeat, computed once, then looked up."""
+"""Cached teachers: outputs of a classifier for rows that repeat, which are computed once and then looked up."""

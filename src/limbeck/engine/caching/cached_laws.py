@@ -1,4 +1,4 @@
-"""Laws of a teacher's sites as plain arrays, and back, bit for bit."""
+"""Laws of a teacher's sites as plain arrays, and the way back, bit for bit."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _PARAMETERS = {
 
 
 def dismantle(law: Distribution, site: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The numbers that a law is made of.
+    """Take a law apart into the numbers that it is made of.
 
     Args:
         law: of one site, batch first.
         site: its name, for messages.
 
     Returns:
-        Parameter name to tensor, shape (batch, ...), and what :func:`rebuild` needs to know besides, JSON values.
+        Parameter name to tensor, shape (batch, ...); and, as JSON values, what else :func:`rebuild` needs to know.
 
     Raises:
         ModelError: the law is of a kind that cannot be stored.
@@ -45,7 +45,7 @@ def dismantle(law: Distribution, site: str) -> tuple[dict[str, Tensor], dict[str
     if _KINDS.get(kind) is not type(law):
         raise ModelError(f"teacher_cache: {site!r} has the law {kind}; those that can be kept are {', '.join(_KINDS)}")
     inner: Any = law._categorical if isinstance(law, OneHotCategorical) else law
-    # Of two ways to write a law the one that it was made with: the other is a rounding away.
+    # If a law has two parameterisations, the one that it was made with: the other one is rounded.
     names = [name for name in _PARAMETERS[kind] if name in vars(inner)]
     if {"logits", "probs"} <= set(names):
         names = ["logits" if inner._param is inner.logits else "probs"]
@@ -54,11 +54,11 @@ def dismantle(law: Distribution, site: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def rebuild(parameters: Mapping[str, Tensor], details: Mapping[str, Any]) -> Distribution:
-    """The law that :func:`dismantle` took apart, of as many rows as its parameters now have.
+    """The law that :func:`dismantle` took apart, for the rows that the parameters now have.
 
     Args:
         parameters: name to tensor, shape (batch, ...).
-        details: what else it said.
+        details: the other result of :func:`dismantle`.
     """
     kind: Any = _KINDS[details["kind"]]
     if kind is Delta:
@@ -66,7 +66,7 @@ def rebuild(parameters: Mapping[str, Tensor], details: Mapping[str, Any]) -> Dis
     law: Any = kind(**parameters, validate_args=False)
     inner = law._categorical if kind is OneHotCategorical else law
     if kind is not Normal:
-        # The constructor normalises what is normalised already, which would round it once more.
+        # The constructor normalises once more what is normalised already, which would round it.
         ((name, value),) = parameters.items()
         setattr(inner, name, value)
         inner._param = value
@@ -77,7 +77,7 @@ def rebuild(parameters: Mapping[str, Tensor], details: Mapping[str, Any]) -> Dis
 def stored_order(value: Tensor) -> list[int] | None:
     """The order of dimensions in which a tensor lies in memory, if it is an image with its channels last.
 
-    Sums over another layout add up in another order; so a stored feature is given back in the layout it had.
+    Sums over another layout add up in another order, so a stored feature must come back in the layout that it had.
     """
     if value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last):
         return [0, 2, 3, 1]
@@ -85,25 +85,24 @@ def stored_order(value: Tensor) -> list[int] | None:
 
 
 def laid_out(stored: Tensor, order: list[int] | None) -> Tensor:
-    """The inverse of ``value.permute(order)``, without moving anything."""
+    """The inverse of ``value.permute(order)``, without copying."""
     return stored if order is None else stored.permute([order.index(dimension) for dimension in range(len(order))])
 
 
 def stored_numbers(trace: Trace, column: Column) -> Tensor:
-    """What an array holds of one run, as it is stored.
+    """The numbers of one run that belong in an array, as they are stored.
 
     Args:
         trace: of the teacher.
-        column: names the site and the parameter of its law.
+        column: the array; it names the site and the parameter of its law.
 
     Returns:
         Shape (batch, ...).
 
     Raises:
-        ModelError: a number is not finite, or becomes so.
+        ModelError: a number is not finite, or would not be as it is stored.
     """
-    site, law = column.details["site"], trace[column.details["site"]].distribution
-    assert law is not None
+    site, law = column.details["site"], trace[column.details["site"]].kept_distribution()
     value = dismantle(law, site)[0][column.details["of"]]
     value = value if column.details["order"] is None else value.permute(column.details["order"])
     rows = value.to(column.torch_dtype)

@@ -1,4 +1,4 @@
-"""Filling a teacher cache: which outputs are kept under which fingerprint, computed once, checked when taken up."""
+"""Filling a teacher cache: outputs are computed once, kept under a fingerprint, and checked before they are used."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Combined, Objective
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Trace
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Trace, keep_fields
 from limbeck.data.caching.row_keys import RowKeys
 from limbeck.data.caching.store import CacheStore, Column
-from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
 from limbeck.engine.caching.cached_laws import dismantle, stored_numbers, stored_order
-from limbeck.engine.caching.teacher_cache import KEYS, CachedSite, CachedTeacher
+from limbeck.engine.caching.cached_teacher import KEYS, CachedSite, CachedTeacher
+from limbeck.engine.caching.teacher_cache import TeacherCache, check_repeated
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.settings.placement import running_device
@@ -30,7 +30,8 @@ from limbeck.engine.settings.precision import TRUE_PRECISION, autocast
 from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint, weights_fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.model_description import describe_model
-from limbeck.engine.stages.progress import Progress, SilentProgress, amount
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.units import amount
 from limbeck.errors import ModelError, RecipeError
 from limbeck.files import remove_temporary_files
 
@@ -52,26 +53,27 @@ def cached(
     progress: Progress | None = None,
     label: str = "teacher cache",
 ) -> CachedTeacher:
-    """The teacher with its outputs for these rows kept: computed now, or found from before.
+    """A teacher that looks up its outputs for these rows; those that are not stored yet are computed now.
 
-    They are kept below a directory, under a fingerprint of the teacher's class, arguments and weights, of the rows and
-    their augmentation, of the precision and of the type they are stored in; so another teacher or other data can never
-    be given what is not theirs. What is found is checked against its checksums, and on a few rows against the teacher
-    itself. Killed while it fills, it starts again; of several processes one does it, and the others wait.
+    Outputs are kept below a directory, under a fingerprint of the teacher's class, arguments and weights, of the rows
+    and their augmentation, of the precision and of the type they are stored in. So they can never be mistaken for those
+    of another teacher or other data. Outputs that are found are checked against their checksums, and on a few rows
+    against the teacher itself. After an interruption they are computed from the start. If several processes need them,
+    one computes them and the others wait.
 
     Args:
         teacher: the frozen model, without latents.
-        settings: how to store.
-        objectives: what students will minimise: of the hidden features those that they compare are kept.
+        settings: how to store outputs.
+        objectives: what students will minimise; the hidden features that they compare are stored.
         rows: everything that students see, as in the training.
         directory: where caches are kept.
-        training: of the students: how rows are augmented, and how many the teacher is given at once.
-        trainer: tells on which device and in which precision the teacher runs.
-        progress: told size and steps.
+        training: of the students; it has the augmentation, and the number of rows that the teacher gets at once.
+        trainer: has the device and the precision in which the teacher runs.
+        progress: receives size and steps.
         label: what to call this.
 
     Returns:
-        What takes the teacher's place.
+        The stand-in for the teacher.
 
     Raises:
         ModelError: the teacher has latents or sites that cannot be stored, or makes numbers that are not finite.
@@ -86,7 +88,7 @@ def cached(
             taught = limbeck.engine.cached(teacher, TeacherCache(), [objective], rows, "cache/teachers")
             limbeck.distill(taught, student, objective, data=rows)
     """
-    trainer, progress = trainer or TrainerOptions(), progress or SilentProgress()
+    trainer, progress = trainer or TrainerOptions(), progress or Progress()
     training = training or Training()
     check_repeated(rows.x is not None, training.augmentation)
     batches = Batches(rows, training.batch_size, 0, training.augmentation)
@@ -139,7 +141,7 @@ class _Filling:
 
     @cached_property
     def key(self) -> str:
-        """Fingerprint of all that the numbers depend on."""
+        """Fingerprint of all that the outputs depend on."""
         x, augmentation = self.batches.rows.x, self.batches.augmentation
         assert x is not None
         return fingerprint(
@@ -150,7 +152,7 @@ class _Filling:
         )  # fmt: skip
 
     def inputs(self) -> Iterator[Tensor]:
-        """The rows as a training feeds them, a batch at a time."""
+        """The rows as a training has them, one batch at a time."""
         like = first_parameter(self.teacher)
         for batch in self.batches.everything():
             x = batch.x
@@ -158,7 +160,7 @@ class _Filling:
             yield x.to(self.device, like.dtype if x.is_floating_point() else None)
 
     def sites(self, objectives: Sequence[Objective]) -> tuple[CachedSite, ...]:
-        """All sites of the teacher's program, and how those are stored that the objectives ask for."""
+        """All sites of the teacher's program, and how those that the objectives need are stored."""
         trace = self.run(next(self.inputs())[:2])
         found = []
         for name, site in trace.items():
@@ -171,8 +173,7 @@ class _Filling:
             if site.mask is not None:
                 raise ModelError(f"teacher_cache: rows of {who} differ in whether they have {name!r}; leave it out")
             wanted = site.kind is Kind.TARGET or any(_asks(objective, name, site.kind) for objective in objectives)
-            assert site.distribution is not None
-            found.append(CachedSite(name, site.kind, self._columns(name, site.distribution) if wanted else None))
+            found.append(CachedSite(name, site.kind, self._columns(name, site.kept_distribution()) if wanted else None))
         return tuple(found)
 
     def _columns(self, site: str, law: Distribution) -> dict[str, Column]:
@@ -189,10 +190,10 @@ class _Filling:
         return found
 
     def run(self, x: Tensor) -> Trace:
-        """The teacher's laws, without a trace in the random numbers."""
+        """The teacher's laws, without a change of the global random state."""
         generator = torch.Generator(device=x.device)
         with frozen(self.teacher), autocast(self.precision, self.device):
-            return self.teacher.trace(x=x, keep=_laws, generator=generator)
+            return self.teacher.trace(x=x, keep=keep_fields(KEEP_DISTRIBUTION), generator=generator)
 
     def fill(self, store: CacheStore, columns: dict[str, Column], progress: Progress, label: str) -> None:
         """Compute and write arrays."""
@@ -234,7 +235,3 @@ def _asks(objective: Objective, name: str, kind: Kind) -> bool:
 
 def _alike(found: Column, wanted: Column | None) -> bool:
     return wanted is not None and dataclasses.replace(found, digest="") == wanted
-
-
-def _laws(name: str, kind: Kind) -> int:
-    return KEEP_DISTRIBUTION

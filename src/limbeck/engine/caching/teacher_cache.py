@@ -1,203 +1,62 @@
-"""A teacher whose outputs are looked up by what its inputs are: couplings and objectives need not know."""
+"""How the outputs of a frozen teacher are kept: plain typed settings, checked when they are made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from torch.distributions import Distribution
+from limbeck.errors import RecipeError
 
-from limbeck.core.graph import DGM
-from limbeck.core.reparam import Law
-from limbeck.core.reparam.discrete_gradient import Relaxation
-from limbeck.core.sites import Sites
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_all
-from limbeck.data.caching.row_keys import RowKeys
-from limbeck.data.caching.store import CacheStore, Column
-from limbeck.engine.caching.cached_laws import dismantle, laid_out, rebuild
-from limbeck.engine.stages.progress import Progress, SilentProgress
-from limbeck.engine.teachers.stand_in import StandIn
-from limbeck.errors import ModelError
+if TYPE_CHECKING:
+    from limbeck.data import Augmentation
 
-__all__ = ["KEYS", "CachedSite", "CachedTeacher"]
-
-KEYS = "keys"
-"""Name of the array that holds the two hashes of each row."""
-
-_TOLD_FROM = 1000  # rows asked for, before anything is said of how many are missing
-_MANY = 0.1  # share of missing rows from which on the cache does not help
+__all__ = ["TeacherCache", "check_repeated"]
 
 
 @dataclass(frozen=True)
-class CachedSite:
-    """A site of the teacher's program.
+class TeacherCache:
+    """Outputs of a teacher, computed once for every row that the students see and kept on disk.
+
+    For teachers that are given inputs which repeat, epoch after epoch and method after method: classifiers on rows
+    without augmentation, or with a fixed number of augmented views.
 
     Attributes:
-        name: the site's.
-        kind: deterministic or target.
-        columns: parameter of its law to the array that holds it; ``None`` if it is not stored.
+        dtype: how numbers are stored. ``"float32"``: as the teacher computes them, also in double precision, so that
+            losses are the same as without a cache. ``"float16"``: rounded, in half the space.
+        limit_bytes: a cache that would take more is refused before anything is computed.
     """
 
-    name: str
-    kind: Kind
-    columns: Mapping[str, Column] | None
+    dtype: Literal["float32", "float16"] = "float32"
+    limit_bytes: int = 4_000_000_000
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16"):
+            raise RecipeError(f"teacher_cache.dtype must be float32 or float16, not {self.dtype!r}")
+        if self.limit_bytes < 1:
+            raise RecipeError(f"teacher_cache.limit_bytes must be at least 1, not {self.limit_bytes}")
+
+    def essential(self) -> dict[str, object]:
+        """What a student depends on; nothing if the outputs are exact."""
+        return {} if self.dtype == "float32" else {"teacher_cache": self.dtype}
 
 
-class CachedTeacher(StandIn):
-    """A teacher without latents that knows its outputs for many inputs, made by :func:`limbeck.engine.cached`.
-
-    Each row of an input is told by a hash of its bits, as it is given: nothing depends on the numbers of rows, on their
-    order or on who shuffles and augments them. For a row that is known, the stored laws are the site's; for others the
-    teacher runs, which is as right and only slower. A site that was not stored makes the teacher run, too. So does an
-    intervention: given noises or values, or a temperature.
-
-    Rounding can depend on where in a batch a row stands, in some matrix products of odd sizes: outputs, and so losses,
-    are then equal to what the teacher computes anew up to that, and bit for bit where they do not.
+def check_repeated(given: bool, augmentation: Augmentation | None) -> None:
+    """Check that a teacher has inputs to look up by, and that they repeat.
 
     Args:
-        source: the teacher.
-        store: its outputs.
-        sites: all sites of its program, in that order.
-        progress: told if most rows are not known.
+        given: whether the models have a conditioning input.
+        augmentation: of the students' training.
 
-    Attributes:
-        asked: rows that were asked for so far.
-        missed: how many of them the teacher had to run for.
+    Raises:
+        RecipeError: there are no inputs, or they do not repeat.
     """
-
-    def __init__(
-        self, source: DGM, store: CacheStore, sites: tuple[CachedSite, ...], progress: Progress | None = None
-    ) -> None:
-        super().__init__(source)
-        self.store = store
-        self.sites = sites
-        self.asked = 0
-        self.missed = 0
-        self._progress = progress or SilentProgress()
-        self._told: set[str] = set()
-        self._keys = RowKeys()
-        known = store.array(KEYS)
-        order = known[:, 0].argsort(stable=True)
-        self._sorted = known[order]
-        self._order = order
-
-    def trace(
-        self,
-        batch_size: int | None = None,
-        x: Tensor | None = None,
-        *,
-        noise: Mapping[str, Tensor] | None = None,
-        laws: Mapping[str, Law] | None = None,
-        values: Mapping[str, Tensor] | None = None,
-        keep: Keep = keep_all,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        relaxation: Relaxation | None = None,
-    ) -> Trace:
-        """Look up a run; see :meth:`limbeck.DGM.trace`."""
-        real = x is None or noise is not None or values is not None or temperature != 1.0
-        run = self.source.trace if real else super().trace
-        return run(batch_size, x, noise=noise, laws=laws, values=values, keep=keep, generator=generator,
-                   temperature=temperature, relaxation=relaxation)  # fmt: skip
-
-    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
-        """Declare what the teacher would, from what is stored of it."""
-        if x is None:
-            raise ModelError("a cached teacher is asked for known inputs; give x, or ask the teacher itself (.source)")
-        found = _Looked(self, x)
-        for site in self.sites:
-            if site.kind is Kind.TARGET:
-                sites.target(site.name, found.law(site))
-            else:
-                sites.derived(site.name, partial(found.value, site))
-
-    def look_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Where rows are stored.
-
-        Args:
-            x: shape (batch, ...).
-
-        Returns:
-            Their numbers in the store, and which of them are not there (whose number means nothing): int64 and bool, on
-            the CPU, shape (batch,).
-        """
-        first, second = (hashes.cpu() for hashes in self._keys(x))
-        place = torch.searchsorted(self._sorted[:, 0].contiguous(), first).clamp_(max=len(self._sorted) - 1)
-        there = (self._sorted[place, 0] == first) & (self._sorted[place, 1] == second)
-        missing = int((~there).sum())
-        self.asked += len(x)
-        self.missed += missing
-        if missing and self.asked >= _TOLD_FROM and self.missed > _MANY * self.asked:
-            self.tell(
-                "missed",
-                f"teacher cache: {self.missed} of {self.asked} rows are not in it, and the teacher runs for them; is "
-                "there augmentation without a fixed number of views?",
-            )
-        return self._order[place], ~there
-
-    def tell(self, subject: str, text: str) -> None:
-        """Say something, once a subject."""
-        if subject not in self._told:
-            self._told.add(subject)
-            self._progress.message(text)
-
-
-class _Looked:
-    """One batch: what is stored of it, and runs of the teacher for what is not, each only if it is wanted."""
-
-    def __init__(self, teacher: CachedTeacher, x: Tensor) -> None:
-        self.teacher = teacher
-        self.x = x
-        self.places, absent = teacher.look_up(x)
-        self.absent = absent.nonzero().flatten()
-        self._whole: Trace | None = None
-        self._rest: Trace | None = None
-
-    def value(self, site: CachedSite) -> Tensor:
-        """The value of a deterministic site, shape (batch, ...)."""
-        law = self.law(site)
-        value: Tensor = law.value  # type: ignore[attr-defined]
-        return value
-
-    def law(self, site: CachedSite) -> Distribution:
-        """The law of a site, batch first."""
-        if site.columns is None or len(self.absent) == len(self.x):
-            if site.columns is None:
-                self.teacher.tell(
-                    site.name,
-                    f"teacher cache: {site.name!r} is asked for, but was not stored, so the teacher runs for it in "
-                    "each step",
-                )
-            self._whole = self._run(self.x) if self._whole is None else self._whole
-            return _law(self._whole, site.name)
-        parameters = {name: self._read(column) for name, column in site.columns.items()}
-        if len(self.absent):
-            self._rest = self._run(self.x[self.absent.to(self.x.device)]) if self._rest is None else self._rest
-            fresh, _ = dismantle(_law(self._rest, site.name), site.name)
-            for name, rows in parameters.items():
-                rows[self.absent.to(rows.device)] = fresh[name].to(rows.dtype)
-        return rebuild(parameters, next(iter(site.columns.values())).details["law"])
-
-    def _read(self, column: Column) -> Tensor:
-        rows = self.teacher.store.array(column.name)[self.places].to(self.x.device)
-        return laid_out(rows.to(getattr(torch, column.details["dtype"])), column.details["order"])
-
-    def _run(self, x: Tensor) -> Trace:
-        # With noise of its own: the targets that it draws are not looked at, and the other random numbers stay.
-        generator = torch.Generator(device=x.device)
-        source = self.teacher.source
-        with torch.no_grad():
-            return source.trace(x=x, keep=_laws, generator=generator)
-
-
-def _laws(name: str, kind: Kind) -> int:
-    return KEEP_DISTRIBUTION if kind in (Kind.DETERMINISTIC, Kind.TARGET) else KEEP_NOTHING
-
-
-def _law(trace: Trace, name: str) -> Distribution:
-    law = trace[name].distribution
-    assert law is not None
-    return law
+    if not given:
+        raise RecipeError(
+            "teacher_cache: the models are given nothing to look up by; say which part of the data they are given "
+            "(condition), or leave the cache out"
+        )
+    if augmentation is not None and augmentation.views is None:
+        raise RecipeError(
+            "teacher_cache: rows are augmented anew each time, so that no output is wanted twice; give "
+            "training.augmentation.views, a fixed number of them, or leave the cache out"
+        )

@@ -13,7 +13,14 @@ from torch.distributions import Distribution
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+)
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
@@ -28,7 +35,6 @@ from limbeck.metrics import (
     integer_grid,
     interval_grid,
     kl_density_ratio,
-    parameter_count,
 )
 from limbeck.pictures import save_figure
 
@@ -83,10 +89,10 @@ class ChainEvaluation(Evaluation):
         """See :class:`Evaluation`."""
         return [
             Measure("kl", "KL from the teacher, exact", "lower", 4, "nats"),
-            Measure("kl_ratio", f"the same by density ratio, {self.samples:,} samples", "lower", 4, "nats"),
+            Measure("kl_ratio", f"KL by density ratio, {self.samples:,} samples", "lower", 4, "nats"),
             Measure("kl_ratio_error", "its standard error", "neither", 4, "nats"),
-            Measure("parameters_generative", "parameters", "lower", 0),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            PARAMETERS,
+            TRAIN_SECONDS,
         ]
 
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ChainJudge:
@@ -116,7 +122,7 @@ class ChainJudge(Judge):
             self.grid = interval_grid(-settings.reach, settings.reach, settings.points)
         else:
             self.grid = integer_grid(self.count)
-        self.taught = self._law(teacher)
+        self.teacher_law = self._law(teacher)
         self.drawn = self._draw(teacher, "teacher")
         floor = histogram_kl(self.drawn, self._draw(teacher, "teacher again"))
         self.references = {
@@ -132,7 +138,7 @@ class ChainJudge(Judge):
 
     @property
     def _missed(self) -> float:
-        return max(0.0, 1.0 - float(self.taught.sum()) * self.grid.volume)
+        return max(0.0, 1.0 - float(self.teacher_law.sum()) * self.grid.volume)
 
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`.
@@ -150,10 +156,10 @@ class ChainJudge(Judge):
         )
         save_figure(self._plotted(learned), subject.directory / "samples.png")
         return {
-            "kl": density_kl(self.taught, learned, self.grid),
+            "kl": density_kl(self.teacher_law, learned, self.grid),
             "kl_ratio": estimate.value,
             "kl_ratio_error": estimate.error,
-            "parameters_generative": float(parameter_count(subject.model.generative_parameters())),
+            **parameter_counts(subject.model),
         }
 
     def _law(self, model: DGM) -> Tensor:
@@ -163,7 +169,7 @@ class ChainJudge(Judge):
         points = self.grid.points.to(chain.low)
         with torch.no_grad():
             narrowest = min(float(law(points).stddev.min()) for law in chain.conditionals())
-        # Sums over points as far apart as the scale are right to 1e-8. Odd refinements contain the grid's own points.
+        # Sums over points that lie one scale apart are accurate to 1e-8. Odd refinements contain the grid's own points.
         refined = next((factor for factor in _REFINEMENTS if self.grid.volume <= factor * narrowest), None)
         if refined is None:
             raise ModelError(
@@ -183,7 +189,7 @@ class ChainJudge(Judge):
 
         figure = Figure(figsize=(3.2, 2.4), dpi=160, layout="constrained")
         axes = figure.subplots()
-        for law, colour, label in ((self.taught, "0.6", "teacher"), (learned, "#2b6cb0", "model")):
+        for law, colour, label in ((self.teacher_law, "0.6", "teacher"), (learned, "#2b6cb0", "model")):
             reached = (law * self.grid.volume).cumsum(0)
             axes.plot(self.grid.points[:, 0], reached, color=colour, label=label, linewidth=3 if colour == "0.6" else 1)
         axes.set(xlim=(-3, 3) if self.count is None else (0, self.count), ylim=(0, 1.02), xlabel="y", ylabel="P(≤ y)")

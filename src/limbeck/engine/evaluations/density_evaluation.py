@@ -11,7 +11,16 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, TableDataset
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    INFERENCE_PARAMETERS,
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+    throughput_measure,
+)
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
@@ -24,7 +33,6 @@ from limbeck.metrics import (
     kl_on_grid,
     maximum_mean_discrepancy,
     median_distance,
-    parameter_count,
     throughput,
 )
 from limbeck.pictures import save_figure
@@ -43,7 +51,7 @@ class KnownDensity(Protocol):
     """What a model needs besides being a :class:`~limbeck.DGM`."""
 
     target_names: tuple[str, ...]
-    """Targets, one a column of the data."""
+    """Targets, one for each column of the data."""
 
     def log_likelihood(self, y: Tensor) -> Tensor:
         """Log-density of rows of shape (batch, 2), in nats, shape (batch,)."""
@@ -82,10 +90,10 @@ class DensityEvaluation(Evaluation):
             *(on_data if dataset is not None else []),
             Measure("energy_teacher", "energy distance to the teacher", "lower", 4),
             Measure("mmd_teacher", "squared MMD to the teacher", "lower", 4),
-            Measure("parameters_generative", "generative parameters", "lower", 0),
-            Measure("parameters_inference", "inference parameters", "neither", 0),
-            Measure("samples_per_second", "points a second", "higher", 0),
-            Measure("train_seconds", "training time", "lower", 1, "s"),
+            PARAMETERS,
+            INFERENCE_PARAMETERS,
+            throughput_measure("points"),
+            TRAIN_SECONDS,
         ]
 
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> DensityJudge:
@@ -111,14 +119,14 @@ class DensityJudge(Judge):
         self.seed = seed
         self.reference_key = model_key(teacher)
         self.teacher = _known(teacher)
-        self.taught = draw_points(teacher, settings.samples, derive_seed(seed, "teacher samples"))
+        self.teacher_points = draw_points(teacher, settings.samples, derive_seed(seed, "teacher samples"))
         self.train = None if dataset is None else dataset.train.values
         self.held_out = None if dataset is None or dataset.test is dataset.train else dataset.test.values
         self.columns = ("y1", "y2") if dataset is None else dataset.columns
-        reference = self.taught[:1000] if self.train is None else self.train
+        reference = self.teacher_points[:1000] if self.train is None else self.train
         self.bandwidth = median_distance(reference)
-        seen = self.taught if self.train is None else torch.cat([self.taught, self.train])
-        # Half as wide again to every side; what that leaves out of the teacher's mass is told in the notes.
+        seen = self.teacher_points if self.train is None else torch.cat([self.teacher_points, self.train])
+        # Half as wide again on every side; the notes report the teacher's mass on the grid.
         low, high = seen.min(0).values, seen.max(0).values
         size = high - low
         self.grid = Grid.over((low - 0.5 * size).tolist(), (high + 0.5 * size).tolist(), settings.steps_per_axis)
@@ -128,14 +136,14 @@ class DensityJudge(Judge):
             f"Likelihoods are exact, and so is the KL divergence up to quadrature: {settings.steps_per_axis} by "
             f"{settings.steps_per_axis} points, on which the teacher's mass is 1 {self._mass() - 1.0:+.0e}.",
             f"Energy distance and MMD (Gaussian kernel of width {self.bandwidth:.2f}, the median distance of the "
-            f"reference) are unbiased, from {settings.samples:,} points of a model, and may come out negative.",
+            f"reference) are unbiased, from {settings.samples:,} points of a model, and can be negative.",
             f"Pictures: kernel density estimate (Scott's rule) from {settings.plotted} points drawn from each model, "
             "which are shown too"
             + (". Lines: the same estimate from the training rows." if self.train is not None else "."),
         ]
         if self.train is not None:
             self.notes.append(
-                f"How much chance alone makes: two random halves of the {len(self.train)} training rows differ in "
+                f"Differences by chance alone: two random halves of the {len(self.train)} training rows differ in "
                 f"energy distance by {self._chance():.4f} (root mean square over {_SPLITS} splits)."
             )
 
@@ -149,12 +157,11 @@ class DensityJudge(Judge):
             for key, rows in (("log_likelihood", self.train), ("held_out", self.held_out)):
                 if rows is not None:
                     values[key] = float(model.log_likelihood(rows).mean())
-        for name, points in (("data", self.train), ("teacher", self.taught)):
+        for name, points in (("data", self.train), ("teacher", self.teacher_points)):
             if points is not None:
                 values[f"energy_{name}"] = energy_distance(drawn, points)
                 values[f"mmd_{name}"] = maximum_mean_discrepancy(drawn, points, bandwidth=self.bandwidth)
-        values["parameters_generative"] = float(parameter_count(subject.model.generative_parameters()))
-        values["parameters_inference"] = float(parameter_count(subject.model.inference_parameters()))
+        values |= parameter_counts(subject.model, inference=True)
         values["samples_per_second"] = throughput(subject.model.sample, min(1000, settings.samples))
         plotted = draw_points(subject.model, settings.plotted, derive_seed(self.seed, "plotted"))
         save_figure(self._drawn(plotted), subject.directory / "samples.png")
@@ -200,7 +207,7 @@ class DensityJudge(Judge):
 
 
 def draw_points(model: DGM, rows: int, seed: int) -> Tensor:
-    """Points drawn from a model of real targets, one a column.
+    """Points drawn from a model of real targets, one target per column.
 
     Args:
         model: its targets are of shape (batch, 1), and named in ``target_names``.

@@ -9,19 +9,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.data import Dataset
 from limbeck.engine.settings.batches import chunks
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import seeded
-from limbeck.metrics import Measure, PictureKind
+from limbeck.metrics import Measure, PictureKind, parameter_count
 
-__all__ = ["Evaluation", "Judge", "Subject"]
+__all__ = [
+    "INFERENCE_PARAMETERS",
+    "PARAMETERS",
+    "TRAIN_SECONDS",
+    "Evaluation",
+    "Judge",
+    "Subject",
+    "parameter_counts",
+    "throughput_measure",
+]
 
-_SCORED = 256  # rows at once
+_SCORED = 256  # rows at a time
+
+PARAMETERS = Measure("parameters_generative", "generative parameters", "lower", 0, kind="cost")
+INFERENCE_PARAMETERS = Measure("parameters_inference", "inference parameters", "neither", 0, kind="cost")
+
+TRAIN_SECONDS = Measure("train_seconds", "training time", "lower", 0, "s", kind="cost")
+"""Measured by the training itself, not by a :class:`Judge`."""
+
+
+def throughput_measure(unit: str, note: str = "") -> Measure:
+    """How many images, drawings, ... a model makes or answers per second.
+
+    Args:
+        unit: what is counted, in the plural.
+        note: appended to the label, e.g. ``", 12 draws"``.
+    """
+    return Measure("samples_per_second", f"{unit} per second{note}", "higher", 0, kind="cost")
+
+
+def parameter_counts(model: DGM, *, inference: bool = False) -> dict[str, float]:
+    """The values of :data:`PARAMETERS` and, if asked for, of :data:`INFERENCE_PARAMETERS`."""
+    found = {PARAMETERS.key: float(parameter_count(model.generative_parameters()))}
+    if inference:
+        found[INFERENCE_PARAMETERS.key] = float(parameter_count(model.inference_parameters()))
+    return found
 
 
 @dataclass(frozen=True)
@@ -32,7 +65,7 @@ class Subject:
         model: the model, in eval mode.
         directory: where its pictures go.
         infers: whether its inference program was trained, so that likelihoods mean something.
-        history: where tasks are learned in turn, the models after each of them, the last of them ``model``.
+        history: the models after each task, if tasks are learned in turn; the last of them is ``model``.
         variant: whether it is one of :meth:`Judge.variants`.
     """
 
@@ -64,10 +97,10 @@ class Judge(ABC):
         """
 
     def variants(self) -> Mapping[str, DGM]:
-        """Models that nobody trains and that are measured all the same, such as the teacher with fewer steps.
+        """Models that are measured though the run does not train them, such as the teacher with fewer steps.
 
         Returns:
-            Name of the row to model; by default none.
+            Label of the row to model; empty by default.
         """
         return {}
 
@@ -83,11 +116,11 @@ class Evaluation(ABC):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps that :meth:`judge` may take, for the time left."""
+        """Optimiser steps that :meth:`judge` may take, for the estimate of the remaining time."""
         return 0
 
     def score(self, model: DGM, rows: Batch) -> float:
-        """How bad a model is on rows that it has not learned: what weights are chosen by.
+        """How badly a model does on rows that it was not trained on: the criterion by which weights are chosen.
 
         By default the model's own loss.
 
@@ -120,7 +153,7 @@ class Evaluation(ABC):
             teacher: the trained teacher.
             cache: directory for what can be used again by other runs.
             seed: fixes samples and noise; the same for every model.
-            progress: told what takes long.
+            progress: informed of what takes long.
         """
 
     @abstractmethod

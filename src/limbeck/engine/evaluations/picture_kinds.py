@@ -25,29 +25,29 @@ COOL_SAMPLES = PictureKind(
 INTERPOLATIONS = PictureKind(
     "interpolations",
     "Interpolations between test images",
-    "Both ends of a row are test images; between them are latents of the same norm, decoded.",
+    "Both ends of a row are test images; between them are decoded latents, interpolated without loss of norm.",
     "interpolations between test images by",
 )
 
 RECONSTRUCTIONS = PictureKind(
     "reconstructions",
     "Reconstructions of test images",
-    "In each pair the image is on the left, and on the right what the model makes of its own code of it.",
+    "In each pair, the test image is on the left, and the model's reconstruction of it on the right.",
     "test images, each beside its reconstruction by",
 )
 
 BESIDE_TEACHER = PictureKind(
     "beside_teacher",
     "Beside the teacher",
-    "Uncurated. Rows by turns: the teacher's images, and below each of them the student's of the same noise.",
+    "Not selected. Rows alternate: the teacher's images, and below them the student's from the same noise.",
     "images of the teacher above those of",
 )
 
 BETWEEN_NOISES = PictureKind(
     "between_noises",
     "Between two noises",
-    "Both ends of a row are images of random noise; between them lies noise of the same norm. A student's rows are "
-    "below those of the teacher.",
+    "Both ends of a row are images of random noise; between them are images of noise on the arc from one to the "
+    "other. A student's rows are below those of the teacher.",
     "images between two noises by",
 )
 
@@ -70,9 +70,9 @@ LIKELIHOODS = PictureKind(
     "likelihoods",
     "Where a student knows what the teacher sees",
     "An image, how large the teacher's feature is at each place (mean of its absolute values), and the log-likelihood "
-    "of that feature given the student's, at some points of the training; last, for a student without transfer, to "
-    "which the predictor was fitted when it was trained. Red is likely. The colours of a row are common to its maps, "
-    "of which the untrained student's runs off the scale.",
+    "of that feature given the student's, at some points of the training; last, for a student without transfer, with a "
+    "predictor that was fitted after its training. Red is likely. The maps of a row share one scale of colours, which "
+    "the untrained student's map exceeds.",
     "heat maps of the likelihood of the teacher's features, by",
 )
 """Drawn by the training, whatever the evaluation (:attr:`limbeck.engine.Training.snapshots`)."""

@@ -13,13 +13,21 @@ from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Kind, Trace
 from limbeck.data import Dataset, SequenceDataset
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+    throughput_measure,
+)
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import ModelError, RecipeError
-from limbeck.metrics import Measure, parameter_count, throughput
+from limbeck.metrics import Measure, throughput
 
 __all__ = ["SequenceEvaluation"]
 
@@ -32,7 +40,7 @@ class SequenceEvaluation(Evaluation):
 
     Args:
         beam_size: of the beam search.
-        samples: sequences drawn an input, for the divergence and for the share of right ones.
+        samples: sequences drawn per input, for the divergence and for the share of right ones.
         inputs: test inputs to measure on; ``None`` for all.
     """
 
@@ -47,16 +55,16 @@ class SequenceEvaluation(Evaluation):
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
         return [
-            Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats a sequence"),
-            Measure("nll", "test NLL", "lower", 4, "nats a sequence"),
+            Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats per sequence"),
+            Measure("nll", "test NLL", "lower", 4, "nats per sequence"),
             Measure("right_beam", f"right, beam of {self.beam_size}", "higher", 2, "%"),
             Measure("right_greedy", "right, greedy", "higher", 2, "%"),
             Measure("right_drawn", "right, drawn", "higher", 2, "%"),
             Measure("mode_probability", "probability of the decoded mode", "neither", 3),
             Measure("agreement", "same mode as the teacher", "higher", 2, "%"),
-            Measure("parameters_generative", "parameters", "lower", 0),
-            Measure("samples_per_second", "sequences a second", "higher", 0),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            PARAMETERS,
+            throughput_measure("sequences"),
+            TRAIN_SECONDS,
         ]
 
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> SequenceJudge:
@@ -95,15 +103,15 @@ class SequenceJudge(Judge):
             self.answers[owner].add(tuple(row))
         self.drawn_x = self.x.repeat_interleave(settings.samples, dim=0)
         with torch.no_grad():
-            self.taught = teacher.trace(x=self.drawn_x, generator=self._generator("teacher"))
-        self.taught_mode = self._mode(teacher, settings.beam_size)[0]
+            self.teacher_trace = teacher.trace(x=self.drawn_x, generator=self._generator("teacher"))
+        self.teacher_mode = self._mode(teacher, settings.beam_size)[0]
         answers = sum(map(len, self.answers)) / len(self.answers)
-        self.references = {"NLL of a perfect model: entropy of the answers given the input, in nats": self._entropy()}
+        self.references = {"test NLL of a perfect model: entropy of the answers given the input": self._entropy()}
         self.notes = [
             f"Measured on {len(self.x):,} test inputs with {len(self.tokens):,} sequences, {answers:.1f} different "
-            "ones an input; a decoded sequence is right if it is one of them, to the last symbol.",
+            "ones per input; a decoded sequence is right if it is one of them, to the last symbol.",
             f"The KL of whole sequences is the sum over tokens of the KL of their conditionals on {settings.samples} "
-            "sequences an input that the teacher draws, the same for every model.",
+            "sequences per input drawn by the teacher, the same for every model.",
         ]
 
     def measure(self, subject: Subject) -> dict[str, float]:
@@ -121,26 +129,23 @@ class SequenceJudge(Judge):
             "right_greedy": 100 * self._right(greedy, torch.arange(len(greedy))),
             "right_drawn": 100 * self._right(drawn, owner),
             "mode_probability": probability.mean().item(),
-            "agreement": 100 * (mode == self.taught_mode).all(1).double().mean().item(),
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            "agreement": 100 * (mode == self.teacher_mode).all(1).double().mean().item(),
+            **parameter_counts(model),
             "samples_per_second": throughput(lambda rows: model.sample(x=self.rows[:rows]), min(100, len(self.rows))),
         }
 
     @torch.no_grad()
     def _divergence(self, model: DGM) -> float:
-        learned = model.trace(x=self.drawn_x, values=self.taught.values)
+        learned = model.trace(x=self.drawn_x, values=self.teacher_trace.values)
         total = torch.zeros((), dtype=torch.float64)
-        for name, site in self.taught.items():
+        for name, site in self.teacher_trace.items():
             if site.kind is Kind.TARGET:
-                assert site.distribution is not None
-                law = learned[name].distribution
-                assert law is not None
-                total += kl(site.distribution, law).double().mean()
+                total += kl(site.kept_distribution(), learned[name].kept_distribution()).double().mean()
         return float(total)
 
     @torch.no_grad()
     def _nll(self, model: DGM) -> float:
-        names = [site.name for site in self.taught.of_kind(Kind.TARGET)]
+        names = [site.name for site in self.teacher_trace.of_kind(Kind.TARGET)]
         if len(names) != self.tokens.shape[1]:
             raise ModelError(f"the teacher has {len(names)} targets, but the sequences {self.tokens.shape[1]} tokens")
         trace = model.trace(x=self.rows, values=dict(zip(names, self.tokens.unbind(1), strict=True)))

@@ -14,7 +14,7 @@ from limbeck.errors import RecipeError
 
 __all__ = ["Axis", "GridPoint", "check_axes", "grid", "short_labels", "value_text"]
 
-_LONGEST_NAME = 120  # file systems allow 255 bytes; aside copies and temporary files need some of them
+_LONGEST_NAME = 120  # file systems allow 255 bytes, of which replaced folders and temporary files need some
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Axis:
 
     Attributes:
         keys: fields of the recipe, written as in an override (``student.width``); all take the same value at a time.
-        values: what they take, one after the other.
+        values: the values of these fields.
         label: its name in tables and figures; by default the keys.
     """
 
@@ -43,7 +43,7 @@ class Axis:
 
     @property
     def name(self) -> str:
-        """What tables and figures call it."""
+        """Its name in tables and figures."""
         return self.label or ", ".join(self.keys)
 
 
@@ -81,7 +81,7 @@ def grid(axes: Sequence[Axis]) -> list[GridPoint]:
 
 
 def check_axes(axes: Sequence[Axis]) -> None:
-    """Every key belongs to one axis.
+    """Check that every key belongs to one axis.
 
     Raises:
         RecipeError: names a key that occurs twice.
@@ -89,11 +89,11 @@ def check_axes(axes: Sequence[Axis]) -> None:
     keys = [key for axis in axes for key in axis.keys]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
-        raise RecipeError(f"the sweep names {twice} twice; a key belongs to one axis, tied keys are joined by a comma")
+        raise RecipeError(f"the sweep names {twice} twice; a key belongs to one axis; join tied keys with a comma")
 
 
 def short_labels(axes: Sequence[Axis]) -> list[str]:
-    """A label for each axis: its own, or as little of its keys as tells it from the others.
+    """A label for each axis: its own, or the shortest endings of its keys that distinguish it from the others.
 
     Example:
         >>> short_labels([Axis(["student.width"], [4, 8]), Axis(["objective.latent_weight"], [0, 1])])

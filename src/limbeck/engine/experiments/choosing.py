@@ -1,4 +1,4 @@
-"""Choosing the weights of a method on rows that are held out for it, as many candidates as a recipe names."""
+"""Choosing the weights of a method among the candidates that a recipe names, by their scores on held-out rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.core.loss import Batch
 from limbeck.core.objective.reweighting import check_patterns, with_weights
-from limbeck.engine.stages.environment import is_main_process
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.stage import Stage
 from limbeck.errors import MatchError, NonFiniteLossError, RecipeError
 from limbeck.names import public_name
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from limbeck.engine.experiments.recipe import Recipe
     from limbeck.engine.experiments.training_stage import TrainingStage
 
-__all__ = ["LEARNING_RATE", "Candidate", "Choice", "candidates", "check_choices", "choice_notes", "choose",
+__all__ = ["LEARNING_RATE", "Candidate", "Choice", "Chosen", "candidates", "check_choices", "choice_notes", "choose",
            "few_of", "with_candidate"]  # fmt: skip
 
 LEARNING_RATE = "learning_rate"
-"""The name among the choices that is no match."""
+"""The name among the choices that is not a pattern of a match."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Choice:
 
     Attributes:
         method: its name.
-        scores: candidate and its score on the held-out rows, in the order of the grid; infinite where its training
-            failed.
-        label: what the score is.
-        rows: on how many rows it was measured.
-        share: of the rows that students learn from.
+        scores: candidate and its score on the held-out rows, in the order of the grid; infinite where the training of
+            the candidate failed.
+        label: name of the score.
+        rows: number of held-out rows.
+        share: share of the held-out rows among those that students learn from.
     """
 
     method: str
@@ -107,15 +107,33 @@ class Choice:
     @property
     def note(self) -> str:
         """For the notes of a report."""
-        told = "; ".join(f"{candidate}: {score:.4g}" for candidate, score in self.scores)
-        return f"{self.method}: {self.best}, of {len(self.scores)} candidates ({told})."
+        scores = "; ".join(f"{candidate}: {score:.4g}" for candidate, score in self.scores)
+        return f"{self.method}: {self.best}, of {len(self.scores)} candidates ({scores})."
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A recipe, with the choices that were made so far.
+
+    Attributes:
+        recipe: the experiment; methods whose choices are made have the best candidate's weights.
+        choices: method to its choice.
+    """
+
+    recipe: Recipe
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+    def plus(self, choice: Choice) -> Chosen:
+        """The recipe with one more choice made."""
+        recipe = with_candidate(self.recipe, choice.method, choice.best)
+        return Chosen(recipe, {**self.choices, choice.method: choice})
 
 
 def choice_notes(recipe: Recipe, choices: Mapping[str, Choice]) -> list[str]:
     """What a reader of a report should know of choices.
 
     Args:
-        recipe: as it was before they were made.
+        recipe: the experiment before choices were made.
         choices: method to its choice.
     """
     if not choices:
@@ -125,14 +143,14 @@ def choice_notes(recipe: Recipe, choices: Mapping[str, Choice]) -> list[str]:
     rest = f" {' and '.join(others)} had nothing to choose." if others else ""
     return [
         f"Weights were chosen by the {first.label}, on {first.share:.0%} of the rows that students learn from "
-        f"({first.rows:,} rows), which the candidates of that choice did not see; one seed a candidate. With what was "
-        f"chosen, every seed learned from all rows.{rest}",
+        f"({first.rows:,} rows), which the candidates of that choice did not see; one seed per candidate. With the "
+        f"chosen weights, every seed learned from all rows.{rest}",
         *(choice.note for choice in choices.values()),
     ]
 
 
 def check_choices(recipe: Recipe) -> None:
-    """Check what a recipe says of choices, before anything is trained.
+    """Check the choices of a recipe, before anything is trained.
 
     Raises:
         RecipeError: names the method and what does not fit.
@@ -147,9 +165,11 @@ def check_choices(recipe: Recipe) -> None:
             raise RecipeError(f"{method!r} has choices, which are made on held-out training rows, but {why}")
         for name, values in baseline.choices.items():
             if not values or not all(math.isfinite(value) and value >= 0 for value in values):
-                raise RecipeError(f"{method!r}: choices of {name!r} are numbers from 0 on, not {list(values)}")
+                raise RecipeError(f"{method!r}: choices of {name!r} must be numbers from 0 on, not {list(values)}")
             if len(set(values)) < len(values) or (name == LEARNING_RATE and min(values) <= 0):
-                raise RecipeError(f"{method!r}: choices of {name!r} must differ, learning rates be positive: {values}")
+                raise RecipeError(
+                    f"{method!r}: choices of {name!r} must differ, and learning rates be positive: {values}"
+                )
         try:
             check_patterns(baseline.objective, [name for name in baseline.choices if name != LEARNING_RATE])
         except MatchError as error:
@@ -157,7 +177,7 @@ def check_choices(recipe: Recipe) -> None:
 
 
 def with_candidate(recipe: Recipe, method: str, candidate: Candidate) -> Recipe:
-    """The recipe with a method's choices made; the other methods stay as they are."""
+    """The recipe in which a method has a candidate's weights; the other methods stay as they are."""
     weights = {name: value for name, value in candidate.values.items() if name != LEARNING_RATE}
     objective, rate = with_weights(recipe.methods[method].objective, weights), candidate.values.get(LEARNING_RATE)
     if method != recipe.method:
@@ -167,7 +187,7 @@ def with_candidate(recipe: Recipe, method: str, candidate: Candidate) -> Recipe:
         return dataclasses.replace(recipe, baselines={**recipe.baselines, method: made})
     if rate is None:
         return dataclasses.replace(recipe, objective=objective, choices={})
-    # The recipe's learning rate is its own method's, and that of every other that has none.
+    # The recipe's learning rate also applies to baselines without their own, which must keep it.
     others = {
         name: dataclasses.replace(baseline, learning_rate=recipe.training_of(name).learning_rate)
         for name, baseline in recipe.baselines.items()
@@ -185,16 +205,16 @@ def choose(
     directory: Path,
     progress: Progress,
 ) -> Choice:
-    """Train every candidate of a method and measure it on held-out rows; what was done before is not repeated.
+    """Train every candidate of a method and measure it on held-out rows; finished candidates are not repeated.
 
     Args:
         recipe: the experiment.
         method: one of its methods, with choices.
-        stage_of: gives the training of a candidate, of the recipe in which its choices are made.
-        finished: does it, or reads it back.
+        stage_of: builds the training of a candidate from the recipe with the candidate's weights.
+        finished: runs a training in a directory, or reads its model back.
         held_out: rows that no candidate has learned.
         directory: the run directory.
-        progress: told steps and scores.
+        progress: receives steps and scores.
 
     Raises:
         RecipeError: no candidate could be trained.
@@ -208,8 +228,7 @@ def choose(
         record = Stage(folder, "score", key)
         known = record.result
         if known is not None:
-            progress.start(stage.label, stage.training.steps, stage.training.steps)
-            progress.advance(stage.training.steps)
+            progress.skip(stage.label, stage.training.steps)
             scores.append((candidate, float(known["score"])))
             continue
         try:

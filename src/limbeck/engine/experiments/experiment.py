@@ -1,4 +1,4 @@
-"""Running a recipe: teacher, students, baselines, evaluation; stopped at any moment, continued by running again."""
+"""Running a recipe: teacher, students, baselines, evaluation; it can stop at any moment and continues later."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.evaluations.evaluation import Judge, Subject
 from limbeck.engine.evaluations.picture_kinds import LIKELIHOODS
-from limbeck.engine.experiments.afterwards import afterwards_steps, draw_likelihoods
-from limbeck.engine.experiments.choosing import choice_notes
+from limbeck.engine.experiments.choosing import Chosen, choice_notes
 from limbeck.engine.experiments.learners import Learners
+from limbeck.engine.experiments.likelihoods_without_transfer import draw_likelihoods, likelihood_steps
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.rehearsal import rehearse
+from limbeck.engine.experiments.run_data import RunData
 from limbeck.engine.experiments.shared_stages import SharedStages
-from limbeck.engine.experiments.tasks import few_rows, tasks_of
-from limbeck.engine.experiments.taught import taught
+from limbeck.engine.experiments.teacher import as_teacher
 from limbeck.engine.experiments.transfer import transfer_notes
-from limbeck.engine.stages.environment import describe_environment, is_main_process
+from limbeck.engine.stages.environment import describe_environment
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import LoggedProgress, Progress
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.stages.stage import Stage
 from limbeck.files import atomic_write_text, remove_temporary_files
@@ -42,7 +43,7 @@ class Experiment:
         directory: the run directory.
         cache: where extractors and recorded pairs are kept between runs.
         command: the command that reproduces the run.
-        progress: told what happens.
+        progress: receives what happens.
         dry_run: whether stages were cut short.
         shared: stages that this run has in common with others, such as the other points of a sweep.
     """
@@ -97,57 +98,54 @@ class Experiment:
         Raises:
             LimbeckError: see its subclasses; what was finished stays.
         """
-        assert self.shared is not None
-        *_, learners = self._prepare(rehearsed=method is None)
-        if method is None:
-            self.shared.train(learners.teacher_stage(), self.progress)
-        else:
-            learners.share_student(method, seed)
+        if self.shared is None:
+            raise ValueError("Experiment.train needs shared stages: give the experiment shared=SharedStages(directory)")
+        self._prepare(rehearsed=method is None).share(self.shared, method, seed)
 
     def _run(self) -> RunResults:
         recipe = self.recipe
-        dataset, source, learners = self._prepare(rehearsed=True)
-        if is_main_process():  # a command that is refused leaves the recipe of what was done before
+        learners = self._prepare(rehearsed=True)
+        data = learners.data
+        if is_main_process():  # not earlier: a command that is refused must not replace the recipe of a finished run
             atomic_write_text(self.directory / "recipe.yaml", self.resolved)
             atomic_write_text(self.directory / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-        steps = recipe.total_steps(len(learners.turns), len(learners.starts))
-        self.progress.expect(steps + learners.cache_steps + afterwards_steps(recipe))
+        self.progress.expect(learners.steps + likelihood_steps(recipe))
         model, teacher_result = learners.teacher()
-        judge = self._judge(dataset, model)
-        own = judge if source is dataset else self._judge(source, model)
-        results = [self._measured(own, source, teacher_result, (model,), infers=True)]
+        judge = self._judge(data.dataset, model)
+        own = judge if data.teacher_dataset is data.dataset else self._judge(data.teacher_dataset, model)
+        results = [self._measured(own, data.teacher_dataset, teacher_result, (model,), infers=True)]
         for name, variant in (judge.variants() if judge else {}).items():
             result = ModelResult(name, None, "variants/" + re.sub(r"\W+", "-", name), {})
-            results.append(self._measured(judge, dataset, result, (variant,), infers=False, variant=True))
-        teacher = taught(model, learners.tasks[0])
+            results.append(self._measured(judge, data.dataset, result, (variant,), infers=False, variant=True))
+        teacher = as_teacher(model, data.tasks[0])
+        chosen = Chosen(recipe)
         first: dict[str, DGM] = {}
         for seed in range(recipe.seed, recipe.seed + recipe.seeds):
             for method in recipe.methods:
-                result, history = learners.student(method, seed, teacher)
+                chosen = learners.choose(chosen, method, teacher)
+                result, history = learners.student(chosen, method, seed, teacher)
                 first.setdefault(method, history[-1])
                 infers = recipe.methods[method].objective.trains_inference
-                results.append(self._measured(judge, dataset, result, history, infers=infers))
-        seen = learners.seen(learners.tasks[0], recipe.seed)
-        draw_likelihoods(learners.recipe, first, seen, teacher, self.directory, self.progress)
-        record = self._record(dataset, source, judge, results, learners)
+                results.append(self._measured(judge, data.dataset, result, history, infers=infers))
+        seen = data.seen(data.tasks[0], recipe.seed)
+        draw_likelihoods(chosen.recipe, first, seen, teacher, self.directory, self.progress)
+        record = self._record(data, judge, results, chosen)
         if is_main_process():
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
 
-    def _prepare(self, *, rehearsed: bool) -> tuple[Dataset | None, Dataset | None, Learners]:
-        """The students' data, the teacher's, and who learns from them; before hours of work, whether all fits."""
+    def _prepare(self, *, rehearsed: bool) -> Learners:
+        """Load the data and, if a rehearsal is wanted, check that all parts fit together before hours of work."""
         recipe = self.recipe
-        dataset = source = None if recipe.data is None else recipe.data.load()
+        dataset = teacher_dataset = None if recipe.data is None else recipe.data.load()
         if recipe.teacher_data is not None:
-            source = recipe.teacher_data.load()
+            teacher_dataset = recipe.teacher_data.load()
         if rehearsed:
-            rehearse(recipe, dataset, source)
-        tasks = tasks_of(recipe, dataset)
+            rehearse(recipe, dataset, teacher_dataset)
+        data = RunData(recipe, dataset, teacher_dataset)
         if rehearsed:
-            few_rows(tasks[0], dataset, recipe.per_class, recipe.seed)  # that there are so many
-        taught = tasks[0] if source is dataset else tasks_of(recipe, source)[0]
-        learners = Learners(recipe, tasks, self.directory, self.progress, self.shared, self.cache, dataset, taught)
-        return dataset, source, learners
+            data.seen(data.tasks[0], recipe.seed)  # raises an error if a class has fewer rows than ``per_class``
+        return Learners(recipe, data, self.directory, self.progress, self.shared, self.cache)
 
     def _judge(self, dataset: Dataset | None, teacher: DGM) -> Judge | None:
         if not is_main_process():
@@ -192,14 +190,7 @@ class Experiment:
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
 
-    def _record(
-        self,
-        dataset: Dataset | None,
-        source: Dataset | None,
-        judge: Judge | None,
-        results: list[ModelResult],
-        learners: Learners,
-    ) -> RunResults:
+    def _record(self, data: RunData, judge: Judge | None, results: list[ModelResult], chosen: Chosen) -> RunResults:
         recipe = self.recipe
         return RunResults(
             recipe=self.name,
@@ -207,30 +198,30 @@ class Experiment:
             title=recipe.title,
             description=recipe.description,
             command=self.command,
-            measures=recipe.evaluation.measures(dataset),
+            measures=recipe.evaluation.measures(data.dataset),
             results=results,
             references=judge.references if judge else {},
             notes=[
                 *(judge.notes if judge else []),
-                *transfer_notes(recipe, dataset, source),
-                *self._budget_notes(learners.recipe),
-                *choice_notes(recipe, learners.choices),
+                *transfer_notes(recipe, data.dataset, data.teacher_dataset),
+                *self._budget_notes(chosen.recipe),
+                *choice_notes(recipe, chosen.choices),
             ],
             environment=describe_environment(),
             dry_run=self.dry_run,
             variants=[*judge.variants()] if judge else [],
-            teacher_elsewhere=source is not dataset,
+            teacher_elsewhere=data.teacher_dataset is not data.dataset,
             pictures=[*recipe.evaluation.pictures, *([LIKELIHOODS] if recipe.training.snapshots else [])],
             without_teacher=[m for m, baseline in recipe.methods.items() if not baseline.objective.needs_teacher],
         )
 
     def _budget_notes(self, recipe: Recipe) -> list[str]:
-        """What all students have in common, and what not, once choices are made."""
+        """What the students have in common and where they differ, given the recipe with its choices made."""
         training = self.recipe.training
         rates = ", ".join(f"{method} {recipe.training_of(method).learning_rate:g}" for method in recipe.methods)
         others = [method for method, baseline in recipe.methods.items() if baseline.student is not None]
         alike = "Every student has" if not others else f"Every student but {' and '.join(others)} has"
-        same = "the same architecture and initialisation a seed"
+        same = "the same architecture and, per seed, the same initialisation"
         if any(recipe.start_of(method) == "teacher" for method in recipe.methods):
             inherit = [method for method in recipe.methods if recipe.start_of(method) == "teacher"]
             who = "all students" if len(inherit) == len(recipe.methods) else " and ".join(inherit)
@@ -244,6 +235,6 @@ class Experiment:
             ]
         return [
             *recorded,
-            f"{alike} {same}; all have {training.steps:,} steps{' a task' if recipe.tasks else ''} and batches of "
+            f"{alike} {same}; all have {training.steps:,} steps{' per task' if recipe.tasks else ''} and batches of "
             f"{training.batch_size}; learning rates: {rates}.",
         ]

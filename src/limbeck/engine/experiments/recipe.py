@@ -10,11 +10,11 @@ from limbeck.core.loss import Batch
 from limbeck.core.methods import scratch
 from limbeck.core.objective import Objective
 from limbeck.data import DataSource, Split
-from limbeck.engine.caching.cache_options import TeacherCache, check_repeated
+from limbeck.engine.caching.teacher_cache import TeacherCache, check_repeated
 from limbeck.engine.evaluations.evaluation import Evaluation
 from limbeck.engine.experiments.axes import Axis, check_axes
-from limbeck.engine.experiments.baseline import About, Baseline, Start
 from limbeck.engine.experiments.choosing import candidates, check_choices, few_of
+from limbeck.engine.experiments.recipe_parts import About, Baseline, Start
 from limbeck.engine.experiments.transfer import check_transfer
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
@@ -30,16 +30,16 @@ DRY_ROWS = 2  # of each class
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment: fit the teacher, then the student by the method and by every baseline, each seed; evaluate all.
+    """One experiment: train the teacher, then students by the method and every baseline for each seed; evaluate all.
 
     Attributes:
         title: one line.
         data: where the rows come from; ``None`` if nothing is trained on data.
-        teacher_data: where the teacher's rows come from, if it learned another task than the students do; the students
+        teacher_data: where the teacher's rows come from, if it learns another task than the students do; the students
             learn from ``data``, and the teacher is measured on its own test rows. By default ``data``.
-        per_class: students learn from so many training rows of each class, the teacher from all. Each student seed has
-            its own choice of rows, the same for all methods; with one seed the rows of a smaller number are among those
-            of a larger one. ``None`` for all rows.
+        per_class: number of training rows of each class that students learn from; the teacher learns from all. Each
+            seed of the students has its own choice of rows, the same for all methods; for one seed, the rows of a
+            smaller number are among those of a larger one. ``None`` for all rows.
         description: what is done, on which data, for a reader of the report.
         teacher: the teacher's architecture; also its weights if ``teacher_from`` names a directory.
         student: the student's architecture, a fresh copy for each method and seed.
@@ -49,26 +49,28 @@ class Recipe:
         baselines: name to baseline.
         target: which part of the data is modelled: ``"images"``, ``"labels"``, ``"values"``, ...
         condition: which part of the data the models are conditioned on, or ``"none"``.
-        tasks: the part of the data whose one-hot rows tell to which task each row belongs, e.g. ``"domains"``. The
-            teacher learns the first task; each method then learns the others in turn, starting from its own last
-            model, which is also its frozen teacher for all that came before.
-        pairs: what the teacher makes once and all methods that compare with it learn from, rather than that it runs
-            anew in each step: for teachers whose runs are long, such as the samplers of diffusion models.
+        tasks: the part of the data whose one-hot rows give the task of each row, e.g. ``"domains"``. The teacher learns
+            the first task. Each method then learns the others in turn, starting from its own last model, which is also
+            its frozen teacher for all earlier tasks.
+        pairs: pairs of noise and result that the teacher makes once and all methods that compare with it learn from,
+            instead of running the teacher in each step: for teachers whose runs are long, such as the samplers of
+            diffusion models.
         teacher_cache: outputs of the teacher on all rows that students see, computed once; for classifiers whose inputs
             repeat.
-        choices: weights of the method to choose among: the teacher's pattern of a match, as in ``"h[*]"``, to its
-            candidates, and ``learning_rate`` to others. Each point of their grid is trained once on a part of the rows
-            that students learn from and measured on the rest; with the best, each seed then learns from all rows.
-        choice_share: share of these rows that candidates are measured on ([V] Sec. 3).
+        choices: candidates for weights of the method: the teacher's pattern of a match, as in ``"h[*]"``, to weights,
+            and ``learning_rate`` to learning rates. Each point of their grid is trained once on a part of the rows that
+            students learn from, and measured on the rest; with the best, each seed then learns from all rows.
+        choice_share: share of the rows that candidates are measured on ([V] Sec. 3).
         start: initial weights of the students; with tasks always those of the model before.
-        teacher_from: directory of a trained teacher, or what else its class can read; then no teacher is trained.
-        source_from: directory of a trained model that students with ``start: source`` start from, rather than of one
-            that is trained for them.
+        teacher_from: directory of a trained teacher, or anything else that its class can read; then no teacher is
+            trained.
+        source_from: directory of a trained model that students with ``start: source`` start from; by default such a
+            model is trained.
         teacher_training: the teacher's optimisation; ``None`` if it is complete as constructed, such as a formula.
         training: every student's optimisation.
         trainer: devices, strategy, precision.
-        seed: fixes everything.
-        seeds: number of students a method; they share the teacher.
+        seed: determines all randomness.
+        seeds: number of students per method; they share the teacher.
         sweep: axes over which the whole experiment is repeated, each point of their grid a run of its own.
         about: what ``limbeck recipes`` says.
     """
@@ -111,9 +113,13 @@ class Recipe:
         if self.data is None:
             self._check_without_data()
         elif self.tasks is not None and self.condition not in ("none", self.tasks):
-            raise RecipeError(f"models that learn tasks are told {self.tasks!r} or nothing, not {self.condition!r}")
+            raise RecipeError(
+                f"models that learn tasks can have the condition {self.tasks!r} or 'none', not {self.condition!r}"
+            )
         if self.pairs is not None and self.tasks is not None:
-            raise RecipeError("pairs are of one teacher, but with tasks each method has its own; leave out one of them")
+            raise RecipeError(
+                "pairs belong to one teacher, but with tasks each method has its own; leave out one of them"
+            )
         check_transfer(self)
         check_choices(self)
         self._check_cache()
@@ -122,22 +128,22 @@ class Recipe:
 
     def _check_without_data(self) -> None:
         if self.tasks is not None:
-            raise RecipeError(f"tasks are told by {self.tasks!r} of the data, but the recipe names no data")
-        hungry = [method for method, baseline in self.methods.items() if baseline.objective.needs_data]
+            raise RecipeError(f"tasks are the part {self.tasks!r} of the data, but the recipe names no data")
+        on_data = [method for method, baseline in self.methods.items() if baseline.objective.needs_data]
         if self.condition != "none":
-            raise RecipeError(f"models are given {self.condition!r} of the data, but the recipe names no data")
-        if hungry or self.fits_teacher:
-            who = f"{hungry[0]!r}" if hungry else "the teacher"
+            raise RecipeError(f"the condition is the part {self.condition!r} of the data, but the recipe names no data")
+        if on_data or self.fits_teacher:
+            who = f"{on_data[0]!r}" if on_data else "the teacher"
             raise RecipeError(
                 f"{who} trains on data, but the recipe names none; give data, or teacher_from for a teacher"
             )
 
     def _check_cache(self) -> None:
-        """The teacher must be asked for the same rows again and again, if its outputs are to be kept."""
+        """Check that the teacher gets the same rows repeatedly, which is what its stored outputs are for."""
         if self.teacher_cache is None:
             return
         if self.pairs is not None or self.tasks is not None:
-            raise RecipeError("teacher_cache is for one teacher that is given rows of data: not with pairs or tasks")
+            raise RecipeError("teacher_cache is for one teacher that gets rows of data; leave out pairs and tasks")
         check_repeated(self.condition != "none", self.training.augmentation)
 
     def _check_stopping(self) -> None:
@@ -161,16 +167,27 @@ class Recipe:
         """Whether the run trains its teacher."""
         return self.teacher_from is None and self.teacher_training is not None
 
+    @property
+    def needed_teacher_training(self) -> Training:
+        """The teacher's optimisation, where something is to be trained with it.
+
+        Raises:
+            RecipeError: the recipe has none.
+        """
+        if self.teacher_training is None:
+            raise RecipeError("the recipe has no teacher_training, but a model is to be trained with it; give one")
+        return self.teacher_training
+
     def student_of(self, method: str) -> DGM:
         """The method's architecture."""
         return self.methods[method].student or self.student
 
     def start_of(self, method: str) -> Start:
-        """Where the method's weights come from."""
+        """Where the initial weights of the method's students come from."""
         return "teacher" if self.tasks is not None else self.methods[method].start or self.start
 
     def pairs_of(self, method: str) -> Pairs | None:
-        """The recorded pairs that the method learns from; ``None`` if the teacher runs in each step, or not at all."""
+        """The recorded pairs that the method learns from; ``None`` if a teacher runs in each step or is not needed."""
         baseline = self.methods[method]
         return self.pairs if baseline.pairs and baseline.objective.needs_teacher else None
 
@@ -180,7 +197,7 @@ class Recipe:
         return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
 
     def dry(self) -> Recipe:
-        """The same experiment with a few steps of a few rows in each stage, one seed, few samples and candidates."""
+        """The same experiment with few steps of few rows in each stage, one seed, few samples and candidates."""
         few = {name: dataclasses.replace(base, choices=few_of(base.choices)) for name, base in self.baselines.items()}
         return dataclasses.replace(
             self,
@@ -198,8 +215,8 @@ class Recipe:
         """Optimiser steps of all stages together, and runs of the teacher that makes pairs.
 
         Args:
-            turns: how many tasks each student learns.
-            sources: how many models are trained for students to start from.
+            turns: number of tasks that each student learns.
+            sources: number of models that are trained for students to start from.
         """
         whole = self.teacher_training.steps if self.teacher_training else 0
         teacher = whole * (sources + self.fits_teacher)
@@ -211,7 +228,7 @@ class Recipe:
 
 
 def rows_of(split: Split, target: str, condition: str) -> Batch:
-    """All rows of a split as a model sees them: what it models, given what.
+    """All rows of a split as a model sees them: the part that it models, and the part that it is conditioned on.
 
     Raises:
         RecipeError: the split has no such part, or target and condition are the same.

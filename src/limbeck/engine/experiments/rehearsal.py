@@ -1,4 +1,4 @@
-"""Whether models fit data, methods models, and the settings this machine: found out before anything is trained."""
+"""Checks before anything is trained: do the models fit the data, the methods the models, the settings this machine?"""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from limbeck.errors import LimbeckError, RecipeError
 
 __all__ = ["check_classes", "check_method", "classes_of", "rehearse"]
 
-_ROWS = 4  # rows of a rehearsal: batch norms need several
+_ROWS = 4  # rows of a rehearsal; batch norms need more than one
 
 
 def classes_of(dataset: Dataset) -> int:
-    """Number of classes of labelled data: its names, if it has any, else up to the largest label."""
+    """Number of classes of labelled data: by their names if the data have any, otherwise by the largest label."""
     names = getattr(dataset, "classes", None)
     return len(names) if names else 1 + max(int(split.parts["labels"].max()) for split in dataset.splits.values())
 
@@ -33,16 +33,17 @@ def check_classes(model: DGM, dataset: Dataset, condition: str, who: str) -> Non
     """Check that a classifier has an output for every label of its data.
 
     Args:
-        model: any model; nothing is checked if its target is no class.
+        model: any model; nothing is checked if its target is not a class, or it classifies nothing.
         dataset: what it is trained or measured on, with ``labels``.
         condition: the part of the data that it classifies.
-        who: what to call it.
+        who: what to call it in messages.
 
     Raises:
         RecipeError: it has fewer classes than there are labels, or cannot run on the data.
     """
     x = _few(dataset, condition, 2).x
-    assert x is not None
+    if x is None:
+        return
     try:
         count = class_count(model, x)
     except RuntimeError as error:
@@ -55,35 +56,35 @@ def check_classes(model: DGM, dataset: Dataset, condition: str, who: str) -> Non
     largest = max(int(split.parts["labels"].max()) for split in dataset.splits.values())
     if count is not None and largest >= count:
         raise RecipeError(
-            f"{who} tells {count} classes apart, but the labels of {dataset.name} go up to {largest}; give it "
+            f"{who} has {count} classes, but the labels of {dataset.name} go up to {largest}; give it "
             f"{classes_of(dataset)} classes, or choose classes of the data"
         )
 
 
-def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) -> None:
-    """Check models, and run one step of each method on a few rows with models that have learned nothing.
+def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset | None) -> None:
+    """Check models and machine, and run one step of each method on a few rows with untrained models.
 
-    Training a teacher may take hours; that a method names a layer which its student lacks should not come after them.
-    Done for classifiers that are given what they classify, which run in a moment. Nor should it come after them that
-    the machine has no such device or, if steps are to be compiled, no compiler.
+    Training a teacher may take hours. A user should not learn after them that a method names a layer which its student
+    lacks, or that the machine has no such device or, if steps are to be compiled, no compiler. Steps are run only for
+    classifiers, for which they take a moment.
 
     Args:
         recipe: the experiment.
         dataset: what the students learn from.
-        source: what the teacher learns from.
+        teacher_dataset: what the teacher learns from.
 
     Raises:
-        RecipeError: names the model or the method and what does not fit, or the trainer options are not possible here.
+        RecipeError: names the model or the method and what does not fit, or the trainer options are impossible here.
         CompilationError: nothing can be compiled here.
     """
     with quiet():
         make_loop(recipe.training, recipe.trainer, [])
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
         check_compiler(running_device(recipe.trainer.accelerator))
-    if dataset is None or source is None or recipe.target != "labels" or recipe.condition == "none":
+    if dataset is None or teacher_dataset is None or recipe.target != "labels" or recipe.condition == "none":
         return
     if recipe.fits_teacher:
-        check_classes(recipe.teacher, source, recipe.condition, "the teacher")
+        check_classes(recipe.teacher, teacher_dataset, recipe.condition, "the teacher")
     for method in recipe.methods:
         check_classes(recipe.student_of(method), dataset, recipe.condition, f"the student of {method!r}")
     if not recipe.fits_teacher or recipe.tasks is not None:
@@ -95,25 +96,26 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, source: Dataset | None) ->
 
 
 def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Dataset, condition: str, who: str) -> None:
-    """Run one step of a method on a few rows; models and method stay as they are.
+    """Run one step of a method on a few rows; models and method are not changed.
 
     Args:
         objective: the method.
         teacher: any model of the teacher's architecture.
-        student: any of the student's.
+        student: any model of the student's architecture.
         dataset: what students learn from, with ``labels``.
         condition: the part of the data that is classified.
-        who: what to call the method.
+        who: what to call the method in messages.
 
     Raises:
-        RecipeError: the method cannot compare these two.
+        RecipeError: the method cannot compare these two models.
     """
     objective, student = copy.deepcopy(objective), copy.deepcopy(student)
     batch = _few(dataset, condition, _ROWS)
     try:
         with seeded(0):
             objective.prepare(teacher, student, batch.x)
-            objective(teacher, student.train(), batch=batch)
+            # At a quarter, most schedules have begun and few are over.
+            objective(teacher, student.train(), batch=batch, progress=0.25)
     except LimbeckError as error:
         raise RecipeError(f"{who}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: a student's own architecture, trained as the teacher is and on the teacher's data."""
+"""Students that start from a source: their own architecture, trained as the teacher is and on the teacher's data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["for_classes", "source_key", "source_stage"]
 
 
 def source_key(recipe: Recipe, method: str, rows_key: str) -> str | None:
-    """Fingerprint of everything that the model depends on from which a method's students start.
+    """Fingerprint of everything that the source of a method's students depends on.
 
     Args:
         recipe: the experiment.
@@ -32,7 +32,10 @@ def source_key(recipe: Recipe, method: str, rows_key: str) -> str | None:
         rows_key: fingerprint of the teacher's rows as the models see them.
 
     Returns:
-        ``None`` if the method starts elsewhere.
+        ``None`` if the method's students start elsewhere.
+
+    Raises:
+        RecipeError: the source is trained with ``teacher_training``, and the recipe has none.
     """
     if recipe.start_of(method) != "source":
         return None
@@ -40,33 +43,32 @@ def source_key(recipe: Recipe, method: str, rows_key: str) -> str | None:
         weights = Path(recipe.source_from) / WEIGHTS
         content = weights.read_bytes() if weights.is_file() else recipe.source_from.encode()
         return fingerprint(source=hashlib.sha256(content).hexdigest())
-    assert recipe.teacher_training is not None
     return fingerprint(
         source=describe_model(recipe.student_of(method)), rows=rows_key, seed=derive_seed(recipe.seed, "source"),
-        training=recipe.teacher_training.essential(), precision=recipe.trainer.precision,
+        training=recipe.needed_teacher_training.essential(), precision=recipe.trainer.precision,
     )  # fmt: skip
 
 
-def source_stage(recipe: Recipe, method: str, task: Task) -> TrainingStage:
-    """Training the model from which a method's students start; one for all methods of one architecture.
+def source_stage(recipe: Recipe, method: str, teacher_task: Task) -> TrainingStage:
+    """Training the source of a method's students; it is the same for all methods of one architecture.
 
     Args:
         recipe: the experiment.
-        method: one that says ``start: source``.
-        task: the teacher's rows.
+        method: one with ``start: source``.
+        teacher_task: the teacher's rows.
 
     Raises:
-        RecipeError: the architecture cannot have as many classes as the teacher's data.
+        RecipeError: the method starts elsewhere, or its architecture cannot have as many classes as the teacher's data.
     """
-    key = source_key(recipe, method, task.key)
-    assert key is not None
-    assert recipe.teacher_training is not None
+    key, rows = source_key(recipe, method, teacher_task.key), teacher_task.rows
+    if key is None:
+        raise RecipeError(f"{method!r} starts from no source; give it start: source")
     template = recipe.student_of(method)
-    if task.rows is not None and task.rows.x is not None and not task.rows.y.is_floating_point():
-        template = for_classes(template, 1 + int(task.rows.y.max()), task.rows.x[:2].float())
+    if rows is not None and rows.x is not None and not rows.y.is_floating_point():
+        template = for_classes(template, 1 + int(rows.y.max()), rows.x[:2].float())
     return TrainingStage(
-        template, scratch(), recipe.teacher_training, recipe.trainer, derive_seed(recipe.seed, "source"),
-        f"start of {method}", key, rows=task.rows, validation=task.validation,
+        template, scratch(), recipe.needed_teacher_training, recipe.trainer, derive_seed(recipe.seed, "source"),
+        f"start of {method}", key, rows=rows, validation=teacher_task.validation,
     )  # fmt: skip
 
 
@@ -93,7 +95,7 @@ def for_classes(template: DGM, count: int, x: Tensor) -> DGM:
         fits = False
     if not fits:
         raise RecipeError(
-            f"a {type(template).__name__} with {count} classes is wanted for the teacher's data (start: source), but "
-            "its settings have no argument 'classes' that changes their number"
+            f"start: source needs a {type(template).__name__} with the {count} classes of the teacher's data, but its "
+            "settings have no argument 'classes' that changes their number"
         )
     return made

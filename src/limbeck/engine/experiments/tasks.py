@@ -1,4 +1,4 @@
-"""The rows of a recipe as the tasks that its models learn, one after another; usually there is just one."""
+"""The rows of a recipe as tasks that its models learn one after another; usually there is one task."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ __all__ = ["Task", "cut", "cut_task", "few_rows", "tasks_of"]
 
 @dataclass(frozen=True)
 class Task:
-    """What one stage of learning has to do with data.
+    """The rows that a model learns in one training.
 
     Attributes:
         rows: the task's own rows of the training split; ``None`` if the recipe names no data.
-        all_rows: these and those of all tasks before it.
+        all_rows: the training rows of this task and of all tasks before it.
         key: fingerprint of the rows as the models see them.
         validation: the task's own rows of the validation split.
-        all_validation: these and those of all tasks before it.
-        earlier: the conditioning input of each task before it, shape (tasks, ...): what a teacher, which has learned
-            those, can be asked for. ``None`` if there are none, or the models are not told the task.
+        all_validation: the validation rows of this task and of all tasks before it.
+        earlier: the conditioning input of each task before this one, shape (tasks, ...); a teacher has learned these
+            and can be run on them. ``None`` if there are no earlier tasks, or the models are not conditioned on the
+            task.
     """
 
     rows: Batch | None
@@ -44,7 +45,7 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
     """The tasks of a recipe, at least one, in the order in which they are learned.
 
     Args:
-        recipe: the experiment; its ``tasks`` names the part of the data that tells to which task a row belongs.
+        recipe: the experiment; its ``tasks`` names the part of the data that holds the task of each row.
         dataset: its data.
 
     Raises:
@@ -77,8 +78,8 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
         own = number == task
         if not bool(own.any()):
             raise RecipeError(f"tasks: no training row belongs to task {task + 1} of {codes.shape[1]}")
-        told = torch.eye(codes.shape[1], dtype=codes.dtype)[:task]
-        earlier = told if task and recipe.condition == recipe.tasks else None
+        earlier_codes = torch.eye(codes.shape[1], dtype=codes.dtype)[:task]
+        earlier = earlier_codes if task and recipe.condition == recipe.tasks else None
         found.append(
             Task(
                 _at(rows, own), _at(rows, number <= task), fingerprint(rows=key, task=task),
@@ -89,13 +90,13 @@ def tasks_of(recipe: Recipe, dataset: Dataset | None) -> list[Task]:
 
 
 def few_rows(task: Task, dataset: Dataset | None, per_class: int | None, seed: int) -> Task:
-    """A task with so many training rows of each class, for one student; its validation rows stay all.
+    """A task with a given number of training rows of each class, for one student; all validation rows stay.
 
     Args:
         task: the only task of a recipe.
         dataset: its data, with ``labels``.
         per_class: rows of each class; ``None`` leaves the task as it is.
-        seed: the student's: the choice is the same for all methods of one seed, and another for each seed.
+        seed: the student's; the choice is the same for all methods of one seed, and differs between seeds.
 
     Raises:
         RecipeError: the data have no labels.
@@ -116,15 +117,15 @@ def few_rows(task: Task, dataset: Dataset | None, per_class: int | None, seed: i
 
 
 def cut(rows: Batch, share: float, seed: int) -> tuple[Batch, Batch]:
-    """Hold out a share of rows, with the same proportions of classes where ``y`` are labels.
+    """Hold out a share of rows; where ``y`` are labels, both parts have the same proportions of classes.
 
     Args:
         rows: what students may see.
-        share: in (0, 1).
-        seed: fixes which.
+        share: of the rows to hold out, in (0, 1).
+        seed: determines which rows are held out.
 
     Returns:
-        The rest, and what is held out.
+        The rest, and the rows that are held out.
 
     Raises:
         DataError: one of the two would be empty.
@@ -141,13 +142,18 @@ def cut_task(task: Task, recipe: Recipe) -> tuple[Task, Batch]:
     Args:
         task: what the students of the first seed see.
         recipe: the experiment.
+
+    Raises:
+        RecipeError: the recipe names no data.
+        DataError: one of the two parts would be empty.
     """
-    assert task.rows is not None
+    if task.rows is None:
+        raise RecipeError("choices are made on held-out training rows, but the recipe names no data")
     rest, held_out = cut(task.rows, recipe.choice_share, recipe.seed)
     key = fingerprint(rows=task.key, per_class=recipe.per_class, seed=recipe.seed, held_out=recipe.choice_share)
     return dataclasses.replace(task, rows=rest, all_rows=rest, key=key), held_out
 
 
 def _at(rows: Batch, index: Tensor) -> Batch:
-    """The rows at these numbers, or where a mask of all rows is true."""
+    """The rows with the given numbers, or where a mask is true."""
     return Batch(rows.y[index], None if rows.x is None else rows.x[index])

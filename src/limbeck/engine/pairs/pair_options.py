@@ -16,20 +16,20 @@ _DRY_PAGE = 4
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of noise and result, made once by the teacher and kept on disk: what students learn from ([D] Sec. 3.1).
+    """Pairs of noise and result that the teacher makes once and students learn from, kept on disk ([D] Sec. 3.1).
 
-    The noise is kept as seeds: a pair costs the bytes of its result alone.
+    The noise is kept as seeds, so that a pair takes only the bytes of its result.
 
     Attributes:
         count: pairs to train on. The paper has 1.024 million.
-        held_out: pairs besides these that no training sees, for early stopping ([D] App. B).
+        held_out: further pairs that no training sees, for early stopping ([D] App. B).
         dtype: how the means of the targets are stored. ``"uint8"`` is for images in [0, 1]: clamped and rounded.
         states: names or patterns (``"x[*]"``) of deterministic sites to store as well, for methods that match them.
         state_dtype: how these are stored.
-        workers: processes that make them beside each other, where that is faster than one with all threads.
+        workers: number of processes that make pairs at the same time, if that is faster than one with all threads.
         batch_size: rows that the teacher makes at once.
         page_rows: rows that share one seed and are read together.
-        shard_rows: rows of one file: a killed process loses at most so many.
+        shard_rows: rows of one file, which is the most that a killed process loses.
     """
 
     count: int
@@ -85,7 +85,7 @@ class Pairs:
 
     @property
     def batch_pages(self) -> int:
-        """Pages that the teacher makes at once: ``batch_size`` rounded down to whole ones, at least one."""
+        """Pages that the teacher makes at once: ``batch_size`` rounded down to whole pages, at least one."""
         return max(1, self.batch_size // self.page_rows)
 
     @property
@@ -107,9 +107,9 @@ class Pairs:
         )  # fmt: skip
 
     def essential(self) -> dict[str, object]:
-        """What a student depends on that learns from these pairs: not how many processes made them."""
+        """What a student that learns from these pairs depends on; not the number of processes that made them."""
         return {name: value for name, value in vars(self).items() if name != "workers"}
 
     def stored(self) -> dict[str, object]:
-        """What the content of a file depends on: not how many there are."""
+        """What the content of a file depends on; not the number of files."""
         return {name: value for name, value in self.essential().items() if name not in ("count", "held_out")}

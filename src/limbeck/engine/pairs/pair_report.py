@@ -1,4 +1,4 @@
-"""What a user sees while pairs are made: how many bytes, how long, how far."""
+"""What a user sees while pairs are made: their size, the expected time, the progress."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from torch import Tensor
 
 from limbeck.data.pairs.store import PairStore
 from limbeck.engine.pairs.pair_options import Pairs
-from limbeck.engine.stages.progress import Progress, amount, duration
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.units import amount, duration
 
 __all__ = ["PairReport"]
 
-_CLAMPED = 0.01  # share of numbers outside [0, 1] from which on one should know
+_CLAMPED = 0.01  # share of numbers outside [0, 1] above which there is a message
 _MARGIN = 0.5 / 255  # what rounding changes anyway
-_TIMED = 2  # runs of the teacher: the first is slower than the others
+_TIMED = 2  # runs of the teacher that are timed: the first is slower than the others
 
 
 class PairReport:
-    """Tells size and expected time first, then each run of the teacher.
+    """Reports size and expected time first, then each run of the teacher.
 
     Args:
-        pairs: what is asked for.
-        store: where it is kept.
+        pairs: how many pairs, and how they are stored.
+        store: where they are kept.
         missing: number of files to be made.
-        progress: told everything.
+        progress: receives the reports.
         label: what to call this.
     """
 
@@ -67,7 +68,7 @@ class PairReport:
         self._progress.advance(self._done)
 
     def clamped(self, name: str, values: Tensor) -> None:
-        """Numbers are about to be clamped to [0, 1]: say so, once a site, if they are not images.
+        """Report, once per site, that numbers that are no images are about to be clamped to [0, 1].
 
         Args:
             name: of the site.

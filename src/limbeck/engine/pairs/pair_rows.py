@@ -1,4 +1,4 @@
-"""Which recorded rows a run replays: whole pages, of which the last may be more than is needed."""
+"""Which recorded rows a run replays: whole pages, the last of which may have more rows than are needed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class PairRows:
     """Rows of a recording.
 
     Attributes:
-        pages: numbers of the pages that hold them; a page may come twice.
+        pages: numbers of the pages that hold them; a page may come more than once.
         places: where they are among the rows of these pages, shape (count,); ``None`` for all.
-        count: how many they are.
+        count: number of rows.
     """
 
     pages: list[int]
@@ -27,13 +27,13 @@ class PairRows:
 
     @classmethod
     def random(cls, first: int, pages: int, size: int, count: int, generator: torch.Generator | None) -> Self:
-        """Random pages, with replacement; of the last one, if it is too many, random rows.
+        """Random pages, with replacement; if the last one has more rows than are needed, random rows of it.
 
         Args:
             first: number of the first page of the range.
-            pages: how many pages are in it.
+            pages: number of pages in the range.
             size: rows of a page.
-            count: how many rows.
+            count: number of rows.
             generator: source of the choice; by default torch's global one.
         """
         number = -(-count // size)
@@ -64,5 +64,5 @@ class PairRows:
         return cls(pages, torch.arange(start - page * size, stop - page * size), stop - start)
 
     def of(self, read: Tensor) -> Tensor:
-        """Out of all rows of the pages, shape (len(pages) * size, ...), these: (count, ...)."""
+        """Select these rows, shape (count, ...), from all rows of the pages, shape (len(pages) * size, ...)."""
         return read if self.places is None else read[self.places]

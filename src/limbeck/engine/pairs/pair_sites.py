@@ -1,4 +1,4 @@
-"""What of a teacher's run makes a pair: its noise as a seed, the means of its targets, states if they are asked for."""
+"""What a pair holds of a teacher's run: its noise as a seed, the means of its targets, and states on request."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.trace import Kind, Site
@@ -24,8 +24,8 @@ from limbeck.errors import ModelError
 
 __all__ = ["PairNoise", "PairSite", "noise_probe", "sites_of"]
 
-_PROBED = 2  # rows of the run that tells what a teacher's sites are
-_DIGITS = 8  # of the noise that tells whether this machine draws what another drew
+_PROBED = 2  # rows of the run that shows what a teacher's sites are
+_DIGITS = 8  # multiplies the noise of the probe before it is rounded
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class PairSite:
         name: its name.
         kind: ``"latent"``, ``"target"`` or ``"deterministic"``.
         shape: of one row.
-        dtype: how it is stored; ``None`` if it is not: a latent is drawn again from its seed.
-        scale: of a target, the standard deviation of its law.
-        event_dims: of a target, how many dimensions of a row its law counts as one event.
+        dtype: how it is stored; ``None`` if it is not, as a latent, which is drawn again from its seed.
+        scale: for a target, the standard deviation of its law.
+        event_dims: for a target, the number of dimensions of a row that its law counts as one event.
     """
 
     name: str
@@ -59,7 +59,7 @@ class PairSite:
         return cls(**{**record, "shape": tuple(record["shape"])})
 
     def law_of(self, mean: Tensor) -> Distribution:
-        """A target's law again.
+        """The law of a target with a stored mean.
 
         Args:
             mean: shape (batch, *shape).
@@ -80,8 +80,8 @@ def sites_of(teacher: DGM, pairs: Pairs, x: Tensor | None = None) -> list[PairSi
         All sites in the order of the program.
 
     Raises:
-        ModelError: a latent is not standard normal, a target's law is not a Gaussian of one scale, or a state that was
-            asked for does not exist.
+        ModelError: a latent is not standard normal, a target's law is not a Gaussian of one scale, or a state to be
+            stored does not exist.
     """
     like = first_parameter(teacher)
     example = None if x is None else x[torch.arange(_PROBED) % len(x)].to(like)
@@ -97,8 +97,7 @@ def sites_of(teacher: DGM, pairs: Pairs, x: Tensor | None = None) -> list[PairSi
 
 
 def _described(site: Site, pairs: Pairs, patterns: Sequence[re.Pattern[str]]) -> PairSite:
-    law = site.distribution
-    assert law is not None
+    law = site.kept_distribution()
     plain, event_dims = (law.base_dist, law.reinterpreted_batch_ndims) if isinstance(law, Independent) else (law, 0)
     shape = tuple(law.batch_shape + law.event_shape)[1:]
     if site.mask is not None:
@@ -126,8 +125,8 @@ _MEND = "leave pairs out, and the teacher runs anew in each step"
 class PairNoise:
     """The noise of every page as a pure function of its number.
 
-    A page has one seed. From it come, in this order, which conditioning input each row has, and the noise of each
-    latent in the order of the program, always on the CPU and in float32.
+    A page has one seed. It gives the conditioning input of each row first, then the noise of each latent in the order
+    of the program, always on the CPU and in float32.
 
     Attributes:
         seed: of all pages.
@@ -176,9 +175,9 @@ class PairNoise:
 
 
 def noise_probe() -> str:
-    """Hash of a few numbers, which changes if this version of torch draws other noise from the same seed.
+    """Hash of a few numbers, which is another one if a version of torch draws other noise from the same seed.
 
-    They are rounded: processors differ in the last bits, and pairs may be read on another than they were made on.
+    The numbers are rounded: processors differ in the last bits, and pairs may be read on another one than made them.
     """
     numbers = torch.randn(64, generator=torch.Generator().manual_seed(0))
     return hashlib.sha256(repr(numbers.mul(_DIGITS).round().int().tolist()).encode()).hexdigest()[:16]

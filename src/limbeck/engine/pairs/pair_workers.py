@@ -1,4 +1,4 @@
-"""More processes that make pairs beside the one that was asked for them."""
+"""Further processes that make pairs at the same time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from limbeck.core.graph import DGM
 from limbeck.data.pairs.claims import claims
 from limbeck.data.pairs.store import CLAIMS
 from limbeck.engine.pairs.pair_options import Pairs
-from limbeck.engine.pairs.recording import Recording
-from limbeck.engine.stages.environment import is_main_process
+from limbeck.engine.pairs.pair_recording import Recording
 from limbeck.engine.stages.orphans import end_with
+from limbeck.engine.stages.ranks import is_main_process
 
 __all__ = ["helpers"]
 
@@ -26,20 +26,20 @@ __all__ = ["helpers"]
 def helpers(
     recorded: Recording, teacher: DGM, pairs: Pairs, shards: Sequence[int], device: torch.device
 ) -> Iterator[Callable[[], None]]:
-    """Start as many processes as make ``pairs.workers`` with this one; leaving ends them, whatever happened.
+    """Start up to ``pairs.workers - 1`` further processes; they end with the context, whatever happens.
 
-    Meanwhile each has an equal share of the threads. Numbers do not depend on the number of processes; as everywhere,
-    the number of threads can change them by rounding.
+    All processes, this one included, have equal shares of the threads. Results do not depend on the number of
+    processes, but the number of threads can change their rounding, as everywhere.
 
     Args:
-        recorded: where the pairs belong.
-        teacher: makes them; it is on the CPU.
-        pairs: how many processes, and what they do.
-        shards: what is to be made, by whoever comes first.
+        recorded: gets the pairs.
+        teacher: makes the pairs; it is on the CPU.
+        pairs: how many processes, and how pairs are made.
+        shards: numbers of the shards to be made, each by the process that comes to it first.
         device: where the teacher runs.
 
     Yields:
-        A function that waits until they are done and raises what stopped one of them.
+        A function that waits until the processes are done, and raises the error that stopped one of them.
     """
     number = min(pairs.workers, len(shards)) if is_main_process() else 1
     if number == 1:
@@ -58,7 +58,7 @@ def helpers(
 
         def finish() -> None:
             for one in waiting:
-                # One that was killed has left its part to the others, and all of it is done by now.
+                # If one was killed, the others have done its part by now.
                 with contextlib.suppress(TerminatedWorkerError):
                     one.result()
 
@@ -69,7 +69,7 @@ def helpers(
 
 
 def _help(packed: bytes, directory: str, paths: Sequence[str], device: torch.device, threads: int) -> None:
-    """What each of them does; the pickled work is read when the modules it names can be found."""
+    """The work of one further process; it is unpickled after the modules that it names can be found."""
     from limbeck.engine.pairs.pair_writing import write
 
     os.chdir(Path(directory))

@@ -1,4 +1,4 @@
-"""Filling a recording: by one process or several, from wherever it was interrupted, each shard made once."""
+"""Filling a recording, by one process or several; each shard is made once, and an interruption loses little."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling import frozen
 from limbeck.core.expectation import mean
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site
 from limbeck.data.pairs.claims import Claims, claims
 from limbeck.data.pairs.layout import encode
 from limbeck.data.pairs.store import CLAIMS, PairStore
 from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.pairs.pair_recording import Recording
 from limbeck.engine.pairs.pair_report import PairReport
 from limbeck.engine.pairs.pair_sites import PairSite
-from limbeck.engine.pairs.recording import Recording
-from limbeck.engine.stages.progress import Progress, amount
+from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.units import amount
 from limbeck.errors import ModelError
 
 __all__ = ["fill", "write"]
 
 _WAIT = 0.1  # seconds between two looks at what other processes have done
-_TOLD = 1.0  # seconds of checking from which on one should know
+_TOLD = 1.0  # seconds of checking above which there is a message
 
 
 def fill(
     recorded: Recording, teacher: DGM, pairs: Pairs, progress: Progress, device: torch.device, label: str = "pairs"
 ) -> None:
-    """Make the pairs that are missing, beside any other process that does the same; return when all are there.
+    """Make the missing pairs, together with any other process that does the same; return when all pairs are there.
 
-    Those that are there are checked first. A damaged file is named and made again, and nothing else is.
+    Existing files are checked first. A damaged one is named and made again; the others are kept.
 
     Args:
-        recorded: where they belong.
-        teacher: makes them; it is moved to the device, and back to the CPU.
-        pairs: how many, and how.
-        progress: told runs of the teacher, size and time.
+        recorded: gets the pairs.
+        teacher: makes the pairs; it is moved to the device, and back to the CPU.
+        pairs: how many pairs, and how they are made.
+        progress: receives runs of the teacher, size and time.
         device: where the teacher runs.
         label: what to call this.
 
@@ -63,7 +64,7 @@ def fill(
 
 
 def _missing(store: PairStore, pairs: Pairs, held: Claims, progress: Progress, label: str) -> list[int]:
-    """Numbers of the shards to be made; those that are damaged are deleted."""
+    """Numbers of the shards to be made; damaged ones are deleted."""
     begun, there = time.monotonic(), 0
     shards = store.shards(pairs.rows)
     for shard in shards:
@@ -95,16 +96,16 @@ def write(
     held: Claims,
     report: PairReport | None = None,
 ) -> None:
-    """Write shards that nobody else has written or is writing, until all of them are there.
+    """Write shards that no other process has written or is writing, until all of them are there.
 
     Args:
-        recorded: where they belong.
-        teacher: makes them; it is moved to the device.
-        pairs: tells how many rows at once.
-        shards: their numbers.
+        recorded: gets the pairs.
+        teacher: makes the pairs; it is moved to the device.
+        pairs: has the number of rows that the teacher makes at once.
+        shards: numbers of the shards.
         device: where the teacher runs.
         held: claims on shards.
-        report: told each run of the teacher, and each shard that was made elsewhere.
+        report: receives each run of the teacher, and each shard that another process made.
     """
     teacher.to(device)
     store, waiting = recorded.store, list(shards)
@@ -141,7 +142,7 @@ def _made(recorded: Recording, teacher: DGM, pairs: Pairs, shard: int, report: P
 
 
 def _batches(pairs: Pairs, shard: int) -> Iterator[range]:
-    """Pages of each run of the teacher: the same however many processes there are."""
+    """Pages of each run of the teacher, which do not depend on the number of processes."""
     size = pairs.shard_rows // pairs.page_rows
     for start in range(0, size, pairs.batch_pages):
         yield range(shard * size + start, shard * size + min(start + pairs.batch_pages, size))
@@ -173,9 +174,8 @@ def _rows(recorded: Recording, teacher: DGM, pages: range, report: PairReport | 
 
 def _stored(site: PairSite, found: Site, where: str, report: PairReport | None) -> Tensor:
     """The mean of a target or the value of a state as it is stored, shape (rows, ...), on the CPU."""
-    assert found.distribution is not None
     assert site.dtype is not None
-    values = mean(found.distribution)
+    values = mean(found.kept_distribution())
     rows = encode(values, site.dtype).cpu()
     if site.dtype == "uint8":
         if report is not None:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.pairs.pair_recording import recording
 from limbeck.engine.pairs.pair_writing import fill
-from limbeck.engine.pairs.recorded import RecordedTeacher
-from limbeck.engine.pairs.recording import recording
+from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
 from limbeck.engine.settings.options import TrainerOptions
 from limbeck.engine.settings.placement import running_device
-from limbeck.engine.stages.progress import Progress, SilentProgress
+from limbeck.engine.stages.progress import Progress
 
 __all__ = ["record"]
 
@@ -32,19 +32,19 @@ def record(
 ) -> RecordedTeacher:
     """Make the pairs of a teacher, or those that are missing, and return what replays them.
 
-    They are kept below a directory, each teacher's under its own fingerprint: asked again for as many or more, it makes
-    only what is not there. Killed at any moment it continues, and several processes that ask for the same share the
-    work.
+    Pairs are kept below a directory, under a fingerprint of the teacher. A second call with the same or a larger number
+    makes only those that are missing. After an interruption at any moment a call continues, and several processes that
+    record the same pairs share the work.
 
     Args:
         teacher: any model whose latents are standard normal and whose targets are Gaussians of a fixed scale.
-        pairs: how many, and how they are stored.
+        pairs: how many pairs, and how they are stored.
         directory: where pairs are kept.
         seed: fixes their noise.
-        inputs: conditioning inputs, shape (inputs, ...), of which each pair gets a random one, if the model has any.
+        inputs: conditioning inputs, shape (inputs, ...), if the model has any; each pair gets a random one.
         identity: fingerprint of the teacher; by default that of its class, arguments and weights.
-        trainer: tells on which device the teacher runs.
-        progress: told size, time and runs of the teacher.
+        trainer: has the device on which the teacher runs.
+        progress: receives size, time and runs of the teacher.
         label: what to call this.
 
     Raises:
@@ -61,5 +61,5 @@ def record(
     """
     recorded = recording(teacher, pairs, Path(directory), seed=seed, inputs=inputs, identity=identity)
     device = running_device((trainer or TrainerOptions()).accelerator)
-    fill(recorded, teacher, pairs, progress or SilentProgress(), device, label)
+    fill(recorded, teacher, pairs, progress or Progress(), device, label)
     return RecordedTeacher(teacher, recorded, pairs.held_out_pages, pairs.training_pages, pairs.held_out_pages)

@@ -11,6 +11,7 @@ from limbeck.core.loss import Batch
 from limbeck.data.images.augmentation import Augmentation
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import DataError
+from limbeck.pixels import bytes_to_floats
 
 __all__ = ["Batches", "chunks"]
 
@@ -124,15 +125,11 @@ class Batches:
         rows = tensor[indices]
         if view is not None and self.augmentation is not None:
             rows = self.augmentation(rows, view)  # while a pixel still is a byte
-        return _as_float(rows)
+        return bytes_to_floats(rows)
 
 
 def chunks(rows: Batch, size: int) -> Iterator[Batch]:
     """All rows in their order, ``size`` at a time, ``uint8`` tensors as floats in [0, 1]."""
     for start in range(0, len(rows), size):
         indices = torch.arange(start, min(start + size, len(rows)))
-        yield Batch(_as_float(rows.y[indices]), None if rows.x is None else _as_float(rows.x[indices]))
-
-
-def _as_float(rows: Tensor) -> Tensor:
-    return rows.float().div_(255.0) if rows.dtype == torch.uint8 else rows
+        yield Batch(bytes_to_floats(rows.y[indices]), None if rows.x is None else bytes_to_floats(rows.x[indices]))

@@ -1,4 +1,4 @@
-"""Work that is done once, whoever asks and whatever interrupts it, and what it reports meanwhile.
+"""Work that is done once and continues after interruptions, and the reports of its progress.
 
-Stages and their locks, the fingerprints that tell them apart, seeds, progress; nothing here knows what is trained.
+Stages and their locks, the fingerprints that identify them, seeds, progress; nothing here knows what is trained.
 """

@@ -6,15 +6,9 @@ import os
 import platform
 from importlib import metadata
 
-__all__ = ["describe_environment", "is_main_process"]
+__all__ = ["describe_environment"]
 
 _PACKAGES = ("limbeck", "torch", "lightning", "torchmetrics", "numpy", "scikit-learn")
-
-
-def is_main_process() -> bool:
-    """Whether this process writes files; under DDP the others only train."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def describe_environment() -> dict[str, str]:

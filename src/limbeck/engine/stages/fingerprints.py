@@ -1,4 +1,4 @@
-"""Fingerprints: a few digits that tell whether anything is different that a result depends on."""
+"""Fingerprints: a few digits that change when anything changes that a result depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["describe_tensor", "fingerprint", "weights_fingerprint"]
 
 
 def fingerprint(**parts: Any) -> str:
-    """Sixteen hexadecimal digits that change when any part does.
+    """Sixteen hexadecimal digits that change when any part changes.
 
     Args:
         parts: JSON values and dataclasses of them.
@@ -48,6 +48,6 @@ def describe_tensor(tensor: Tensor) -> list[Any]:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor where they lie, if it is contiguous and on the CPU: data can be large."""
+    """The bytes of a tensor, without a copy if it is contiguous and on the CPU: data can be large."""
     found: memoryview = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
     return found

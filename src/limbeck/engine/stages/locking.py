@@ -18,14 +18,14 @@ __all__ = ["locked"]
 
 @contextlib.contextmanager
 def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a directory, so that two processes never write into it at once. The lock dies with the process.
+    """Hold a directory so that no other process writes into it at the same time. The lock ends with the process.
 
     Args:
-        directory: made if missing.
-        wait: whether to wait for another process that holds it, rather than to refuse.
+        directory: the directory; it is made if it does not exist.
+        wait: whether to wait for another process that holds the directory; by default that is an error.
 
     Raises:
-        StorageError: another process holds it, or the directory cannot be written.
+        StorageError: another process holds the directory, or it cannot be written.
     """
     while True:
         try:
@@ -49,7 +49,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _in_place(handle: IO[str]) -> bool:
-    """Whether an open file still has its name: who held the directory before may have moved it, lock and all."""
+    """Whether an open file still has its name: the last holder may have moved the directory together with the lock."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(handle.name))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A model as plain values for fingerprints: what it is and how it is written, apart from its weights."""
+"""A model as plain values for fingerprints: its class, constructor arguments and code, without its weights."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def model_key(model: DGM) -> str:
     """Fingerprint of a finished model: class, constructor arguments, code and weights.
 
     Raises:
-        ModelError: it has constructor arguments that cannot be told from others.
+        ModelError: it has constructor arguments that have no fingerprint.
     """
     try:
         return fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
     except TypeError as error:
         raise ModelError(
-            f"{type(model).__name__} cannot be told from other models: of its constructor arguments, {error}; pass "
-            "numbers, texts, lists, tensors or modules"
+            f"{type(model).__name__} has no fingerprint: of its constructor arguments, {error}; pass numbers, texts, "
+            "lists, tensors or modules"
         ) from None
 
 
 def _parts(model: DGM) -> set[str]:
-    """Names of modules of the model's own library, or of one that it names, in which its parts are defined."""
+    """Modules in which the model's parts are defined: those of its own library, or one that its configuration names."""
     kinds = {type(part).__module__ for part in model.modules()}
-    named = str(model.config.get("network", "")).partition(":")[0]  # a network that is built by name
+    named = str(model.config.get("network", "")).partition(":")[0]  # the module of a network that is built by name
     library = type(model).__module__.partition(".")[0]
     return {kind for kind in kinds if kind != "__main__" and (kind.partition(".")[0] == library or kind == named)}
 
 
 def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
-    """The code of a model: of its module and its parts', and of what these use of the rooms that they are in."""
+    """The code of a model: of its module, of its parts' modules, and of the modules in their packages that they use."""
     module = sys.modules.get(kind.__module__)
     own = {kind.__module__.partition(".")[0], "limbeck"}
     if module is None or kind.__module__ == "__main__":
@@ -75,7 +75,7 @@ def _sources(kind: type, parts: Iterable[str] = ()) -> list[str]:
 
 
 def _room(module: str) -> str:
-    """The package of a module, or the one that it lies in, below its library: a model's helpers may be in its rooms."""
+    """The package of a module, at most one level below its library: a model's helpers may be in its subpackages."""
     return ".".join(module.split(".")[:-1][:2])
 
 
@@ -87,16 +87,17 @@ def _source(of: type | ModuleType, own: Collection[str]) -> str:
 
 
 def what_code_does(source: str, own: Collection[str] = ()) -> str:
-    """Code without what changes nothing: layout, comments, docstrings, order of imports, where a library keeps a name.
+    """Code without what has no effect: layout, comments, docstrings, order of imports, modules of a library's names.
 
-    So that a teacher which took hours is not trained again because a file of its model was tidied up or has moved.
+    A teacher that took hours must not be trained again because a file of its model was reformatted or moved.
 
     Args:
         source: of a module or a class.
-        own: libraries that may move what they define; from elsewhere the same name can be another thing.
+        own: libraries that may move their names between modules; elsewhere, the same name in another module can be
+            another thing.
 
     Returns:
-        A text that is equal for two sources that differ in these alone.
+        A text that is equal for two sources that differ in these respects only.
 
     Example:
         >>> what_code_does("from a.b import c  # why", {"a"}) == what_code_does("from a.d import c", {"a"})
@@ -106,7 +107,7 @@ def what_code_does(source: str, own: Collection[str] = ()) -> str:
     """
     try:
         tree = ast.parse(textwrap.dedent(source))
-    except SyntaxError:  # a class whose lines cannot be told from those around it
+    except SyntaxError:  # the lines of a class could not be separated from those around it
         return source
     imported: set[str] = set()
     for node in ast.walk(tree):
@@ -122,6 +123,6 @@ def what_code_does(source: str, own: Collection[str] = ()) -> str:
 
 
 def _origin(imported: ast.Import | ast.ImportFrom, own: Collection[str]) -> str:
-    """The module that names come from, where it says which thing they are."""
+    """The module that names come from; empty for an own library, which may move them."""
     module = imported.module if isinstance(imported, ast.ImportFrom) and not imported.level else None
     return "" if module is None or module.partition(".")[0] in own else module

@@ -33,7 +33,7 @@ def describe_objective(objective: Objective) -> Any:
         "train_weight": objective.train_weight,
         "replay": [objective.replay_weight, objective.replay],
     }
-    if type(objective) is not Objective:  # one with a loss and settings of its own
+    if type(objective) is not Objective:  # a subclass with its own loss and settings
         own = {name: value for name, value in vars(objective).items() if isinstance(value, bool | int | float | str)}
         plain = {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
         found |= {"class": public_name(type(objective)), "settings": plain}
@@ -41,7 +41,10 @@ def describe_objective(objective: Objective) -> Any:
 
 
 def describe_value(value: Any) -> Any:
-    """A setting as plain values: of a module or a tensor its numbers, of a function its code."""
+    """A setting as plain values: a module or a tensor by its numbers, a function by its code.
+
+    The names of the entries are part of the keys of finished work, and so must not change.
+    """
     if isinstance(value, functools.partial):
         return {
             "partial": describe_value(value.func),
@@ -57,8 +60,8 @@ def describe_value(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
-        return {"class": public_name(type(value)), **{name: describe_value(getattr(value, name)) for name in told}}
+        names = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
+        return {"class": public_name(type(value)), **{name: describe_value(getattr(value, name)) for name in names}}
     if isinstance(value, Mapping):
         return {str(key): describe_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -69,12 +72,12 @@ def describe_value(value: Any) -> Any:
 
 
 def _describe_callable(value: Any) -> Any:
-    """By name and, since two of one name can differ, by code, defaults and what they enclose."""
+    """A callable by its name and, because two of the same name can differ, by code, defaults and enclosed values."""
     name = public_name(value)
     if isinstance(value, FunctionType):
         enclosed = [describe_value(cell.cell_contents) for cell in value.__closure__ or ()]
         given = [describe_value(value.__defaults__), describe_value(value.__kwdefaults__)]
-        # The library's own code is told by its version; a user's may change from one run to the next.
+        # The version identifies the library's own code; a user's code may change from one run to the next.
         own = name.startswith("limbeck.")
         code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
         return {"function": name, "code": code, "enclosed": enclosed, "defaults": given}

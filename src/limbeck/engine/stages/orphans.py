@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however it ended. Imports nothing slow, to start at once."""
+"""Processes that end with the process that started them. Imports nothing slow, so that it starts fast."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["end_with"]
 
 
 def end_with(parent: int) -> None:
-    """Watch the parent of this process, and end when it is gone.
+    """Watch the parent of this process, and end this process when the parent is gone.
 
-    A process whose command was killed must not go on beside those of the next one, nor wait for work that never comes.
+    If a command is killed, its processes must not continue beside those of the next command, or wait for work forever.
 
     Args:
-        parent: its process number.
+        parent: process number of the parent.
     """
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""One integer fixes everything: seeds for every purpose, derived so that no two purposes share noise."""
+"""Seeds for every purpose, derived from one integer so that no two purposes share noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def derive_seed(seed: int, *labels: str | int) -> int:
 
     Args:
         seed: the user's seed.
-        labels: what it is for, e.g. ``("student", "surrogate", 12)``.
+        labels: the purpose, e.g. ``("student", "surrogate", 12)``.
 
     Returns:
         A 63-bit integer; different labels or seeds give unrelated ones.

@@ -1,4 +1,4 @@
-"""Stages of a run: each is keyed by a fingerprint of what it depends on, done once, and never half visible."""
+"""Stages of a run: each has a fingerprint of what it depends on, is done once, and is visible only when complete."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.storage import CONFIG, WEIGHTS
-from limbeck.engine.stages.environment import is_main_process
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.errors import StorageError
 from limbeck.files import atomic_write_text, remove_temporary_files, storage_error
 
@@ -28,7 +28,7 @@ class Stage:
         directory: where the stage's results are.
         name: name of the record, e.g. ``"training"``.
         key: fingerprint of what the stage depends on.
-        lasting: folders in the directory that are of use to results of any key, and so are not moved aside with them.
+        lasting: folders in the directory that are useful for any key and so are not moved aside with the results.
     """
 
     def __init__(self, directory: Path, name: str, key: str, lasting: Sequence[str] = ()) -> None:
@@ -39,20 +39,22 @@ class Stage:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What the finished stage recorded; ``None`` if it has not finished, or not for this key."""
+        """What the finished stage recorded; ``None`` if the stage has not finished for this key."""
         record = self._record()
         return record["result"] if record.get("key") == self.key and record.get("finished") else None
 
     @property
     def begun(self) -> bool:
-        """Whether a partial result for this key may be in the directory."""
+        """Whether the directory may have a partial result for this key."""
         return self._record().get("key") == self.key
 
     def begin(self, progress: Progress) -> None:
-        """Claim the directory; results for another key are moved aside, not deleted, and those for this key back.
+        """Claim the directory: results for another key are moved aside, and former results for this key moved back.
 
-        Of several processes the main one does it, and the others wait for it. Ask for the result afterwards: it may be
-        there now.
+        The main process does this, and the others wait for it. Read :attr:`result` afterwards: it may be there now.
+
+        Args:
+            progress: receives what was moved.
 
         Raises:
             StorageError: the directory cannot be written.
@@ -61,7 +63,7 @@ class Stage:
             return self._wait()
         try:
             if not self.begun and any((self.directory / name).exists() for name in (self.path.name, CONFIG, WEIGHTS)):
-                progress.message(f"{self.directory} was made by other settings; {self._make_room()}.")
+                progress.message(f"{self.directory} was made by other settings; {self._make_room()}")
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(self.directory, error) from None
@@ -82,12 +84,12 @@ class Stage:
                 if self.begun:
                     yield
                     return
-                self.begin(progress)  # which may move the directory, and the lock with it: it is taken once more
+                self.begin(progress)  # may move the directory together with its lock, which is then taken once more
         self.begin(progress)
         yield
 
     def reopen(self) -> None:
-        """Take the result back: what was made can no longer be read, and must be made again.
+        """Withdraw the result: its files can no longer be read and must be made again.
 
         Raises:
             StorageError: the record cannot be written.
@@ -96,7 +98,7 @@ class Stage:
             self._write(finished=False, result={})
 
     def _make_room(self) -> str:
-        """Move aside what other settings made, put back what these made before; what was done, to be told."""
+        """Move the results of other settings aside and former results of these settings back; says what was done."""
         former, aside = self._former(), self._move_aside()
         if former is None:
             self.directory.mkdir(exist_ok=True)
@@ -109,12 +111,12 @@ class Stage:
         return f"it is kept as {aside.name}{back}"
 
     def _former(self) -> Path | None:
-        """What was made for this key and moved aside for another: finished, or else begun."""
+        """The directory that was moved aside with a result for this key, preferably a finished one."""
         directory = self.directory.resolve()
         found = sorted(directory.parent.glob(f"{glob.escape(directory.name)}.replaced-{self.key}*"))
-        records = [Stage(path, self.path.stem, self.key) for path in found]
-        begun = [record.directory for record in records if record.begun]
-        return next((record.directory for record in records if record.result is not None), begun[0] if begun else None)
+        stages = [stage for path in found if (stage := Stage(path, self.path.stem, self.key)).begun]
+        finished = [stage for stage in stages if stage.result is not None]
+        return next((stage.directory for stage in [*finished, *stages]), None)
 
     def _move_aside(self) -> Path:
         directory = self.directory.resolve()
@@ -130,7 +132,7 @@ class Stage:
         return directory.rename(aside)
 
     def _wait(self) -> None:
-        """The main process may still be measuring the model before. If it dies, there is nothing to wait for."""
+        """Wait for the main process, which may still measure the model before, unless it has ended."""
         parent = os.getppid()
         while not self.begun:
             if os.getppid() != parent:
@@ -138,7 +140,7 @@ class Stage:
             time.sleep(0.1)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Record the result; from now on the stage is not repeated.
+        """Record the result; from then on the stage is not repeated.
 
         Raises:
             StorageError: the record cannot be written.

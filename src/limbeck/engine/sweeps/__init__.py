@@ -1,1 +1,1 @@
-"""The same experiment at every point of a grid, on many processes or machines, each model trained once."""
+"""The same experiment at every point of a grid, on many processes or machines, where each model is trained once."""

@@ -1,4 +1,4 @@
-"""A recipe over a grid of settings: every point an ordinary run, in parallel, every model trained once."""
+"""A recipe over a grid of settings: each point is an ordinary run; points run in parallel and share their models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from limbeck.engine.experiments.axes import Axis, short_labels
-from limbeck.engine.stages.environment import is_main_process
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.orphans import end_with
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.sweeps.sweep_plan import Part, Point, plan
 from limbeck.engine.sweeps.sweep_progress import Item, SweepProgress
 from limbeck.engine.sweeps.sweep_worker import Settings, pack, work
@@ -39,11 +39,11 @@ class Sweep:
         points: its points.
         name: name of the recipe.
         directory: of the sweep; each point has a directory in it, and ``stages`` holds what they share.
-        cache: where extractors are kept between runs.
+        cache: where extractors, recorded pairs and stored outputs are kept between runs.
         command: the command that reproduces the sweep.
-        jobs: processes beside each other; by default :func:`default_jobs`, with Ray the processors of its cluster.
+        jobs: number of parallel processes; by default :func:`default_jobs`, with Ray the processors of its cluster.
         backend: ``"joblib"`` for this machine, ``"ray"`` for all machines of a cluster.
-        dry_run: whether stages were cut short.
+        dry_run: whether stages are cut short.
         finish: called with the directory of each finished point, by the process that finished it.
     """
 
@@ -80,7 +80,7 @@ class Sweep:
         """Do everything that is not done yet.
 
         Returns:
-            The record, also written to ``sweep.json``. A point that failed has its error there; the others go on.
+            The record, also written to ``sweep.json``. If a point fails, its error is there, and the others continue.
 
         Raises:
             StorageError: a process was killed from outside, or the directory cannot be written.
@@ -114,7 +114,7 @@ class Sweep:
         rounds.append([(Item(f"point-{index}", point.name), index, None) for index, point in enumerate(self.points)])
         with SweepProgress([item for group in rounds for item, _, _ in group], reports):
             for group in rounds:
-                # What failed in a round before fails again, at once, at the points that need it, and is told there.
+                # A model that failed fails again, at once, at the points that need it, which report the error.
                 errors = parallel(
                     [joblib.delayed(work)(settings, packed[at], part, item.report) for item, at, part in group]
                 )
@@ -122,7 +122,7 @@ class Sweep:
 
     @property
     def threads(self) -> int | None:
-        """Threads of each process: what the user set, else an equal share of the processors."""
+        """Threads of each process: what the user has set, or an equal share of the processors."""
         if self.backend == "ray":
             return None  # Ray gives each process the threads of the processors that it reserves
         given = os.environ.get("OMP_NUM_THREADS", "")
@@ -158,28 +158,28 @@ class Sweep:
         elif self.jobs == 1:
             how = f"One process with {threads} did everything"
         else:
-            how = f"{self.jobs} processes with {threads} each worked beside each other"
+            how = f"{self.jobs} processes with {threads} each worked in parallel"
         busy = "" if self.jobs == 1 else " Speeds and times are those of a shared machine."
         return [
-            f"{how}.{busy} The number of processes changes no other number; the number of threads does, by rounding.",
+            f"{how}.{busy} The number of processes changes no other result; the number of threads does, by rounding.",
             "A model that several points have in common was trained and measured once.",
         ]
 
 
 def default_jobs(accelerator: str) -> int:
-    """As many processes as processors; one where all of them would share a GPU."""
-    if accelerator not in ("cpu",) and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    """One process per processor; a single process where all of them would share a GPU."""
+    if accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         return 1
     return int(joblib.cpu_count())
 
 
 @contextlib.contextmanager
 def _backend(backend: Backend, jobs: int | None, gpus: int) -> Iterator[Callable[[list[Any]], list[Any]]]:
-    """Runs a list of delayed calls, in order of arrival, and returns their results in the order of the list."""
+    """Yields a function that runs delayed calls in parallel and returns their results in the order of the calls."""
     options: dict[str, Any] = {"backend": "loky", "n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)}
-    began = False
+    connected = False
     if backend == "ray":
-        began = _start_ray()
+        connected = _start_ray()
         options = {"backend": "ray", "n_jobs": jobs or -1, "ray_remote_args": {"num_cpus": 1, "num_gpus": gpus}}
 
     def run(calls: list[Any]) -> list[Any]:
@@ -189,25 +189,28 @@ def _backend(backend: Backend, jobs: int | None, gpus: int) -> Iterator[Callable
             found: list[Any] = joblib.Parallel(batch_size=1, pre_dispatch="all")(calls)
         except TerminatedWorkerError:
             raise StorageError(
-                "a process of the sweep was killed, probably because memory ran out. Run the same command again to "
-                "continue, with fewer processes beside each other (--jobs)"
+                "a process of the sweep was killed, probably because memory ran out; run the same command again to "
+                "continue, with fewer parallel processes (--jobs)"
             ) from None
         return found
 
     try:
         with joblib.parallel_config(**options), warnings.catch_warnings():
-            # Loky starts a process anew when it holds much memory, and says so.
+            # Loky replaces a process that holds much memory, and warns about it.
             warnings.filterwarnings("ignore", message=".*worker stopped while some jobs were given.*")
             yield run
     finally:
-        if began:
+        if connected:
             import ray
 
             ray.shutdown()
 
 
 def _start_ray() -> bool:
-    """Connect to the cluster that ``RAY_ADDRESS`` names, or start one on this machine; whether it was started here.
+    """Connect to the cluster that ``RAY_ADDRESS`` names, or start one on this machine.
+
+    Returns:
+        Whether this call made the connection, so that it must be closed.
 
     Raises:
         RecipeError: Ray is not installed.

@@ -1,4 +1,4 @@
-"""What a sweep has to do, and in which order: every model once, those that others need first, then the points."""
+"""What a sweep has to do and in which order: each model once, teachers before their students, then the points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import joblib
 from limbeck.engine.experiments.choosing import candidates
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.source_start import source_key
-from limbeck.engine.experiments.training_stage import student_key, teacher_key, uses_teacher
+from limbeck.engine.experiments.stage_keys import student_key, teacher_key, uses_teacher
 from limbeck.engine.stages.fingerprints import fingerprint
 
 __all__ = ["Part", "Point", "plan"]
@@ -24,9 +24,9 @@ class Point:
     Attributes:
         name: name of its directory.
         values: one for each axis.
-        recipe: what to do.
-        resolved: the recipe with every default filled in, as YAML.
-        command: the command that does this point alone.
+        recipe: the experiment.
+        resolved: the recipe with all defaults filled in, as YAML.
+        command: the command that runs this point alone.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Part:
-    """One model that one or several points need.
+    """One model that one or more points need.
 
     Attributes:
         point: number of a point that needs it.
@@ -54,11 +54,11 @@ class Part:
 
 
 def plan(points: Sequence[Point]) -> list[list[Part]]:
-    """The distinct models of all points, in two rounds: first those that need no other, then those that need a teacher.
+    """The distinct models of all points in two rounds: first those that need no other, then those that need a teacher.
 
-    Within a round no model waits for another, and the longest come first. Which models are the same is told by the
-    fingerprints of their stages, with stand-ins for what is not known before anything ran: the teacher's weights and
-    the data. A mistake here could cost time; what is shared in the end is decided by the true fingerprints.
+    Within a round no model waits for another, and the longest come first. Models are the same if the fingerprints of
+    their stages agree. Descriptions take the place of what is unknown before anything has run: the teacher's weights
+    and the data. A mistake here can only cost time, because the true fingerprints decide what is shared in the end.
 
     Args:
         points: every point of the grid.
@@ -68,11 +68,11 @@ def plan(points: Sequence[Point]) -> list[list[Part]]:
     for number, point in enumerate(points):
         recipe = point.recipe
         rows = fingerprint(data=joblib.hash(recipe.data), target=recipe.target, condition=recipe.condition)
-        taught = joblib.hash(recipe.data if recipe.teacher_data is None else recipe.teacher_data)
-        source = fingerprint(data=taught, target=recipe.target, condition=recipe.condition)
-        if recipe.fits_teacher and recipe.teacher_training is not None:
-            teacher = teacher_key(recipe, source)
-            first.setdefault(teacher, Part(number, None, recipe.seed, recipe.teacher_training.steps))
+        teacher_data = joblib.hash(recipe.data if recipe.teacher_data is None else recipe.teacher_data)
+        teacher_rows = fingerprint(data=teacher_data, target=recipe.target, condition=recipe.condition)
+        if recipe.fits_teacher:
+            teacher = teacher_key(recipe, teacher_rows)
+            first.setdefault(teacher, Part(number, None, recipe.seed, recipe.needed_teacher_training.steps))
         else:
             teacher = fingerprint(path=recipe.teacher_from, class_=type(recipe.teacher).__qualname__,
                                   config=recipe.teacher.config, seed=recipe.seed)  # fmt: skip
@@ -81,6 +81,6 @@ def plan(points: Sequence[Point]) -> list[list[Part]]:
                 trained = 1 + len(candidates(recipe.methods[method].choices))
                 part = Part(number, method, seed, trained * recipe.training_of(method).steps)
                 later = uses_teacher(recipe, method) and recipe.fits_teacher
-                key = student_key(recipe, method, seed, teacher, rows, source_key(recipe, method, source))
+                key = student_key(recipe, method, seed, teacher, rows, source_key(recipe, method, teacher_rows))
                 (second if later else first).setdefault(key, part)
     return [sorted(found.values(), key=lambda part: -part.steps) for found in (first, second)]

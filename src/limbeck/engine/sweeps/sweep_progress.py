@@ -1,4 +1,4 @@
-"""What a user sees while a sweep runs: models and points that are done, what is being done, time left."""
+"""What a user sees while a sweep runs: finished models and points, work in progress, time left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from limbeck.engine.stages.units import duration
+
 __all__ = ["Item", "SweepProgress"]
 
-_EVERY = 0.5
-_SHOWN = 12  # lines of what is running; more would push the bars off the screen
+_EVERY = 0.5  # seconds between two looks at the reports
+_SHOWN = 12  # lines of work in progress; more would push the bars off the screen
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Item:
     """One piece of work.
 
     Attributes:
-        report: name of the file in which its process tells how far it is.
-        label: what a user calls it.
-        steps: optimiser steps of a model; 0 for a point, whose models are items of their own.
+        report: name of the file in which its process reports its progress.
+        label: how it is called on the screen.
+        steps: optimiser steps of a model; 0 for a point, whose models are separate items.
     """
 
     report: str
@@ -33,10 +35,10 @@ class Item:
 
 
 class SweepProgress:
-    """Reads the processes' reports and shows them: bars in a terminal, a line for each finished item elsewhere.
+    """Reads the processes' reports and shows them: bars in a terminal, otherwise a line for each finished item.
 
     Args:
-        items: all work, models and points.
+        items: all models and points.
         reports: directory of the reports.
     """
 
@@ -55,10 +57,10 @@ class SweepProgress:
         self._steps = self._bars.add_task("training steps", total=sum(item.steps for item in items) or None)
         self._points = self._bars.add_task("points", total=sum(not item.steps for item in items))
         self._running: dict[str, Any] = {}
-        self._told: dict[str, int] = {}
+        self._messages_shown: dict[str, int] = {}
         self._ended: set[str] = set()
-        self._kept: int | None = None
-        self._begun = time.monotonic()
+        self._steps_before: int | None = None  # done by earlier commands
+        self._began = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -77,7 +79,7 @@ class SweepProgress:
         self._bars.stop()
 
     def message(self, text: str) -> None:
-        """Something the user should read."""
+        """Show something that the user should read."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _watch(self) -> None:
@@ -87,7 +89,7 @@ class SweepProgress:
     def _look(self) -> None:
         found = {item: self._read(item) for item in self._items}
         steps = sum(_done(item, report) for item, report in found.items())
-        self._kept = steps if self._kept is None else self._kept
+        self._steps_before = steps if self._steps_before is None else self._steps_before
         self._bars.update(self._steps, completed=steps)
         for item, report in found.items():
             if report and item.report not in self._ended:
@@ -96,9 +98,9 @@ class SweepProgress:
         self._bars.update(self._points, completed=sum(item.report in self._ended for item in points))
 
     def _follow(self, item: Item, report: dict[str, Any]) -> None:
-        news = report["messages"][self._told.get(item.report, 0) :]
-        self._told[item.report] = len(report["messages"])
-        for text in news:
+        new = report["messages"][self._messages_shown.get(item.report, 0) :]
+        self._messages_shown[item.report] = len(report["messages"])
+        for text in new:
             if item.steps or text.startswith("Warning"):
                 self.message(f"{item.label}: {text}")
         if report["ended"]:
@@ -121,17 +123,17 @@ class SweepProgress:
             members = [one for one in self._items if bool(one.steps) == group]
             if members:
                 counts.append(f"{sum(one.report in self._ended for one in members)} of {len(members)} {name}")
-        passed = time.monotonic() - self._begun
+        passed = time.monotonic() - self._began
         self.message(f"[{passed:6.1f} s] {', '.join(counts)}{self._left(passed)}: {item.label}")
 
     def _left(self, passed: float) -> str:
         """Training time left at the present speed, as text."""
         total = sum(item.steps for item in self._items)
         steps = sum(_done(item, self._read(item)) for item in self._items)
-        fresh = steps - (self._kept or 0)
-        if fresh <= 0 or steps >= total:
+        done_now = steps - (self._steps_before or 0)
+        if done_now <= 0 or steps >= total:
             return ""
-        return f", about {(total - steps) * passed / fresh / 60:.1f} min of training left"
+        return f", about {duration((total - steps) * passed / done_now)} of training left"
 
     def _read(self, item: Item) -> dict[str, Any]:
         try:

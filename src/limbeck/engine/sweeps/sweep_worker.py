@@ -1,4 +1,4 @@
-"""What one process of a sweep does: one model, or one point. It may run on another machine."""
+"""The work of one process of a sweep: one model, or one point. The process may run on another machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import torch
 
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.shared_stages import SharedStages
-from limbeck.engine.stages.progress import LoggedProgress, SilentProgress
+from limbeck.engine.stages.progress import LoggedProgress, Progress
+from limbeck.engine.stages.ranks import RANK_VARIABLES
 from limbeck.engine.sweeps.sweep_plan import Part, Point
 from limbeck.errors import LimbeckError
 
 __all__ = ["ReportingProgress", "Settings", "pack", "work"]
 
 _EVERY = 0.5  # seconds between two reports of a process
-_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Settings:
         name: name of the recipe.
         directory: directory of the sweep; absolute, and the same on every machine.
         cache: where extractors are kept.
-        reports: where processes tell how far they are.
-        working_directory: where the command was given: relative paths start there.
-        paths: where the command's process finds modules, a user's own among them.
-        parent: process that gave the work.
-        threads: threads a process; ``None`` leaves them alone.
-        dry_run: whether stages were cut short.
-        finish: called with the directory of a finished point, e.g. to write its page.
+        reports: where processes report their progress.
+        working_directory: where the command was given; relative paths start there.
+        paths: where the command's process finds modules, including the user's own.
+        parent: number of the process that handed out the work.
+        threads: number of threads per process; ``None`` changes nothing.
+        dry_run: whether stages are cut short.
+        finish: called with the directory of a finished point, e.g. to write its report page.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Settings:
 
 
 def pack(point: Point) -> bytes:
-    """A point as bytes. They are read once the process can import what they name: the user's own modules."""
+    """A point as bytes, to be read after the worker's search path has the user's own modules, which they name."""
     found: bytes = cloudpickle.dumps(point)
     return found
 
@@ -67,16 +67,16 @@ def work(settings: Settings, packed: bytes, part: Part | None, report: str) -> s
     """Train one model, or finish one point.
 
     Args:
-        settings: what is common.
-        packed: the point.
+        settings: what all work has in common.
+        packed: the point, see :func:`pack`.
         part: the model; ``None`` for the whole point.
-        report: name of the file that tells how far it is.
+        report: name of the file for the progress report.
 
     Returns:
-        Why it failed; empty if it did not. Nothing that goes wrong at one point stops the others.
+        The reason of a failure; empty for success. A failure at one point does not stop the others.
     """
     progress = ReportingProgress(settings.reports / report)
-    with _at_home(settings):
+    with _set_up(settings):
         try:
             point: Point = cloudpickle.loads(packed)
         except Exception as found:  # whatever the user's modules raise when they are imported
@@ -108,23 +108,23 @@ def _attempt(settings: Settings, point: Point, part: Part | None, progress: Repo
             if settings.finish is not None:
                 settings.finish(directory)
     except Exception as found:
-        told = isinstance(found, LimbeckError)
-        error = str(found) if told else f"{type(found).__name__}: {' '.join(str(found).split())}"
+        expected = isinstance(found, LimbeckError)
+        error = str(found) if expected else f"{type(found).__name__}: {' '.join(str(found).split())}"
         if part is None:
-            log = LoggedProgress(SilentProgress(), directory / "log.txt")
-            log.message(f"failed: {error}" if told else traceback.format_exc())
+            log = LoggedProgress(Progress(), directory / "log.txt")
+            log.message(f"failed: {error}" if expected else traceback.format_exc())
         return error
     return ""
 
 
 @contextlib.contextmanager
-def _at_home(settings: Settings) -> Iterator[None]:
-    """The process as the command's own one would be: its directory, its modules, its share of the threads."""
+def _set_up(settings: Settings) -> Iterator[None]:
+    """Give this process the command's directory and search path, and its share of the threads."""
     if os.getpid() == settings.parent:
         yield
         return
-    # A launcher that started the machines of a cluster gives each process a rank; here each works for itself.
-    for name in _RANKS:
+    # A launcher of a cluster gives each process a rank, but here each process works alone.
+    for name in RANK_VARIABLES:
         os.environ.pop(name, None)
     os.chdir(settings.working_directory)
     sys.path.extend(path for path in settings.paths if path not in sys.path)
@@ -133,11 +133,11 @@ def _at_home(settings: Settings) -> Iterator[None]:
     yield
 
 
-class ReportingProgress(SilentProgress):
-    """Tells in a small file how far the work is: processes on other machines share nothing but the file system.
+class ReportingProgress(Progress):
+    """Reports progress in a small file: processes on other machines share nothing but the file system.
 
     Args:
-        path: the file; whoever reads it sees a whole report.
+        path: the file; it is replaced as a whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,7 +165,7 @@ class ReportingProgress(SilentProgress):
         self._write()
 
     def end(self, error: str) -> None:
-        """The work is done, or has failed."""
+        """The work is done or, with an error, has failed."""
         self._state |= {"ended": True, "error": error}
         self._write()
 

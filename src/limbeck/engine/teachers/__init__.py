@@ -1,1 +1,1 @@
-"""A frozen teacher: prepared for inference, and the base of what takes its place."""
+"""A frozen teacher, prepared for inference."""

@@ -34,7 +34,7 @@ def prepare(teacher: DGM, x: Tensor | None = None) -> DGM:
     convolutions of images run in the channels-last layout. Which norms can be folded is read off the symbolic traces of
     the submodules; one that cannot be traced is searched part by part. What was done is checked on a run of both models
     and undone where they differ. Without a run nothing is done that is not certain: a model that cannot run without a
-    conditioning input is prepared fully only if it is given one.
+    conditioning input is prepared fully only if ``x`` is given.
 
     Args:
         teacher: any model; it stays as it is.
@@ -79,7 +79,7 @@ def _frozen_copy(model: DGM) -> DGM:
 
 
 def _pairs(model: DGM) -> list[_Pair]:
-    """Every layer and batch norm that can be folded, whatever the input."""
+    """Every layer and batch norm that can be folded for any input."""
     # Tracing runs the model's code, which may change its attributes: a copy that is thrown away.
     scratch = _frozen_copy(model)
     modules = dict(scratch.named_modules())
@@ -187,7 +187,7 @@ def _run(model: DGM, x: Tensor | None, like: list[Trace] | None) -> list[Trace] 
 
 
 def _agree(expected: list[Trace], found: list[Trace] | None) -> bool:
-    """Whether two runs have the same laws, up to far less than a wrong fold would change and more than rounding."""
+    """Whether two runs have the same laws, within a margin above rounding and far below what a wrong fold changes."""
     if found is None or len(found) != len(expected):
         return False
     for a, b in zip(expected, found, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,52 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from limbeck.engine.stages.progress import Progress
-from limbeck.engine.training.module import StudentModule
+from limbeck.engine.training.finiteness import check_weights
 from limbeck.errors import CheckpointError, StorageError
 from limbeck.files import atomic_write_bytes
 
-__all__ = ["LAST", "PREVIOUS", "Checkpoints", "find_checkpoint", "read_checkpoint", "remove_checkpoints"]
+__all__ = [
+    "LAST",
+    "NEXT",
+    "PREVIOUS",
+    "Checkpoint",
+    "Checkpoints",
+    "find_checkpoint",
+    "read_checkpoint",
+    "remove_checkpoints",
+]
+
+NEXT = "next.ckpt"
+"""Name of a new checkpoint before it takes the place of the last one."""
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 
+_NEWEST_FIRST = (NEXT, LAST, PREVIOUS)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that can be read.
+
+    Attributes:
+        path: its file.
+        step: the step after which it was written.
+    """
+
+    path: Path
+    step: int
+
 
 class Checkpoints(Callback):
-    """Writes ``last.ckpt`` every so many steps and keeps the one before as ``previous.ckpt``.
+    """Writes ``last.ckpt`` at regular intervals and keeps the one before as ``previous.ckpt``.
 
     A full disk is reported and training goes on: the checkpoints that exist stay as they are.
 
     Args:
-        directory: where to.
+        directory: where to write.
         every: steps between checkpoints.
-        progress: told about failures.
+        progress: receives reports of failures.
     """
 
     def __init__(self, directory: Path, every: int, progress: Progress) -> None:
@@ -41,13 +69,12 @@ class Checkpoints(Callback):
         self._written = 0
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        """Write when it is time; the last step is followed by the model itself, so it needs no checkpoint."""
+        """Write when it is time; not after the last step, which the finished model follows."""
         step = trainer.global_step
         last = trainer.should_stop or step >= trainer.max_steps
         if step % self.every == 0 and step != self._written and not last:
             self._written = step
-            assert isinstance(module, StudentModule)
-            module.check_weights(step)
+            check_weights(module, step)
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             if trainer.is_global_zero:
                 self._write(checkpoint, step)
@@ -56,7 +83,7 @@ class Checkpoints(Callback):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         last = self.directory / LAST
-        fresh = self.directory / "next.ckpt"
+        fresh = self.directory / NEXT
         try:
             atomic_write_bytes(fresh, buffer.getvalue())
             if last.exists():
@@ -67,32 +94,32 @@ class Checkpoints(Callback):
             self.progress.message(f"Warning: no checkpoint at step {step}: {error} Training goes on.")
 
 
-def find_checkpoint(directory: Path, progress: Progress) -> Path | None:
+def find_checkpoint(directory: Path, progress: Progress) -> Checkpoint | None:
     """The newest checkpoint that can be read.
 
     Args:
         directory: where :class:`Checkpoints` wrote.
-        progress: told which damaged file was passed over.
+        progress: receives the names of damaged files that were passed over.
 
     Returns:
-        Its path, or ``None`` if there is none at all.
+        The checkpoint, or ``None`` if there is none at all.
 
     Raises:
         CheckpointError: there are checkpoints, but none can be read.
     """
     damaged = []
-    for name in ("next.ckpt", LAST, PREVIOUS):
+    for name in _NEWEST_FIRST:
         path = directory / name
         if not path.exists():
             continue
         try:
-            read_checkpoint(path)
+            step = int(read_checkpoint(path)["global_step"])
         except CheckpointError as error:
             damaged.append(str(error))
             continue
         for text in damaged:
             progress.message(f"Warning: {text}; continuing from {path} instead.")
-        return path
+        return Checkpoint(path, step)
     if damaged:
         raise CheckpointError(f"{'; '.join(damaged)}. Delete {directory} to start this stage again.")
     return None
@@ -115,5 +142,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def remove_checkpoints(directory: Path) -> None:
     """Delete checkpoints that a finished model has made useless."""
-    for name in ("next.ckpt", LAST, PREVIOUS):
+    for name in _NEWEST_FIRST:
         (directory / name).unlink(missing_ok=True)

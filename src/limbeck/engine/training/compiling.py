@@ -1,4 +1,4 @@
-"""One loss of a training, as it is or through ``torch.compile``."""
+"""The loss of one training step, as it is or through ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from limbeck.errors import CompilationError
 __all__ = ["LossOfStep", "check_compiler", "compilation", "compiled_loss", "plain_loss"]
 
 LossOfStep = Callable[[Objective, DGM | None, DGM, int | None, Tensor | None, Batch | None, float], Loss]
-"""Objective, teacher, student, batch size, what the teacher is asked for, rows and progress to a loss."""
+"""Objective, teacher, student, batch size, conditioning inputs, rows and progress to a loss."""
 
 BACKEND: str | Callable[..., object] = "inductor"
-"""What torch compiles with. Tests take a quicker one."""
+"""What torch compiles with; tests set a quicker one."""
 
 
 def plain_loss(
@@ -41,23 +41,23 @@ def plain_loss(
 def compiled_loss(tell: Callable[[str], None]) -> LossOfStep:
     """:func:`plain_loss` through ``torch.compile``, for one training inside :func:`compilation`.
 
-    The teacher's run, the student's and their comparison become one program, and so does the way back. It draws from
-    the same generators, seeded alike, but what nothing depends on it does not draw, such as targets of the teacher that
-    only their law is needed of, and it may draw in another order. Where no noise comes after such a one, losses agree
-    up to rounding, else they are those of other draws of the same law. On one machine the program is the same each
-    time, so a training that continues ends bit for bit as one that never stopped.
+    The runs of teacher and student and their comparison become one program, and so does the backward pass. The program
+    draws from the same generators with the same seeds. But it may draw in another order, and it leaves out draws that
+    nothing depends on, such as targets of the teacher of which only the law is needed. If no other noise follows such
+    draws, losses agree up to rounding; otherwise they are those of other draws from the same law. On one computer the
+    program is the same each time, so that a training that continues ends bit for bit like one that never stopped.
 
-    Where Python decides by the progress of the training, there is a program for each outcome. A step that torch cannot
-    follow to its end (a file is read, or a tensor's values decide), or not in
-    ``torch._dynamo.config.recompile_limit`` programs, runs uncompiled: in pieces it would be compiled again and again,
-    since what one piece leaves to the next is new in each step.
+    Where Python decides by the progress of the training, there is a program for each outcome. Some steps run
+    uncompiled: those that torch cannot follow to the end, because a file is read or a tensor's values decide, and those
+    that take more than ``torch._dynamo.config.recompile_limit`` programs. Compiled in pieces, they would be compiled
+    again and again, since what one piece leaves to the next is new in each step.
 
     Args:
-        tell: given the reason if the step runs uncompiled.
+        tell: receives the reason if the step runs uncompiled.
     """
     from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
-    # Torch's own noise rather than inductor's: where the order is the same, it is what it would be without compiling.
+    # Torch's own noise rather than inductor's: if it is drawn in the same order, it is the same as without compiling.
     options: dict[str, str | int | bool | Callable[..., object]] | None = None
     if BACKEND == "inductor":
         options = {"fallback_random": True}
@@ -88,9 +88,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _announce_progress() -> None:
-    """Let torch see two values of the progress: it takes an argument for a constant until it sees it change.
+    """Let torch see two values of the progress: it treats an argument as a constant until it sees it change.
 
-    Otherwise the first step, also after each continuation, would be compiled for itself alone.
+    Otherwise the first step, and the first one after each continuation, would be compiled for itself alone.
     """
     one = torch.ones(())
     first: Callable[..., object] = torch.compile(plain_loss, backend="eager")
@@ -100,7 +100,7 @@ def _announce_progress() -> None:
 
 @contextlib.contextmanager
 def compilation(wanted: bool = True) -> Iterator[None]:
-    """Inside, a step may be compiled; afterwards what was compiled is forgotten, with the models that it holds.
+    """Inside the context, a step may be compiled; afterwards the compiled programs and their models are released.
 
     Args:
         wanted: whether anything is compiled at all.
@@ -116,8 +116,8 @@ def compilation(wanted: bool = True) -> Iterator[None]:
 
     try:
         with warnings.catch_warnings(), config.patch(allow_rnn=True):
-            # Of caches that torch looks behind, where ours hold what follows from their arguments alone, and of what it
-            # cannot follow, which is told once and for all.
+            # Torch warns of caches that it looks behind, but ours hold only what follows from their arguments; and of
+            # code that it cannot follow, which is reported once, by `tell`.
             warnings.filterwarnings("ignore", module=r"torch\._dynamo.*")
             yield
     except TorchDynamoException as error:
@@ -128,12 +128,12 @@ def compilation(wanted: bool = True) -> Iterator[None]:
             "training.compile out."
         ) from None
     finally:
-        # Torch compiles a function only so many times; each model that is trained counts as one.
+        # Torch limits how often it compiles a function, and each model that is trained counts.
         torch.compiler.reset()
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile next to nothing, to find out now rather than after a teacher's training that it is not possible.
+    """Compile almost nothing, to find out before a teacher's training whether compiling is possible.
 
     Args:
         device: where models are trained.

@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from limbeck.core.coupling import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
-from limbeck.engine.caching.teacher_cache import CachedTeacher
-from limbeck.engine.pairs.recorded import RecordedTeacher
+from limbeck.core.stand_in import StandIn
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
-from limbeck.engine.settings.precision import TRUE_PRECISION
-from limbeck.engine.stages.progress import Progress, SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
-from limbeck.engine.training.checkpoints import Checkpoints, find_checkpoint
+from limbeck.engine.training.checkpoints import Checkpoint, Checkpoints, find_checkpoint
 from limbeck.engine.training.compiling import LossOfStep, compilation, compiled_loss, plain_loss
+from limbeck.engine.training.finiteness import check_weights
+from limbeck.engine.training.held_out import HeldOut, HeldOutRows, unseen_pairs
 from limbeck.engine.training.history import History, HistoryRecorder
 from limbeck.engine.training.loop import SameOnAllProcesses, interruptible, make_loop, quiet
 from limbeck.engine.training.module import Companions, StudentModule
+from limbeck.engine.training.preparation import prepared
 from limbeck.engine.training.snapshots import SNAPSHOTS, Snapshots, shown_images
 from limbeck.engine.training.stopping import check_stopping, validated_on
 from limbeck.engine.training.validation import Validation
-from limbeck.engine.training.watched import UnseenPairs, ValidationRows
 from limbeck.errors import DataError, RecipeError
 
-__all__ = ["Fitted", "adapt", "fit"]
-
-# Rows from which a student learns constants that depend on the data, and samples of a teacher that stand for them.
-_ADAPTING = 10_000
-_SAMPLES = 1000
+__all__ = ["Fitted", "fit"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ class Fitted:
         resumed_at: step of the checkpoint it continued from; 0 for a fresh start.
         steps_taken: all steps, or fewer if validation stopped the training.
         best_step: step whose weights the student has.
-        validation: their loss on validation rows or unseen pairs; ``None`` without validation.
+        validation: loss of these weights on validation rows or unseen pairs; ``None`` without validation.
     """
 
     history: History
@@ -69,7 +62,7 @@ def fit(
     *,
     teacher: DGM | None = None,
     data: Batch | None = None,
-    asked: Tensor | None = None,
+    teacher_inputs: Tensor | None = None,
     validation: Batch | None = None,
     seed: int = 0,
     directory: str | Path | None = None,
@@ -88,17 +81,17 @@ def fit(
         teacher: the frozen model, if the objective compares with one; it may be recorded
             (:class:`limbeck.engine.RecordedTeacher`) or cached (:func:`limbeck.engine.cached`).
         data: all rows of the training data, or ``None`` for training on the teacher's samples alone.
-        asked: conditioning inputs that the teacher is asked for, shape (inputs, ...), one of them drawn for each row of
-            each step; by default those of the batch.
-        validation: rows on which the student's own loss is measured, where the options say so.
+        teacher_inputs: conditioning inputs for the teacher, shape (inputs, ...), of which each row of each step gets a
+            random one; by default those of the batch.
+        validation: rows on which the student's own loss is measured, if the options say so.
         seed: fixes order of data and noise.
-        directory: where to keep checkpoints; with one that holds checkpoints, the training continues from them.
+        directory: where to keep checkpoints. If it holds some, the training continues from them.
         trainer: devices, strategy, precision.
-        progress: told steps, losses and warnings.
+        progress: receives steps, losses and warnings.
         label: what to call this training.
 
     Returns:
-        The history.
+        The history, and how the training ended.
 
     Raises:
         DataError: there are no rows of data, none to validate on, or no images to augment; or rows are no ``Batch``.
@@ -109,139 +102,125 @@ def fit(
         CompilationError: the step is to be compiled, but cannot be.
         NonFiniteLossError: the loss or the weights became NaN or infinite.
     """
-    trainer = trainer or TrainerOptions()
-    progress = progress or SilentProgress()
+    trainer, progress = trainer or TrainerOptions(), progress or Progress()
     directory = None if directory is None else Path(directory)
-    for name, rows in (("data", data), ("validation", validation)):
-        if not isinstance(rows, Batch | None):
-            raise DataError(
-                f"{label}: {name} must be a limbeck.Batch, such as Batch(y=images), not {type(rows).__name__}"
-            )
-    held_out = teacher.held_out_rows if isinstance(teacher, RecordedTeacher) else None
-    check_stopping(options, student, objective, label, validation=validation is not None, held_out=held_out)
+    _check_rows(label, data=data, validation=validation)
+    kept_back = teacher.held_out_rows if isinstance(teacher, StandIn) else None
+    check_stopping(options, student, objective, label, validation=validation is not None, held_out=kept_back)
+    on = validated_on(options, objective, validation=validation is not None, held_out=kept_back)
     checkpoint = None if directory is None else find_checkpoint(directory, progress)
     batches = None
     if data is not None:
         batches = Batches(data, options.batch_size, derive_seed(seed, "data"), options.augmentation)
-    with seeded(derive_seed(seed, "prepare")):
-        source = teacher.source if isinstance(teacher, RecordedTeacher | CachedTeacher) else teacher
-        # A cached teacher may be in the precision of the training already; the student is not yet.
-        source = _in_precision_of(student, source) if isinstance(teacher, CachedTeacher) else source
-        objective.prepare(source, student, _example(asked, batches, teacher))
-        if checkpoint is None:
-            adapt(student, teacher, _example(asked, batches, teacher), data)
-    # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
-    for trained in (student, objective):
-        trained.to(TRUE_PRECISION.get(trainer.precision))
-    teacher = _in_precision_of(student, teacher)
-    loss_of: LossOfStep = plain_loss
-    if options.compile:
-        uncompiled = f"{label}: the step runs uncompiled, since torch cannot make one program of it"
-        loss_of = compiled_loss(lambda reason: progress.message(f"{uncompiled}: {reason}"))
-    module = StudentModule(student, objective, Companions(teacher, batches, asked), options, seed, loss_of)
+    companions = prepared(
+        student, objective, Companions(teacher, batches, teacher_inputs), seed=seed, precision=trainer.precision,
+        adapted=checkpoint is not None,
+    )  # fmt: skip
+    module = StudentModule(student, objective, companions, options, seed, _loss_of(options, progress, label))
     history = History()
     average = None if options.ema is None else EMAWeightAveraging(decay=options.ema)
-    watched = None
-    validated = validated_on(options, objective, validation=validation is not None, held_out=held_out)
-    if validated == "pairs" and teacher is not None:
-        watched = Validation(UnseenPairs(teacher, options.batch_size), options, progress, average)
-    elif validated == "rows" and validation is not None:
-        watched = Validation(ValidationRows(validation, options.batch_size), options, progress, average)
+    held_out = _held_out(on, companions.teacher, validation, options)
+    watching = None if held_out is None else Validation(held_out, options, progress, average)
     # Each sees what the one before has done: averaged weights are validated, the validation is recorded, all is kept.
-    callbacks: list[Callback] = [callback for callback in (average, watched) if callback is not None]
-    callbacks.append(SameOnAllProcesses())
-    callbacks.append(HistoryRecorder(history, options.log_every, progress, watched))
-    images = shown_images(data if validation is None else validation) if options.snapshots else None
-    if directory is not None and images is not None and teacher is not None:
-        callbacks.append(Snapshots(directory / SNAPSHOTS, teacher, images, options))
+    callbacks: list[Callback] = [callback for callback in (average, watching) if callback is not None]
+    callbacks += [SameOnAllProcesses(), HistoryRecorder(history, options.log_every, progress, watching)]
     if directory is not None:
-        callbacks.append(Checkpoints(directory, options.checkpoint_every, progress))
-    with quiet(), seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
+        shown = data if validation is None else validation
+        callbacks += _files(directory, companions.teacher, shown, options, progress)
+    with seeded(derive_seed(seed, "fit")), _only_needed_gradients(student, objective):
+        taken = _run(module, callbacks, trainer, checkpoint, progress, label)
+    check_weights(module, taken)
+    student.cpu().eval()
+    if companions.teacher is not None:
+        companions.teacher.cpu()
+    resumed_at = 0 if checkpoint is None else checkpoint.step
+    if watching is None:
+        return Fitted(history, resumed_at, taken, taken)
+    _tell(watching, taken, progress, label)
+    return Fitted(history, resumed_at, taken, watching.best_step, watching.best)
+
+
+def _check_rows(label: str, **batches: Batch | None) -> None:
+    """Refuse rows of data, by the name of their argument, that are no ``Batch``."""
+    for name, rows in batches.items():
+        if not isinstance(rows, Batch | None):
+            raise DataError(
+                f"{label}: {name} must be a limbeck.Batch, such as Batch(y=images), not {type(rows).__name__}"
+            )
+
+
+def _loss_of(options: Training, progress: Progress, label: str) -> LossOfStep:
+    """What computes the loss of a step: compiled, if the options say so."""
+    if not options.compile:
+        return plain_loss
+    uncompiled = f"{label}: the step runs uncompiled, since torch cannot make one program of it"
+    return compiled_loss(lambda reason: progress.message(f"{uncompiled}: {reason}"))
+
+
+def _held_out(
+    on: Literal["rows", "pairs"] | None, teacher: DGM | None, validation: Batch | None, options: Training
+) -> HeldOut | None:
+    """What a training is validated on, if it is."""
+    if on == "pairs" and teacher is not None:
+        return unseen_pairs(teacher, options.batch_size)
+    if on == "rows" and validation is not None:
+        return HeldOutRows(validation, options.batch_size)
+    return None
+
+
+def _files(
+    directory: Path, teacher: DGM | None, rows: Batch | None, options: Training, progress: Progress
+) -> Iterator[Callback]:
+    """The callbacks that write files: maps of the first of some rows, if they are wanted, and checkpoints."""
+    images = shown_images(rows) if options.snapshots else None
+    if images is not None and teacher is not None:
+        yield Snapshots(directory / SNAPSHOTS, teacher, images, options)
+    yield Checkpoints(directory, options.checkpoint_every, progress)
+
+
+def _run(
+    module: StudentModule,
+    callbacks: list[Callback],
+    trainer: TrainerOptions,
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+    label: str,
+) -> int:
+    """Run the training from where it stopped; return the number of the last step."""
+    options = module.options
+    with quiet():
         loop = make_loop(options, trainer, callbacks)
         if options.batch_size % loop.world_size:
             raise RecipeError(
                 f"batch_size {options.batch_size} cannot be shared equally by {loop.world_size} devices; choose a "
                 "multiple"
             )
-        resumed_at = 0 if checkpoint is None else _step_of(checkpoint)
-        progress.start(label, options.steps, resumed_at)
-        student.train()
+        progress.start(label, options.steps, 0 if checkpoint is None else checkpoint.step)
+        module.student.train()
         # The loader only counts steps; rows and noise are functions of the step.
         counter: DataLoader[Any] = DataLoader(range(options.steps), batch_size=None)  # type: ignore[arg-type]
         if options.compile:
             progress.message(f"{label}: compiling the step; until that is done, nothing moves")
         with interruptible(loop), compilation(options.compile):
-            loop.fit(module, counter, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    taken = loop.global_step
-    module.check_weights(taken)
-    student.cpu().eval()
-    if teacher is not None:
-        teacher.cpu()
-    if watched is None:
-        return Fitted(history, resumed_at, taken, taken)
-    _tell(watched, taken, progress, label)
-    return Fitted(history, resumed_at, taken, watched.best_step, watched.best)
+            path = None if checkpoint is None else checkpoint.path
+            loop.fit(module, counter, ckpt_path=path, weights_only=None if path is None else True)
+    return loop.global_step
 
 
-def _tell(watched: Validation, taken: int, progress: Progress, label: str) -> None:
-    stopped = watched.stopped_at is not None
+def _tell(watching: Validation, taken: int, progress: Progress, label: str) -> None:
+    """Report which weights were kept, and whether the training stopped early."""
+    stopped = watching.stopped_at is not None
     if stopped:
         progress.stop(taken)
     progress.message(
-        f"{label}: {'stopped' if stopped else 'done'} after {taken} steps; best on {watched.watched.name} at step "
-        f"{watched.best_step}: {watched.best:.6g}"
+        f"{label}: {'stopped' if stopped else 'done'} after {taken} steps; best on {watching.held_out.name} at step "
+        f"{watching.best_step}: {watching.best:.6g}"
     )
-
-
-@torch.no_grad()
-def adapt(student: DGM, teacher: DGM | None, x: Tensor | None, data: Batch | None) -> None:
-    """Let a student set the constants that depend on the data: from the data or, without any, the teacher's samples.
-
-    Args:
-        student: see :meth:`limbeck.DGM.adapt`.
-        teacher: the frozen model, if there is one.
-        x: conditioning inputs to ask the teacher for, shape (rows, ...), if the models have any.
-        data: all rows of the training data, if any are used.
-    """
-    if type(student).adapt is DGM.adapt:
-        return
-    if data is not None:
-        student.adapt(Batches(data, min(len(data), _ADAPTING), 0)(0))
-    elif teacher is not None:
-        with frozen(teacher):
-            targets = teacher.trace(_SAMPLES if x is None else None, x).targets
-        student.adapt(Batch(teacher.join_targets(targets), x))
-
-
-def _example(asked: Tensor | None, batches: Batches | None, teacher: DGM | None) -> Tensor | None:
-    """Conditioning inputs as they are seen in training, shape (rows, ...)."""
-    if isinstance(teacher, RecordedTeacher):
-        return teacher.choose(_SAMPLES)
-    if asked is not None:
-        return asked
-    return None if batches is None else batches(0).x
-
-
-def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
-    """The teacher, or a copy of it where its numbers have another precision than the student's."""
-    wanted = {parameter.dtype for parameter in student.parameters() if parameter.is_floating_point()}
-    if teacher is None or len(wanted) != 1:
-        return teacher
-    dtype = wanted.pop()
-    if all(tensor.dtype == dtype for tensor in teacher.state_dict().values() if tensor.is_floating_point()):
-        return teacher
-    return copy.deepcopy(teacher).to(dtype)
-
-
-def _step_of(checkpoint: Path) -> int:
-    from limbeck.engine.training.checkpoints import read_checkpoint
-
-    return int(read_checkpoint(checkpoint)["global_step"])
 
 
 @contextlib.contextmanager
 def _only_needed_gradients(student: DGM, objective: Objective) -> Iterator[None]:
-    """Where nothing trains the inference network, DDP would wait for its gradients for ever."""
+    """Freeze an inference network that nothing trains: DDP would wait for its gradients for ever."""
     idle = [] if objective.trains_inference else [p for p in student.inference_parameters() if p.requires_grad]
     for parameter in idle:
         parameter.requires_grad_(False)

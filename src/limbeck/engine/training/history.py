@@ -22,16 +22,18 @@ from limbeck.files import atomic_write_text
 __all__ = ["History", "HistoryRecorder"]
 
 _LAST = "seconds"  # of the columns that every history has
-_OBSERVED = "\t"  # before the names of what is no term, while it is summed
+
+_Names = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names of the terms of a loss, and of what is observed beside them."""
 
 
 class History:
     """Rows of (step, total, terms..., validation, learning_rate, seconds, observed...).
 
     Attributes:
-        rows: one mapping a row; ``total`` and the terms are means since the row before, ``validation``, where a row has
-            it, is the loss on validation rows after its step.
-        observed: names of what is no part of the total, such as ``"information/h[0]"``; in a row their means since the
+        rows: one mapping per row. ``total`` and the terms are means since the row before; ``validation``, if a row has
+            it, is the loss on held-out rows after the row's step.
+        observed: names of what is no part of the total, such as ``"information/h[0]"``; a row has their means since the
             row before.
     """
 
@@ -41,7 +43,7 @@ class History:
 
     @property
     def columns(self) -> list[str]:
-        """Every column that some row has: step, total and terms first, what was observed behind the seconds."""
+        """Every column that some row has: step, total and terms first, what was observed after the seconds."""
         names = dict.fromkeys(name for row in self.rows for name in row)
         ends = ("validation", "learning_rate", _LAST, *self.observed)
         return [name for name in names if name not in ends] + [name for name in ends if name in names]
@@ -79,13 +81,13 @@ class History:
 
 
 class HistoryRecorder(Callback):
-    """Fills a :class:`History` and tells the progress bar.
+    """Fills a :class:`History` and reports progress.
 
     Args:
         history: what to fill.
-        every: steps a row.
-        progress: told the step and the loss.
-        validation: validates before this is called; a row ends there, too.
+        every: steps per row.
+        progress: receives the step and the loss.
+        validation: a callback that was called before this one; each validation ends a row, too.
     """
 
     def __init__(self, history: History, every: int, progress: Progress, validation: Validation | None = None) -> None:
@@ -93,26 +95,26 @@ class HistoryRecorder(Callback):
         self.history = history
         self.every = every
         self.progress = progress
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[_Names, Tensor] = {}
         self._count = 0
         self._begun = 0.0
         self._before = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Start the clock, after a checkpoint was read."""
+        """Start the clock; a checkpoint has been read by now."""
         self._begun = time.monotonic()
         self._before = self.history.seconds
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        """Add a step; finish the row when it is time."""
+        """Add a step, and finish the row when it is time."""
         assert isinstance(module, StudentModule)
         loss, step = module.latest, trainer.global_step
         assert loss is not None
-        told = {**loss.terms, **{_OBSERVED + name: value for name, value in loss.observed.items()}}
-        sums, key = self._sums, "\n".join(told)
-        values = torch.stack([value.detach() for value in told.values()])
-        # After a checkpoint the sums are on the CPU.
-        sums[key] = sums[key].to(values.device) + values if key in sums else values
+        names = tuple(loss.terms), tuple(loss.observed)
+        values = torch.stack([value.detach() for value in (*loss.terms.values(), *loss.observed.values())])
+        # Sums from a checkpoint are on the CPU.
+        sums = self._sums
+        sums[names] = sums[names].to(values.device) + values if names in sums else values
         self._count += 1
         validated = self.validation.latest if self.validation is not None else None
         loss_there = validated[1] if validated is not None and validated[0] == step else None
@@ -122,31 +124,40 @@ class HistoryRecorder(Callback):
             self.progress.advance(step)
 
     def _finish(self, trainer: lightning.Trainer, module: StudentModule, step: int, validation: float | None) -> None:
-        found: dict[str, float] = {}
-        for key, values in self._sums.items():
-            means = trainer.strategy.reduce(values / self._count, reduce_op="mean")
-            found.update(zip(key.split("\n"), means.tolist(), strict=True))
-        terms = {name: value for name, value in found.items() if not name.startswith(_OBSERVED)}
+        terms, observed = dict[str, float](), dict[str, float]()
+        for (of_terms, of_observed), values in self._sums.items():
+            means = trainer.strategy.reduce(values / self._count, reduce_op="mean").tolist()
+            terms.update(zip(of_terms, means[: len(of_terms)], strict=True))
+            observed.update(zip(of_observed, means[len(of_terms) :], strict=True))
         row: dict[str, float] = {"step": step, "total": sum(terms.values()), **terms}
         module.check_finite(row["total"], terms, step)
         if validation is not None:
             row["validation"] = validation
         row["learning_rate"] = module.options.learning_rate * module.options.rate(step - 1)
         row[_LAST] = self._before + time.monotonic() - self._begun
-        behind = {name.removeprefix(_OBSERVED): value for name, value in found.items() if name not in terms}
-        row |= behind
-        self.history.observed.extend(name for name in behind if name not in self.history.observed)
+        row |= observed
+        self.history.observed.extend(name for name in observed if name not in self.history.observed)
         self.history.rows.append(row)
         self._sums, self._count = {}, 0
         self.progress.advance(step, row["total"])
 
     def state_dict(self) -> dict[str, Any]:
         """Rows so far and the sums of the row that is being filled, for the checkpoint."""
-        told = {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
-        return told | ({"observed": list(self.history.observed)} if self.history.observed else {})
+        state = {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
+        return state | ({"observed": list(self.history.observed)} if self.history.observed else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.history.rows[:] = state_dict["rows"]
         self.history.observed[:] = state_dict.get("observed", [])
-        self._sums, self._count = state_dict["sums"], state_dict["count"]
+        self._sums = {_names(key): values for key, values in state_dict["sums"].items()}
+        self._count = state_dict["count"]
+
+
+def _names(key: _Names | str) -> _Names:
+    """Names as they are in a checkpoint; older ones have them as lines of a text, those observed after a tab."""
+    if not isinstance(key, str):
+        return key
+    lines = key.split("\n")
+    terms = tuple(line for line in lines if not line.startswith("\t"))
+    return terms, tuple(line.removeprefix("\t") for line in lines if line.startswith("\t"))

@@ -1,4 +1,4 @@
-"""Lightning's training loop, set up to do what it is told and to say nothing."""
+"""Lightning's training loop, without any output or files of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SameOnAllProcesses", "interruptible", "make_loop", "quiet"]
 
 
 def make_loop(options: Training, trainer: TrainerOptions, callbacks: list[Callback]) -> lightning.Trainer:
-    """A loop of so many steps, without loggers, bars or checkpoints of its own.
+    """A loop of the given number of steps, without loggers, bars or checkpoints of its own.
 
     Raises:
         RecipeError: the trainer options are not possible here.
@@ -38,7 +38,7 @@ def make_loop(options: Training, trainer: TrainerOptions, callbacks: list[Callba
             num_nodes=trainer.num_nodes,
             gradient_clip_val=options.gradient_clip,
             callbacks=callbacks,
-            # A single device is a matter of this process alone, also where a launcher has started several.
+            # A single device concerns only this process, even if a launcher has started several.
             plugins=[LightningEnvironment()] if trainer.devices == 1 and trainer.num_nodes == 1 else None,
             logger=False,
             enable_checkpointing=False,
@@ -62,7 +62,7 @@ def make_loop(options: Training, trainer: TrainerOptions, callbacks: list[Callba
 
 @contextlib.contextmanager
 def interruptible(loop: lightning.Trainer) -> Iterator[None]:
-    """Lightning turns an interruption into a plain exit and leaves the signal ignored; here it stays what it is."""
+    """Let an interruption stay one: Lightning turns it into a plain exit and leaves the signal ignored."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -78,10 +78,10 @@ def interruptible(loop: lightning.Trainer) -> Iterator[None]:
 
 
 class SameOnAllProcesses(Callback):
-    """At the end of DDP the weights agree, but each process has its own running statistics of the batch norms."""
+    """Gives all processes of DDP the same running statistics of batch norms; their weights are the same anyway."""
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Take those of the main process."""
+        """Take the statistics of the main process."""
         if trainer.world_size > 1:
             for tensor in module.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
@@ -89,7 +89,7 @@ class SameOnAllProcesses(Callback):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning tells what hardware it found and gives hints; a run has five stages a seed and says it itself."""
+    """Silence Lightning, which would report hardware and hints once per training; a run reports its own stages."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -16,7 +16,7 @@ OBJECTIVE = "objective.safetensors"
 
 
 def save_objective(objective: Objective, folder: Path) -> None:
-    """Write what was learned; nothing where an objective has no parameters of its own.
+    """Write what was learned, if an objective has parameters of its own.
 
     Args:
         objective: after a training.

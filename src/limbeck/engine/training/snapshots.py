@@ -1,4 +1,4 @@
-"""Looking into a student at several points of its training: where it knows what the teacher sees ([V] Fig. 2, 4)."""
+"""Maps of what a student knows of the teacher's features, at several points of its training ([V] Fig. 2, 4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.objective.likelihood_maps import LikelihoodMap, likelihood_maps
-from limbeck.engine.caching.teacher_cache import CachedTeacher
+from limbeck.core.stand_in import real_model
 from limbeck.engine.settings.batches import chunks
 from limbeck.engine.settings.options import Training
 from limbeck.engine.training.module import StudentModule
@@ -28,13 +28,13 @@ SNAPSHOTS = "snapshots.safetensors"
 """Name of the file beside a student."""
 
 SHOWN = 2
-"""Images that are looked at."""
+"""Number of images that maps are made of."""
 
 _IMAGE, _MAGNITUDE = "image", "magnitude"
 
 
 def shown_images(rows: Batch | None) -> Tensor | None:
-    """The first images of some rows as the models are given them, shape (images, ...); ``None`` if there are none."""
+    """The first images of some rows, as the models get them, shape (images, ...); ``None`` if they are no images."""
     if rows is None or rows.x is None or rows.x.ndim != 4:
         return None
     return next(chunks(Batch(rows.y[:SHOWN], rows.x[:SHOWN]), SHOWN)).x
@@ -42,9 +42,8 @@ def shown_images(rows: Batch | None) -> Tensor | None:
 
 def snapshot(objective: Objective, teacher: DGM, student: DGM, images: Tensor) -> dict[str, LikelihoodMap]:
     """The likelihood maps of a student, on the CPU; see :mod:`limbeck.core.objective.likelihood_maps`."""
-    source = teacher.source if isinstance(teacher, CachedTeacher) else teacher
     like = first_parameter(student, images)
-    found = likelihood_maps(objective, source, student, images.to(like))
+    found = likelihood_maps(objective, real_model(teacher), student, images.to(like))
     return {site: LikelihoodMap(one.likelihood.cpu(), one.magnitude.cpu()) for site, one in found.items()}
 
 
@@ -52,8 +51,9 @@ def read_snapshots(path: Path) -> tuple[Tensor, dict[str, Tensor], dict[float, d
     """What :class:`Snapshots` wrote.
 
     Returns:
-        Images, shape (images, channels, height, width); site to magnitude of the teacher's feature; and fraction of the
-        training to site to log-likelihood, shape (images, height, width) each. ``None`` if there is no such file.
+        Three things: the images, shape (images, channels, height, width); site to magnitude of the teacher's feature;
+        and fraction of the training to site to log-likelihood, each map of shape (images, height, width). ``None`` if
+        there is no such file.
     """
     try:
         tensors = load(path.read_bytes())
@@ -73,9 +73,9 @@ class Snapshots(Callback):
     """Writes likelihood maps of a few images at the points of a training that its options name.
 
     Args:
-        path: the file, which grows with each point.
+        path: the file; each point adds to it.
         teacher: the frozen model.
-        images: what is looked at, shape (images, channels, height, width).
+        images: what the maps are made of, shape (images, channels, height, width).
         options: of the training.
     """
 
@@ -86,17 +86,17 @@ class Snapshots(Callback):
         self._points = {round(fraction * options.steps): fraction for fraction in options.snapshots}
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Look before the first step; a file of an earlier training goes."""
+        """Make maps before the first step; the file of an earlier training is deleted."""
         if trainer.global_step == 0 and trainer.is_global_zero:
             self._path.unlink(missing_ok=True)
-        self._look(trainer, module)
+        self._add(trainer, module)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
-        """Look when it is time."""
-        self._look(trainer, module)
+        """Make maps after the steps that the options name."""
+        self._add(trainer, module)
 
     @torch.no_grad()
-    def _look(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def _add(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, StudentModule)
         fraction = self._points.get(trainer.global_step)
         if fraction is None or not trainer.is_global_zero:

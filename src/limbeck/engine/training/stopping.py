@@ -1,4 +1,4 @@
-"""When a training can be stopped by validation at all. Imports nothing slow: a recipe asks before anything runs."""
+"""Whether a training can be stopped by validation. Imports nothing slow: a recipe checks it before anything runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def validated_on(
         options: the optimisation.
         objective: what it minimises.
         validation: whether there are validation rows.
-        held_out: of recorded pairs, how many are held out; ``None`` if the teacher runs anew in each step.
+        held_out: number of recorded pairs that are held out; ``None`` if the teacher runs anew in each step.
     """
     if options.validate_every is None:
         return None
@@ -34,7 +34,7 @@ def validated_on(
 def check_stopping(
     options: Training, student: DGM, objective: Objective, who: str, *, validation: bool, held_out: int | None = None
 ) -> None:
-    """Check that a model which is to be validated can be; without ``validate_every`` there is nothing to check.
+    """Check that a model can be validated, if ``validate_every`` is set.
 
     Args:
         options: the model's optimisation.
@@ -45,8 +45,8 @@ def check_stopping(
         held_out: as for :func:`validated_on`.
 
     Raises:
-        RecipeError: there is nothing to validate on, or the model has no loss on rows, or one that the objective leaves
-            meaningless.
+        RecipeError: there is nothing to validate on, or the model has no loss on rows, or that loss means nothing after
+            a training with this objective.
     """
     on = validated_on(options, objective, validation=validation, held_out=held_out)
     if on == "rows":

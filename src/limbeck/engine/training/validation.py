@@ -1,4 +1,4 @@
-"""Validation during a training: the weights with the smallest loss on what was not learned are kept."""
+"""Validation during a training: the weights with the smallest loss on held-out rows are kept."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.progress import Progress
+from limbeck.engine.training.finiteness import check_weights, explained
+from limbeck.engine.training.held_out import HeldOut
 from limbeck.engine.training.module import StudentModule
-from limbeck.engine.training.watched import Watched
 from limbeck.errors import NonFiniteLossError
 
 __all__ = ["Validation"]
 
 
 class Validation(Callback):
-    """Measures a student on what it does not learn, keeps its best weights, and stops when they get no better.
+    """Measures a student on held-out rows, keeps its best weights, and stops when they get no better.
 
     The noise of a row is the same each time, so that two validations differ by the weights alone.
 
-    Lightning's validation loop is no use here: continued from a checkpoint of a step that is followed by a validation,
-    it leaves that one out; and neither the best weights nor the decision to stop would be in the checkpoint.
+    Lightning's own validation loop cannot be used. When a training continues from a checkpoint of a step that a
+    validation follows, it skips that validation; and its checkpoints would hold neither the best weights nor the
+    decision to stop.
 
     Args:
-        watched: what is measured.
-        options: how often, and how many without improvement; it has ``validate_every``.
-        progress: told the loss.
+        held_out: the rows, and the loss on them.
+        options: how often to validate, and after how many validations without improvement to stop; its
+            ``validate_every`` must be set.
+        progress: receives the loss.
         average: holds the weights to be measured, if those are a moving average.
 
     Attributes:
@@ -42,10 +45,10 @@ class Validation(Callback):
     """
 
     def __init__(
-        self, watched: Watched, options: Training, progress: Progress, average: WeightAveraging | None = None
+        self, held_out: HeldOut, options: Training, progress: Progress, average: WeightAveraging | None = None
     ) -> None:
         assert options.validate_every is not None
-        self.watched = watched
+        self.held_out = held_out
         self.every = options.validate_every
         self.patience = options.patience
         self.progress = progress
@@ -63,7 +66,7 @@ class Validation(Callback):
         if (step % self.every and step != trainer.max_steps) or (self.latest and self.latest[0] == step):
             return
         assert isinstance(module, StudentModule)
-        module.check_weights(step)
+        check_weights(module, step)
         if self.average is not None:
             self.average.on_validation_epoch_start(trainer, module)
         try:
@@ -83,16 +86,16 @@ class Validation(Callback):
             trainer.should_stop = True
 
     def _measure(self, trainer: lightning.Trainer, module: StudentModule) -> float:
-        """The student's loss, a mean over all rows, shared by the processes; infinite where it is NaN."""
+        """The student's loss, a mean over all rows, which the processes share; infinite where it is NaN."""
         total = 0.0
         training = module.objective.training
         module.objective.eval()
         with frozen(module.student), trainer.precision_plugin.val_step_context():
-            for number, size in self.watched.parts():
+            for number, size in self.held_out.parts():
                 if number % trainer.world_size == trainer.global_rank:
-                    with module.explained(trainer.global_step, f"on {self.watched.name}"):
-                        loss = self.watched.loss(module, number, size).total
-                    total += float(loss) * size / self.watched.count
+                    with explained(module, trainer.global_step, f"on {self.held_out.name}"):
+                        loss = self.held_out.loss(module, number, size).total
+                    total += float(loss) * size / self.held_out.count
         module.objective.train(training)
         if trainer.world_size > 1:
             total = float(trainer.strategy.reduce(torch.tensor(total, device=module.device), reduce_op="sum"))
@@ -106,8 +109,8 @@ class Validation(Callback):
         """
         if not self._weights:
             raise NonFiniteLossError(
-                f"the loss on the {self.watched.count} {self.watched.name} was NaN or infinite each time, also at step "
-                f"{trainer.global_step}: check these for extreme values, or lower the learning rate."
+                f"the loss on the {self.held_out.count} {self.held_out.name} was NaN or infinite each time, also at "
+                f"step {trainer.global_step}: check these for extreme values, or lower the learning rate."
             )
         module.load_state_dict(self._weights)
 

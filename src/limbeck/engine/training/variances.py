@@ -19,7 +19,7 @@ def learned_variances(objective: Objective) -> dict[str, list[float]]:
 
     Returns:
         The teacher's site to the variance of each of its channels, largest first, in units of the squared feature.
-        Where several matches learn one of the same site, those of the later ones are numbered: ``"h[0] (2)"``.
+        If several matches learn one for the same site, those of the later matches are numbered: ``"h[0] (2)"``.
     """
     found: dict[str, list[float]] = {}
     for part in objective.modules():
@@ -27,7 +27,7 @@ def learned_variances(objective: Objective) -> dict[str, list[float]]:
             continue
         for key, module in part.learned.items():
             if isinstance(module, ObservationModel):
-                site = key.partition(":")[2]
+                site = part.learned.names[key]
                 copies = sum(name.partition(" (")[0] == site for name in found)
                 name = f"{site} ({copies + 1})" if copies else site
                 found[name] = module.variances.detach().cpu().double().flatten().sort(descending=True).values.tolist()

@@ -16,7 +16,7 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.errors import ModelError
 from limbeck.models.diffusion.files import Pipelined
-from limbeck.models.diffusion.schedule import NoiseSchedule, Spacing, check_times, sampling_times
+from limbeck.models.diffusion.schedule import NoiseSchedule, Spacing, check_first, check_times, sampling_times
 from limbeck.models.diffusion.unet_inheritance import Inherited, inherit
 from limbeck.models.diffusion.unet_network import build_unet
 from limbeck.models.inputs import check_numbers
@@ -188,6 +188,10 @@ class DDIM(Pipelined):
         Returns:
             A model with copies of these weights.
 
+        Raises:
+            ModelError: an argument is impossible, or the first time changes and with it what the network was trained to
+                say there (``first="residual"``), and ``first`` is not given.
+
         >>> tiny = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "block_out_channels": (8,),
         ...         "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "norm_num_groups": 4}
         >>> DDIM(tiny, steps=50).resampled(steps=2).timesteps
@@ -200,6 +204,8 @@ class DDIM(Pipelined):
         if size is not None:
             config["unet"]["sample_size"] = size
         other = type(self)(**{**config, **changes})
+        if "first" not in changes:
+            check_first(self.first, self.timesteps, other.timesteps)
         parameter = first_parameter(self)
         other.to(parameter.device, parameter.dtype)  # before the weights come, which it would round
         other.load_state_dict(self.state_dict())

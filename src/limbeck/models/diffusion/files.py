@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from limbeck.core.graph import DGM
 from limbeck.errors import ModelError
 from limbeck.models.diffusion.pipeline import is_pipeline, read_pipeline
-from limbeck.models.diffusion.schedule import NoiseSchedule, Spacing
+from limbeck.models.diffusion.schedule import NoiseSchedule, Spacing, check_first
 from limbeck.models.diffusion.writing import write_pipeline
 
 __all__ = ["Pipelined"]
@@ -65,7 +65,8 @@ class Pipelined(DGM):
             The model, in eval mode and single precision.
 
         Raises:
-            ModelError: it is no such pipeline, is damaged, or only has pickled weights, which are never read.
+            ModelError: it is no such pipeline, is damaged, or only has pickled weights, which are never read; or the
+                first time is another than that of the model that was saved, and it matters (``first="residual"``).
         """
         asked = {"steps": steps, "spacing": spacing, "start": start, "timesteps": timesteps}
         return _load(cls, name, {key: value for key, value in asked.items() if value is not None}, changes)
@@ -123,6 +124,8 @@ def _load(kind: type[Model], name: str | Path, times: Mapping[str, Any], changes
     settings["unet"] = found.unet | changes.get("unet", {})
     settings["scheduler"] = found.scheduler | changes.get("scheduler", {})
     model = kind(**settings)
+    if "first" not in changes and found.own.get("timesteps"):
+        check_first(model.first, found.own["timesteps"], model.timesteps)
     weights = found.weights()
     try:
         model.unet.load_state_dict(weights)

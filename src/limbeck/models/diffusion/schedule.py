@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.choices import check_choice
 from limbeck.errors import ModelError
 
-__all__ = ["BETA_SCHEDULES", "NoiseSchedule", "Prediction", "Spacing", "sampling_times"]
+__all__ = ["BETA_SCHEDULES", "NoiseSchedule", "Prediction", "Spacing", "check_first", "sampling_times"]
 
 Spacing = Literal["leading", "trailing", "linspace", "quadratic"]
 """Which times a sampler of a few steps visits: diffusers' three ways, or dense near the image ([D], CIFAR-10)."""
@@ -187,6 +187,24 @@ def check_times(times: Sequence[int], known: int) -> tuple[int, ...]:
     if times[0] >= known or times[-1] < 0:
         raise ModelError(f"timesteps must lie in 0 to {known - 1}, not {list(times)}")
     return tuple(times)
+
+
+def check_first(first: str, trained: Sequence[int], asked: Sequence[int]) -> None:
+    """Refuse to begin elsewhere with a network that was trained to say something else at its first time.
+
+    Args:
+        first: how the image is read there.
+        trained: the times that it was trained at.
+        asked: those at which it is to be asked.
+
+    Raises:
+        ModelError: it is read as a residual, and the first times differ.
+    """
+    if first == "residual" and trained[0] != asked[0]:
+        raise ModelError(
+            f"first='residual': this network was trained to tell the image as x_T - F(x_T) at the time {trained[0]}, "
+            f"not at {asked[0]}; give timesteps that begin with {trained[0]}, or say with first how it is read there"
+        )
 
 
 def _scheduler(settings: dict[str, Any]) -> Any:

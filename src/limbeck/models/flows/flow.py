@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,13 +13,14 @@ from torch.distributions import Distribution, Normal
 
 from limbeck.core.coupling.depth import step_name
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.features import precise
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
+from limbeck.core.precision import precise
 from limbeck.core.sites import Sites
 from limbeck.errors import MatchError, ModelError
-from limbeck.models.flows.bijection import Bijection, Level, Standardize
+from limbeck.models.flows.alignment import same_buffers, take_constants
+from limbeck.models.flows.bijection import Bijection, Level
 from limbeck.models.inputs import check_numbers
 
 __all__ = ["Flow"]
@@ -181,11 +183,14 @@ class Flow(DGM):
     def align_with(self, teacher: DGM) -> None:
         """Start with the teacher's coordinates; see :class:`limbeck.core.coupling.inference.Alignable`.
 
+        A flow that was trained, or aligned before, stays as it is.
+
         Args:
             teacher: a flow with latents of the same shapes.
 
         Raises:
-            MatchError: its latents differ in number or shape, or :meth:`inherit` says why not.
+            MatchError: its latents differ in number or shape, or :meth:`inherit` says why not; or this flow was aligned
+                with a teacher of other coordinates.
         """
         if not isinstance(teacher, Flow):
             raise MatchError(f"a flow can only follow the steps of a flow, not of a {type(teacher).__name__}")
@@ -194,14 +199,19 @@ class Flow(DGM):
                 f"the teacher's latents have shapes {teacher.latent_shapes} and the student's {self.latent_shapes}: "
                 "there is no element to compare with; give both the same levels and splits"
             )
-        if self.aligned or self.adapted:
-            return
-        self.inherit(teacher)
-        for own, other in zip(self.levels, teacher.levels, strict=True):
-            for mine, theirs in zip(own.entry, other.entry, strict=False):
-                if isinstance(mine, Standardize) and isinstance(theirs, Standardize):
-                    mine.take(theirs)
-        self.aligned.fill_(True)
+        fresh = not (self.aligned or self.adapted)
+        # What a copy takes over tells whether it is there already; what is refused is refused in any case.
+        changed = self if fresh else copy.deepcopy(self)
+        changed.inherit(teacher)
+        take_constants(changed.levels, teacher.levels)
+        if fresh:
+            self.aligned.fill_(True)
+        elif not self.adapted and not same_buffers(self, changed):
+            raise MatchError(
+                f"this {type(self).__name__} was aligned with a teacher of other coordinates, so its latents cannot be "
+                "compared with this one's element by element; take a new student, or pass align=False and compare "
+                "densities or samples"
+            )
 
     def inherit(self, teacher: Flow) -> None:
         """Take over what ties elements of the latents to elements of the data: permutations, rotations, scales.

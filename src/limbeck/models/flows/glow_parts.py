@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from limbeck.core.divergence.features import precise, product
+from limbeck.core.precision import precise, product
 from limbeck.models.flows.bijection import Bijection, Split
 from limbeck.models.flows.glow_networks import ScaledConvolution
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.divergence.features import precise
+from limbeck.core.precision import precise
 from limbeck.errors import ModelError
 from limbeck.models.flows.bijection import Bijection, Level, Standardize
 from limbeck.models.flows.flow import Flow
@@ -173,7 +174,25 @@ class StepFlow(Flow):
 
 @torch.no_grad()
 def _permutation(step: ForeignStep, shape: tuple[int, ...]) -> Tensor | None:
-    """Where each element of the result comes from, if all that a step does is to permute."""
+    """Where each element of the result comes from, if all that a step does is to permute.
+
+    Copies are tried: a module may set its constants by the first rows that it sees, or draw random numbers. In both
+    modes, since it may do so in one only.
+    """
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for training in (True, False):
+            found.append(_moves(copy.deepcopy(step).train(training), shape))
+    first, second = found
+    if first is None or second is None or not torch.equal(first, second):
+        return None
+    constants = any(buffer.is_floating_point() for buffer in step.buffers())
+    still = torch.equal(first, torch.arange(len(first)))
+    return None if still and constants else first  # constants that change nothing may be set later
+
+
+def _moves(step: ForeignStep, shape: tuple[int, ...]) -> Tensor | None:
+    """Where each element of the result comes from, if these rows are permuted."""
     count = torch.Size(shape).numel()
     like = next((buffer for buffer in step.buffers() if buffer.is_floating_point()), torch.empty(0))
     ramp = torch.arange(1, count + 1).to(like)

@@ -17,7 +17,15 @@ from limbeck.errors import ModelError
 from limbeck.files import atomic_write_bytes
 from limbeck.models.flows.bijection import Level, Standardize
 from limbeck.models.flows.flow import Flow
-from limbeck.models.flows.zuko_parts import ZukoStep, constructor, constructor_settings, follow, grouped, turns
+from limbeck.models.flows.zuko_parts import (
+    ZukoStep,
+    check_places,
+    constructor,
+    constructor_settings,
+    follow,
+    grouped,
+    turns,
+)
 from limbeck.models.sizes import check_at_least, check_positive
 
 __all__ = ["ZukoFlow"]
@@ -147,9 +155,11 @@ class ZukoFlow(Flow):
             teacher: a flow of zuko's, or one that keeps its columns in their places.
 
         Raises:
-            MatchError: the coordinates of the two differ and cannot be made the same.
+            MatchError: the coordinates of the two differ and cannot be made the same, as those of a trained flow.
         """
         if isinstance(teacher, ZukoFlow):
+            if self.adapted:
+                check_places(self._steps, teacher._steps)
             follow(self._steps, teacher._steps)
         else:
             super().inherit(teacher)

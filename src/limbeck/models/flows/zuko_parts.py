@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck.errors import MatchError, ModelError
 from limbeck.models.flows.bijection import Bijection
 
-__all__ = ["ZukoStep", "constructor", "constructor_settings", "follow", "grouped", "turns"]
+__all__ = ["ZukoStep", "check_places", "constructor", "constructor_settings", "follow", "grouped", "turns"]
 
 
 class ZukoStep(Bijection):
@@ -113,6 +113,22 @@ def turns(steps: Sequence[ZukoStep]) -> list[nn.Module]:
     return found
 
 
+def check_places(student: Sequence[ZukoStep], teacher: Sequence[ZukoStep]) -> None:
+    """Refuse a trained student whose permutations are not the teacher's: no training can make them the same.
+
+    Raises:
+        MatchError: a permutation differs.
+    """
+    for own, other in zip(turns(student), turns(teacher), strict=False):
+        theirs = dict(other.named_buffers())
+        for name, buffer in own.named_buffers():
+            if name in theirs and not torch.equal(buffer, theirs[name].to(buffer.device)):
+                raise MatchError(
+                    "the student was trained with other permutations than the teacher has, so their latents have "
+                    "different coordinates; take a new student, or pass align=False and compare densities or samples"
+                )
+
+
 @torch.no_grad()
 def follow(student: Sequence[ZukoStep], teacher: Sequence[ZukoStep]) -> None:
     """Take over what teacher and student must share for a comparison element by element.
@@ -122,7 +138,8 @@ def follow(student: Sequence[ZukoStep], teacher: Sequence[ZukoStep]) -> None:
     the teacher's steps that each of its own stands for, so that an element sees the same others.
 
     Raises:
-        MatchError: one of the two turns its coordinates and the other does not, or in another number of steps.
+        MatchError: one of the two turns its coordinates and the other does not, or in another number of steps; or an
+            order or mask that was drawn at random does not fit the student's networks.
     """
     mine, theirs = turns(student), turns(teacher)
     shapes = [[{name: t.shape for name, t in part.state_dict().items()} for part in side] for side in (mine, theirs)]
@@ -173,7 +190,13 @@ def _take_layout(own: nn.Module, other: nn.Module) -> None:
         _reorder(own, present, wanted)
         return
     wanted, present = (getattr(part, "mask", None) for part in (other, own))
-    if isinstance(wanted, Tensor) and isinstance(present, Tensor) and wanted.sum() == present.sum():
+    if isinstance(wanted, Tensor) and isinstance(present, Tensor):
+        if wanted.sum() != present.sum():
+            raise MatchError(
+                f"a coupling step of the teacher's has {int(wanted.sum())} columns in its mask, and the student's that "
+                f"stands for it {int(present.sum())}, so that it cannot take over a random mask; give the student as "
+                "many steps as the teacher has, or both randmask=False, or pass align=False"
+            )
         present.copy_(wanted)
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from limbeck.core.precision import precise, product
+
 __all__ = ["BottomUp", "DomainNorm", "ResidualBlock", "TopDown"]
 
 
@@ -48,12 +50,14 @@ class DomainNorm(nn.Module):
         if x.device.type == "cpu" and values > 1 and bool((x == x[:1]).all()):
             return F.batch_norm(h, None, None, self.weight, self.bias, training=True, eps=self.eps)
         # Row means first: the sums over a domain's rows are then small matrix products. A domain without rows is 0 / 1.
+        # Mixed precision would round the products, and with them the statistics; torch's own layer does not.
+        rows, x = precise(h), precise(x)
         share = (x / x.sum(0).clamp(min=1.0)).T
-        mean = x @ (share @ h.mean((2, 3)))
-        centred = h - mean[:, :, None, None]
-        variance = x @ (share @ centred.square().mean((2, 3)))
+        mean = product(x, product(share, rows.mean((2, 3))))
+        centred = rows - mean[:, :, None, None]
+        variance = product(x, product(share, centred.square().mean((2, 3))))
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return torch.addcmul(self.bias[:, None, None], centred, scale[:, :, None, None])
+        return torch.addcmul(self.bias[:, None, None], centred, scale[:, :, None, None]).to(h.dtype)
 
 
 def norm(channels: int, domains: int, batch_statistics: bool) -> nn.Module:

@@ -30,6 +30,9 @@ from limbeck.models.vrnn.stroke_law import StrokeLaw, stroke_parameters
 __all__ = ["VRNN"]
 
 
+_ALIVE = "alive"  # a value that is given to a run beside those of its sites
+
+
 class VRNN(DGM):
     r"""Recurrent model of drawings: latents ``z[0]``, ``z[1]``, ..., targets ``y[0]``, ``y[1]``, ..., one step each.
 
@@ -103,13 +106,14 @@ class VRNN(DGM):
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw z[0], y[0], z[1], y[1], ...; each y[t] of shape (batch, 3 or 4), in units of the data.
 
-        Where all y are given they are declared after the latents, so that their laws are computed at once.
+        Where all y are given they are declared after the latents, so that their laws are computed at once. All are
+        given where no step can follow, or if they come from :meth:`split_targets`.
         """
-        y = given_steps(sites, "y", self.steps)
-        if y is None or not self._complete(y):
+        y, told = given_steps(sites, "y", self.steps), sites.given(_ALIVE)
+        if y is None or (told is None and not self._complete(y)):
             self._draw(sites)
             return
-        alive = alive_steps(y)
+        alive = alive_steps(y) if told is None else told.T
         masks, seen = [None] * len(y) if alive is None else [*alive], self.embed(y)
         z, priors = given_steps(sites, "z", self.steps), list[Tensor]()
         if z is not None and len(z) == len(y):
@@ -158,20 +162,30 @@ class VRNN(DGM):
         y, alive = self.steps_of(batch.y)
         offsets = y[..., :2].reshape(-1, 2) if alive is None else y[..., :2][alive]
         self.shift.copy_(offsets.mean(0))
-        self.scale.copy_(offsets.std(0, correction=0).clamp(min=torch.finfo(offsets.dtype).eps))
+        deviation = offsets.std(0, correction=0)
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))  # a constant coordinate keeps its unit
         self.adapted.fill_(True)
 
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """Steps of a run as drawings of shape (batch, steps, 3 or 4); zero after a drawing's end."""
-        y = torch.stack([targets[f"y[{step}]"] for step in range(len(targets))])
+        y = torch.stack([targets[f"y[{step}]"] for step in range(len(targets.keys() - {_ALIVE}))])
         alive = alive_steps(y)
         if alive is not None:
             y = torch.where(alive.unsqueeze(2), y, 0.0)
         return F.pad(y, (0, 0, 0, 0, 0, self.steps - len(y))).transpose(0, 1)
 
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
-        """Drawings of shape (batch, length, 3 or 4) as steps, up to the end of the longest."""
-        return {f"y[{step}]": value for step, value in enumerate(self.steps_of(y)[0])}
+        """Drawings of shape (batch, length, 3 or 4) as steps, up to the end of the longest.
+
+        Where the steps by themselves do not say which of them exist, and that none follows, ``alive``, bool of shape
+        (batch, steps), does, so that :meth:`generate` counts what :meth:`infer` and :meth:`loss` count.
+        """
+        steps, alive = self.steps_of(y)
+        targets = {f"y[{step}]": value for step, value in enumerate(steps)}
+        if (alive is not None and not self.ends) or not self._complete(steps):
+            there = torch.ones(steps.shape[:2], dtype=torch.bool, device=y.device) if alive is None else alive
+            targets[_ALIVE] = there.T
+        return targets
 
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the posterior network."""

@@ -44,7 +44,8 @@ class Taps:
                 self._handles.append(module.register_forward_hook(self._output(name, path)))
             if self._penultimate is not None:
                 module = self._network.get_submodule(self._penultimate)
-                self._handles.append(module.register_forward_pre_hook(self._input(self._penultimate)))
+                hook = self._input(self._penultimate)
+                self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         except BaseException:
             self._remove()
             raise
@@ -91,9 +92,14 @@ class Taps:
 
         return declare
 
-    def _input(self, path: str) -> Callable[..., tuple[Any, ...]]:
-        def declare(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return self._declare(PENULTIMATE, path, inputs[0]), *inputs[1:]
+    def _input(self, path: str) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+        def declare(
+            module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if inputs:
+                return (self._declare(PENULTIMATE, path, inputs[0]), *inputs[1:]), named
+            first = next(iter(named))  # input=x, or whatever a module of one's own calls it
+            return inputs, {**named, first: self._declare(PENULTIMATE, path, named[first])}
 
         return declare
 

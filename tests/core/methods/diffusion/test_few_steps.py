@@ -288,7 +288,7 @@ def test_a_student_is_trained_where_it_samples_or_refused(objective, learner, to
 
     def step():
         objective.prepare(TEACHER, learner)
-        objective(TEACHER, learner, batch_size=2)
+        objective(TEACHER, learner, batch_size=2, progress=1.0)
 
     with pytest.raises(MatchError, match=told):
         step()
@@ -301,7 +301,7 @@ def test_a_student_may_tell_another_part_of_a_state(make, prediction):
     learner = DDIM(TINY, steps=1, spacing="trailing", scheduler={"prediction_type": prediction}).double()
     objective = make()
     objective.prepare(TEACHER, learner)
-    assert objective(TEACHER, learner, batch_size=2).total.isfinite()
+    assert objective(TEACHER, learner, batch_size=2, progress=1.0).total.isfinite()
 
 
 def test_errors_name_the_mend():
@@ -319,6 +319,8 @@ def test_errors_name_the_mend():
     with pytest.raises(MatchError, match="order"):
         methods.denoising_student(order=1.5)
     with pytest.raises(MatchError, match="prepare"):
+        methods.progressive()(TEACHER, learner, batch_size=2, progress=0.0)
+    with pytest.raises(MatchError, match="progress=step / steps"):
         methods.progressive()(TEACHER, learner, batch_size=2)
     with pytest.raises(MatchError, match="power of 2"):
         methods.progressive(most=6).prepare(TEACHER, student([999, 749, 499, 249]))

@@ -15,7 +15,7 @@ from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset, ImageSplit
 from limbeck.engine import ClassifierEvaluation, Subject, predict
 from limbeck.engine.evaluations.classifiers import classifier_evaluation
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import throughput
 from limbeck.models import VIB
@@ -144,7 +144,7 @@ def test_no_classifier(what: str, message: str) -> None:
 
 
 def judged(settings: ClassifierEvaluation, teacher: DGM, model: DGM, folder: Path, data=None) -> dict[str, float]:
-    judge = settings.judge(data or dataset(), teacher, folder, 7, SilentProgress())
+    judge = settings.judge(data or dataset(), teacher, folder, 7, Progress())
     return judge.measure(Subject(model, folder, True))
 
 
@@ -175,12 +175,12 @@ def test_the_teacher_against_itself(tmp_path) -> None:
 
 def test_the_same_noise_for_every_model(tmp_path) -> None:
     settings = ClassifierEvaluation()
-    judge = settings.judge(dataset(), vib(), tmp_path, 7, SilentProgress())
+    judge = settings.judge(dataset(), vib(), tmp_path, 7, Progress())
     first, again = (judge.measure(Subject(vib(1), tmp_path, True)) for _ in range(2))
     for values in (first, again):
         values.pop("samples_per_second")
     assert first == again
-    other = settings.judge(dataset(), vib(), tmp_path, 8, SilentProgress()).measure(Subject(vib(1), tmp_path, True))
+    other = settings.judge(dataset(), vib(), tmp_path, 8, Progress()).measure(Subject(vib(1), tmp_path, True))
     assert other["nll"] != first["nll"]
     assert other["nll"] == pytest.approx(first["nll"], rel=0.05)
 
@@ -206,24 +206,24 @@ def test_other_classes_than_the_teacher(tmp_path) -> None:
     assert {"accuracy", "nll", "ece"} <= set(values)
     assert not {"kl_teacher", "agreement"} & set(values)
     assert not {"kl_teacher", "agreement"} & set(judged(ClassifierEvaluation(compare=False), vib(1), vib(), tmp_path))
-    with pytest.raises(ModelError, match="2 classes apart, but the labels of the test rows go up to 2"):
+    with pytest.raises(ModelError, match="has 2 classes, but the labels of the test rows go up to 2"):
         judged(ClassifierEvaluation(), vib(), vib(classes=2), tmp_path)
 
 
 def test_rows_and_dry(tmp_path) -> None:
-    judge = ClassifierEvaluation(rows=12).judge(dataset(), vib(), tmp_path, 0, SilentProgress())
+    judge = ClassifierEvaluation(rows=12).judge(dataset(), vib(), tmp_path, 0, Progress())
     assert judge.notes[0].startswith("Measured on 12 test images")
     assert list(judge.references.values()) == [pytest.approx(100 / 3)]
     dry = ClassifierEvaluation(12, 10, None).dry()
     assert (dry.draws, dry.bins, dry.rows) == (2, 10, 200)
     assert ClassifierEvaluation(1, rows=5).dry().rows == 5
-    other = ClassifierEvaluation().judge(dataset(), vib(3), tmp_path, 0, SilentProgress())
+    other = ClassifierEvaluation().judge(dataset(), vib(3), tmp_path, 0, Progress())
     assert other.reference_key != judge.reference_key
 
 
 def test_data_without_labels(tmp_path) -> None:
     with pytest.raises(RecipeError, match="labelled images"):
-        ClassifierEvaluation().judge(None, vib(), tmp_path, 0, SilentProgress())
+        ClassifierEvaluation().judge(None, vib(), tmp_path, 0, Progress())
 
 
 @pytest.mark.parametrize("name", ["draws", "bins", "rows"])

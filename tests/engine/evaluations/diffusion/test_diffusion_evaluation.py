@@ -14,9 +14,9 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.data import Digits, ImageDataset
 from limbeck.engine import DiffusionEvaluation, Subject
-from limbeck.engine.evaluations.diffusion.diffusion_draws import asked, between, drawn, from_noise, larger
+from limbeck.engine.evaluations.diffusion.diffusion_draws import between, class_conditions, drawn, from_noise, larger
 from limbeck.engine.evaluations.diffusion.diffusion_judge import DiffusionJudge
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import TorchScriptFeatures, frechet_distance, structural_similarity
 from limbeck.models import DDIM
@@ -50,7 +50,7 @@ def teacher() -> DDIM:
 
 @pytest.fixture(scope="module")
 def judge(teacher: DDIM, digits: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> DiffusionJudge:
-    return SETTINGS.judge(digits, teacher, tmp_path_factory.mktemp("cache"), 0, SilentProgress())
+    return SETTINGS.judge(digits, teacher, tmp_path_factory.mktemp("cache"), 0, Progress())
 
 
 def picture(path: Path) -> np.ndarray:
@@ -137,7 +137,7 @@ def test_nothing_is_drawn_before_it_is_needed(digits: ImageDataset, judge: Diffu
             return super().network(state, t, x)
 
     model = Counted(unet=UNET, steps=3).eval()
-    fresh = DiffusionJudge(SETTINGS, digits, model, judge.rulers, 0)
+    fresh = DiffusionJudge(SETTINGS, digits, model, judge.extractors, 0)
     assert Counted.draws == 0  # a run that is finished draws nothing
     fresh.measure(Subject(ddim(1, timesteps=[999]), tmp_path, infers=False))
     first = Counted.draws
@@ -149,12 +149,12 @@ def test_nothing_is_drawn_before_it_is_needed(digits: ImageDataset, judge: Diffu
 
 
 def test_two_teachers_that_differ_in_steps_are_told_apart(digits: ImageDataset, judge: DiffusionJudge) -> None:
-    few, many = (DiffusionJudge(SETTINGS, digits, ddim(0, steps=n), judge.rulers, 0) for n in (2, 3))
+    few, many = (DiffusionJudge(SETTINGS, digits, ddim(0, steps=n), judge.extractors, 0) for n in (2, 3))
     assert few.reference_key != many.reference_key
 
 
-def test_the_second_ruler_is_another_one(judge: DiffusionJudge) -> None:
-    first, second = judge.rulers
+def test_the_second_extractor_is_another_one(judge: DiffusionJudge) -> None:
+    first, second = judge.extractors
     assert (first.name, second.name) == ("digits-cnn", "digits-cnn-2")
     images = torch.rand(5, 1, 8, 8)
     assert not torch.allclose(first(images), second(images), atol=1e-2)
@@ -166,8 +166,8 @@ def test_a_file_has_no_classes(digits: ImageDataset, teacher: DDIM, tmp_path: Pa
     path = tmp_path / "mine.pt"
     torch.jit.script(network).save(str(path))
     settings = DiffusionEvaluation(40, pairs=10, extractor=str(path), grid=8, batch=40)
-    ruler = TorchScriptFeatures(str(path), size=8, channels=1)
-    judge = DiffusionJudge(settings, digits, teacher, [ruler], 0)
+    extractor = TorchScriptFeatures(str(path), size=8, channels=1)
+    judge = DiffusionJudge(settings, digits, teacher, [extractor], 0)
     values = judge.measure(Subject(ddim(1, timesteps=[999]), tmp_path, infers=False))
     assert "inception_score" not in values
     assert "inception_score" not in {measure.key for measure in settings.measures(digits)}
@@ -178,19 +178,19 @@ def test_a_file_has_no_classes(digits: ImageDataset, teacher: DDIM, tmp_path: Pa
 
 def test_classes_are_drawn_as_often_as_in_the_test_data(digits: ImageDataset) -> None:
     model = ddim(0, unet={**UNET, "num_class_embeds": 10})
-    x = asked(model, digits, 2000, 0)
+    x = class_conditions(model, digits, 2000, 0)
     assert x is not None
     assert x.sum(1).eq(1).all()
     real = digits.test.labels.bincount(minlength=10) / len(digits.test.labels)
     torch.testing.assert_close(x.mean(0), real, atol=0.03, rtol=0)
-    assert asked(ddim(0), digits, 5, 0) is None
+    assert class_conditions(ddim(0), digits, 5, 0) is None
     with pytest.raises(RecipeError, match="images of 7 classes, but digits has 10"):
-        asked(ddim(0, unet={**UNET, "num_class_embeds": 7}), digits, 5, 0)
+        class_conditions(ddim(0, unet={**UNET, "num_class_embeds": 7}), digits, 5, 0)
 
 
 def test_a_conditional_student(digits: ImageDataset, judge: DiffusionJudge, tmp_path: Path) -> None:
     teacher = ddim(0, unet={**UNET, "num_class_embeds": 10})
-    own = DiffusionJudge(SETTINGS, digits, teacher, judge.rulers, 0)
+    own = DiffusionJudge(SETTINGS, digits, teacher, judge.extractors, 0)
     values = own.measure(Subject(teacher.resampled(), tmp_path, infers=False))
     assert values["mse_teacher"] == pytest.approx(0.0, abs=1e-10)  # the same classes, too
     assert set(values) == keys(digits)
@@ -198,11 +198,15 @@ def test_a_conditional_student(digits: ImageDataset, judge: DiffusionJudge, tmp_
 
 def test_between_two_noises() -> None:
     ends = [torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    ends = [8 * end / end.flatten(1).norm(dim=1).view(3, 1, 1, 1) for end in ends]
     found = between({"x_T": ends[0]}, {"x_T": ends[1]}, 5)["x_T"].view(3, 5, 1, 8, 8)
     torch.testing.assert_close(found[:, 0], ends[0])
     torch.testing.assert_close(found[:, -1], ends[1])
-    norms = found.flatten(2).norm(dim=2)
-    torch.testing.assert_close(norms[:, 2], (norms[:, 0] + norms[:, 4]) / 2)
+    flat = found.flatten(2).double()
+    angles = torch.cosine_similarity(flat[:, :-1], flat[:, 1:], dim=2).acos()
+    whole = torch.cosine_similarity(flat[:, 0], flat[:, -1], dim=1).acos()
+    torch.testing.assert_close(angles, whole[:, None].expand(-1, 4) / 4, rtol=1e-4, atol=0)  # an arc at constant speed
+    torch.testing.assert_close(flat.norm(dim=2), torch.full((3, 5), 8.0, dtype=torch.float64), rtol=1e-4, atol=0)
 
 
 def test_the_same_noise_in_any_batches(teacher: DDIM) -> None:

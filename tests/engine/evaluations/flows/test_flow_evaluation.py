@@ -16,12 +16,12 @@ from limbeck.data import Digits
 from limbeck.data.tables.table import TableDataset, TableSplit
 from limbeck.engine import FlowTableEvaluation, Subject
 from limbeck.engine.evaluations.flows.flow_rows import drawn_rows, log_densities
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import Measure, ModelResult, RunResults
 from limbeck.models.flows.bijection import Bijection, Level
 from limbeck.models.flows.flow import Flow
-from limbeck.report.tables import gaps, main_measure, results_table, seeds_table, size_table
+from limbeck.report.run_tables import gaps, main_measure, results_table, seeds_table, size_table
 from tests.tiny import Tiny
 
 SETTINGS = FlowTableEvaluation(samples=4000, drawn=500, batch=64, timing=0.02)
@@ -67,7 +67,7 @@ def table(rows: int = 3000, features: int = 2) -> TableDataset:
 
 
 def measured(model: DGM, folder: Path, dataset: TableDataset | None, teacher: DGM | None = None) -> dict[str, float]:
-    judge = SETTINGS.judge(dataset, teacher or Gaussian(), folder, 0, SilentProgress())
+    judge = SETTINGS.judge(dataset, teacher or Gaussian(), folder, 0, Progress())
     values = judge.measure(Subject(model.eval(), folder, infers=True))
     keys = {measure.key for measure in SETTINGS.measures(dataset)}
     assert set(values) == keys - {"train_seconds", "steps_taken", "best_step"}  # the engine knows that one
@@ -129,14 +129,14 @@ def test_columns_of_any_scale_count_alike_in_the_energy_distance(tmp_path: Path)
     plain, wide = table(), table()
     for split in wide.splits.values():
         split.values[:, 1] *= 1000.0  # type: ignore[attr-defined]
-    judges = [SETTINGS.judge(one, Gaussian(), tmp_path, 0, SilentProgress()) for one in (plain, wide)]
+    judges = [SETTINGS.judge(one, Gaussian(), tmp_path, 0, Progress()) for one in (plain, wide)]
     first, second = (next(iter(judge.references.values())) for judge in judges)
     assert first == pytest.approx(second, rel=1e-4)
 
 
 def test_references_without_any_model(tmp_path: Path) -> None:
     dataset = table()
-    judge = SETTINGS.judge(dataset, Gaussian(), tmp_path, 0, SilentProgress())
+    judge = SETTINGS.judge(dataset, Gaussian(), tmp_path, 0, Progress())
     real, gaussian = judge.references.values()
     assert abs(real) < 0.02
     entropy = math.log(2 * math.pi * math.e)
@@ -144,7 +144,7 @@ def test_references_without_any_model(tmp_path: Path) -> None:
     constant = table()
     for split in constant.splits.values():
         split.values[:, 1] = 2.0  # type: ignore[attr-defined]
-    found = SETTINGS.judge(constant, Gaussian(), tmp_path, 0, SilentProgress())
+    found = SETTINGS.judge(constant, Gaussian(), tmp_path, 0, Progress())
     assert len(found.references) == 1  # no Gaussian with a column that never changes
     assert all(math.isfinite(value) for value in found.references.values())
 
@@ -190,7 +190,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="timing"):
         FlowTableEvaluation(timing=0.0)
     with pytest.raises(RecipeError, match="'digits' is a ImageDataset"):
-        SETTINGS.judge(Digits().load(), Gaussian(), tmp_path, 0, SilentProgress())
+        SETTINGS.judge(Digits().load(), Gaussian(), tmp_path, 0, Progress())
     with pytest.raises(ModelError, match="Tiny has no exact density"):
         log_densities(Tiny(), torch.zeros(2, 2))
     with pytest.raises(ModelError, match="Gaussian is for rows of 2 numbers, but these have 3"):

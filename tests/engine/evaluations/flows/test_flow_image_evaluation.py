@@ -15,7 +15,7 @@ from limbeck.core.loss import Batch
 from limbeck.data import Digits, ImageDataset
 from limbeck.engine import FlowImageEvaluation, Judge, Subject
 from limbeck.engine.evaluations.flows.flow_pictures import interpolations
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import bits_per_dimension
 from limbeck.models import Glow
@@ -42,7 +42,7 @@ SETTINGS = FlowImageEvaluation(samples=150, extractor_steps=30, temperature=0.5,
 
 @pytest.fixture(scope="module")
 def judge(glow: Glow, digits: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    return SETTINGS.judge(digits, glow, tmp_path_factory.mktemp("cache"), 0, SilentProgress())
+    return SETTINGS.judge(digits, glow, tmp_path_factory.mktemp("cache"), 0, Progress())
 
 
 def picture(path: Path) -> np.ndarray:
@@ -126,9 +126,9 @@ def test_what_is_refused(digits: ImageDataset, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="interpolated"):
         FlowImageEvaluation(interpolated=1)
     with pytest.raises(RecipeError, match="images or their labels"):
-        SETTINGS.judge(None, Tiny(), tmp_path, 0, SilentProgress())
+        SETTINGS.judge(None, Tiny(), tmp_path, 0, Progress())
     with pytest.raises(ModelError, match="Tiny is no limbeck flow"):
-        FlowImageEvaluation(extractor_steps=1).judge(digits, Tiny(), tmp_path, 0, SilentProgress())
+        FlowImageEvaluation(extractor_steps=1).judge(digits, Tiny(), tmp_path, 0, Progress())
 
 
 def test_a_dry_run_measures_the_same(digits: ImageDataset) -> None:

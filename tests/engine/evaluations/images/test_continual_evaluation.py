@@ -17,7 +17,7 @@ from limbeck.core.sites import Sites
 from limbeck.data import Digits, DomainDataset, DomainSplit
 from limbeck.engine import ContinualEvaluation, Subject
 from limbeck.engine.evaluations.images.continual_evaluation import ContinualJudge
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import extract, frechet_distance
 from tests.zoo import domain_ladder
@@ -81,8 +81,8 @@ def models() -> list[Shade]:
 def distance(model: Shade, domain: int, reference: Tensor, rows: int = 2000) -> float:
     with torch.no_grad():
         drawn = model.sample(x=torch.eye(3)[[domain] * rows], output="mean")["y"].clamp(0, 1)
-    ruler = Brightness()
-    return frechet_distance(extract(ruler, drawn), extract(ruler, reference))
+    extractor = Brightness()
+    return frechet_distance(extract(extractor, drawn), extract(extractor, reference))
 
 
 @pytest.mark.parametrize("reference", ["test", "all"])
@@ -197,10 +197,10 @@ def test_a_ladder_vae_with_batch_statistics_is_measured(tmp_path: Path) -> None:
 
 def test_the_extractor_is_the_datas_own_classifier(tmp_path: Path) -> None:
     evaluation = ContinualEvaluation(samples=20, extractor_steps=3)
-    judge = evaluation.judge(dataset(), Shade([0.2, 0.5, 0.8]), tmp_path, 0, SilentProgress())
+    judge = evaluation.judge(dataset(), Shade([0.2, 0.5, 0.8]), tmp_path, 0, Progress())
     assert judge.extractor.name == "shades-cnn"
     assert "shades-cnn" in evaluation.measures(dataset())[0].label
-    assert any("% of the test images rightly" in note for note in judge.notes)
+    assert any("% of the test images correctly" in note for note in judge.notes)
     assert evaluation.steps == 3
     assert dataclasses.asdict(evaluation.measures(dataset())[0])["better"] == "lower"
 
@@ -209,7 +209,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"limbeck\.data\.Domains"):
         ContinualEvaluation().measures(Digits().load())
     with pytest.raises(RecipeError, match="there is no data"):
-        ContinualEvaluation().judge(None, Shade([0.0]), tmp_path, 0, SilentProgress())
+        ContinualEvaluation().judge(None, Shade([0.0]), tmp_path, 0, Progress())
     for wrong in ({"samples": 1}, {"bound_samples": 0}, {"bound_images": 0}, {"grid": 0}, {"grid": 501}):
         with pytest.raises(RecipeError, match=next(iter(wrong))):
             ContinualEvaluation(**wrong)

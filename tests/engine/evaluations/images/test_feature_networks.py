@@ -11,7 +11,7 @@ from limbeck.core.divergence import FeatureDistance
 from limbeck.data import Digits
 from limbeck.engine.evaluations.images import feature_networks
 from limbeck.engine.evaluations.images.feature_networks import equip, wants_network
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import ClassifierFeatures
 
@@ -28,10 +28,10 @@ def numbers(monkeypatch) -> list[int]:
     return asked
 
 
-def test_it_is_neither_of_the_rulers(numbers):
+def test_it_is_neither_of_the_extractors(numbers):
     objective = methods.few_step(feature_weight=0.1)
     assert wants_network(objective)
-    equip(objective, Digits().load(), Path(), SilentProgress())
+    equip(objective, Digits().load(), Path(), Progress())
     assert not wants_network(objective)
     assert numbers == [3]
     (distance,) = (part for part in objective.modules() if isinstance(part, FeatureDistance))
@@ -44,7 +44,7 @@ def test_it_is_neither_of_the_rulers(numbers):
 def test_a_network_of_ones_own_is_kept(numbers):
     own = ClassifierFeatures(1, 8, 10, "own", width=4)
     objective = methods.few_step(feature_weight=0.1, features=FeatureDistance(own))
-    equip(objective, None, Path(), SilentProgress())
+    equip(objective, None, Path(), Progress())
     assert numbers == []
 
 
@@ -56,4 +56,4 @@ def test_parts_of_a_sum_are_found():
 
 def test_without_data_the_message_says_so():
     with pytest.raises(RecipeError, match="no data"):
-        equip(methods.few_step(feature_weight=0.1), None, Path(), SilentProgress())
+        equip(methods.few_step(feature_weight=0.1), None, Path(), Progress())

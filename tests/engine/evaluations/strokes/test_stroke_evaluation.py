@@ -14,10 +14,11 @@ from limbeck.data import Digits, StrokeDataset, StrokeSplit
 from limbeck.engine import StrokeEvaluation, Subject
 from limbeck.engine.evaluations.strokes.stroke_encoder import with_fitted_encoder
 from limbeck.engine.evaluations.strokes.stroke_evaluation import StrokeJudge
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
-from limbeck.metrics import drawing_lengths
+from limbeck.metrics import ModelResult, RunResults, drawing_lengths
 from limbeck.models import VRNN
+from limbeck.report import results_table
 from tests.zoo import LinearGaussian
 
 SMALL = {"samples": 60, "particles": 8, "bound_drawings": 40, "encoder_steps": 3, "predictor_steps": 2, "grid": 4}
@@ -44,7 +45,7 @@ def built(seed: int, **options: object) -> VRNN:
 
 
 def judged(teacher: VRNN, cache: Path, **settings: int) -> StrokeJudge:
-    judge = StrokeEvaluation(**{**SMALL, **settings}).judge(dataset(), teacher, cache, 0, SilentProgress())
+    judge = StrokeEvaluation(**{**SMALL, **settings}).judge(dataset(), teacher, cache, 0, Progress())
     assert isinstance(judge, StrokeJudge)
     return judge
 
@@ -58,7 +59,13 @@ def test_every_value_has_its_column_and_a_picture_is_left(tmp_path: Path) -> Non
     with Image.open(tmp_path / "student" / "samples.png") as picture:
         assert min(picture.size) > 100
     assert "7 longer drawings" in " ".join(judge.notes)
-    assert len(judge.references) == 3
+    table = results_table([
+        RunResults("strokes", "run", "", "", "", evaluation.measures(dataset()),
+                   [ModelResult("teacher", 0, "teacher", values)], judge.references)
+    ])  # fmt: skip
+    columns = [column.label for column in table.columns]
+    places = [[i for i, cell in enumerate(row.cells, 1) if cell.text] for row in table.rows if row.kind == "reference"]
+    assert places == [[columns.index(label)] for label in columns if "to test data" in label]
     again = judge.measure(Subject(student, tmp_path / "student", False))
     assert {k: v for k, v in again.items() if k != "samples_per_second"} == {
         k: v for k, v in values.items() if k != "samples_per_second"
@@ -83,7 +90,7 @@ def test_the_divergence_is_that_of_exact_likelihoods(tmp_path: Path) -> None:
             model.encoder[-1].bias[2:] = 100.0  # nor does y of z
     judge = judged(teacher, tmp_path, bound_drawings=400, encoder_steps=0, particles=200)
     values = judge.measure(Subject(student, tmp_path, True))
-    y = judge.judged
+    y = judge.divergence_drawings
     difference = teacher.log_likelihood(y, particles=1) - student.log_likelihood(y, particles=1)
     exact = difference.sum().item() / drawing_lengths(y).sum().item()
     assert values["kl_teacher"] == pytest.approx(exact, abs=0.02)
@@ -131,10 +138,8 @@ def test_the_dry_run_is_small() -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"needs drawings"):
-        StrokeEvaluation().judge(Digits().load(), built(0), tmp_path, 0, SilentProgress())
+        StrokeEvaluation().judge(Digits().load(), built(0), tmp_path, 0, Progress())
     with pytest.raises(RecipeError, match=r"evaluation\.particles must be at least 1, not 0"):
         StrokeEvaluation(particles=0)
     with pytest.raises(ModelError, match=r"LinearGaussian draws \(60, 2\)"):
-        StrokeEvaluation(**SMALL).judge(
-            dataset(), LinearGaussian([["y", "target", 2, []]]), tmp_path, 0, SilentProgress()
-        )
+        StrokeEvaluation(**SMALL).judge(dataset(), LinearGaussian([["y", "target", 2, []]]), tmp_path, 0, Progress())

@@ -1,4 +1,4 @@
-"""Consistency distillation: a student that sees one image from every state of a path to it (Song et al. 2023)."""
+"""Consistency distillation: the student predicts one image from all states of a path to it (Song et al. 2023)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.methods.diffusion.denoiser import check_diffusion, denoiser_of
-from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
+from limbeck.core.methods.diffusion.diffusion_objective import DiffusionObjective, StepInputs
 from limbeck.errors import MatchError
 
 __all__ = ["Consistency"]
 
 
 class Consistency(DiffusionObjective):
-    r"""The student's image at a time agrees with its own image at the next, one step of the teacher's sampler on.
+    r"""Make the student's image at a time agree with its own image one step of the teacher's sampler later.
 
     .. math:: L = E_{x_0, t, \epsilon}[d(f_\theta(x_t, t), \bar f_\theta(\hat x_{t'}, t'))], \quad
               x_t = \sqrt{\alpha_t} x_0 + \sqrt{1 - \alpha_t} \epsilon, \quad
@@ -29,16 +29,16 @@ class Consistency(DiffusionObjective):
     Song & Dhariwal (2023), :math:`\sqrt{\|a - b\|^2 + c^2} - c` with :math:`c = 0.00054 \sqrt{n}` for n pixels.
 
     Raises:
-        MatchError: when called with models that are no diffusion models; with a student that samples at times which
-            the teacher does not, or of another diffusion.
+        MatchError: when called: the models are not diffusion models, the student samples at times at which the teacher
+            does not, or it has another diffusion.
 
     References:
         Song, Dhariwal, Chen & Sutskever, Consistency Models, ICML 2023 (Alg. 2).
     """
 
-    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+    def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """One term, ``"consistency"``."""
-        guide, learner, x = denoiser_of(teacher, "teacher"), denoiser_of(student, "student"), asked.x
+        guide, learner, x = denoiser_of(teacher, "teacher"), denoiser_of(student, "student"), inputs.x
         if stray := [t for t in learner.timesteps if t not in guide.timesteps]:
             raise MatchError(
                 f"consistency distillation trains at the teacher's times, from {guide.timesteps[0]} to "
@@ -47,18 +47,18 @@ class Consistency(DiffusionObjective):
         path = [*guide.timesteps, guide.schedule.times]
         check_diffusion(guide, learner, path)
         schedule, times = guide.schedule, torch.tensor(path)
-        image = asked.taught(teacher)
-        place = asked.chosen(0, len(times) - 1, image)
+        image = inputs.teacher_images(teacher)
+        place = inputs.random_integers(0, len(times) - 1, image)
         t, later = times[place].to(image.device), times[place + 1].to(image.device)
-        state, _ = asked.noised(schedule, image, t)
+        state, _ = inputs.noised(schedule, image, t)
         with frozen(guide):
             after = schedule.noised(*guide.denoise(state, t, x), later)
-        told, _ = learner.denoise(state, t, x)
+        prediction, _ = learner.denoise(state, t, x)
         with torch.no_grad():
             ended = (later == schedule.times).view(-1, *([1] * (image.ndim - 1)))
             own, _ = learner.denoise(after, later.clamp(max=schedule.times - 1), x)
-            aim = torch.where(ended, after, own)
-        return {"consistency": _huber(told, aim).mean()}
+            target = torch.where(ended, after, own)
+        return {"consistency": _huber(prediction, target).mean()}
 
 
 def _huber(a: Tensor, b: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.graph import DGM
+from limbeck.core.stand_in import real_model
 from limbeck.errors import MatchError
 
 __all__ = ["Denoiser", "Diffusion", "check_diffusion", "denoiser_of"]
@@ -27,18 +28,18 @@ class Diffusion(Protocol):
         """An image, in the diffusion's units, at a time; all shapes (batch, ...), ``t`` one time or shape (batch,)."""
         ...
 
-    def image_and_noise(self, told: Tensor, state: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
-        """The image and the noise that a network's output stands for; all shapes (batch, ...)."""
+    def image_and_noise(self, prediction: Tensor, state: Tensor, t: int | Tensor, /) -> tuple[Tensor, Tensor]:
+        """The image and the noise that a network's output in a state stands for; all shapes (batch, ...)."""
         ...
 
     def aim(self, image: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What a network should tell of a noised image; all shapes (batch, ...)."""
+        """What a network should predict for a noised image; all shapes (batch, ...)."""
         ...
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A model whose network can be asked about any noised image, not only those on its sampler's path."""
+    """A model whose network can be evaluated on any noised image, not only on those along its sampler's path."""
 
     schedule: Diffusion
     timesteps: tuple[int, ...]
@@ -53,20 +54,20 @@ class Denoiser(Protocol):
 
 
 class DenoisingModel(DGM, Denoiser):
-    """Both; for type checkers only."""
+    """A model that is both; for type checkers only."""
 
 
 def denoiser_of(model: DGM, who: str) -> DenoisingModel:
-    """The model itself as one that denoises; where its runs are played back from a store, the model that made them.
+    """The model, or the real one behind a stand-in, as one that denoises.
 
     Args:
         model: teacher or student.
         who: what to call it in a message.
 
     Raises:
-        MatchError: it has no network that could be asked.
+        MatchError: it has no such network.
     """
-    found = getattr(model, "source", model)
+    found = real_model(model)
     if not isinstance(found, Denoiser):
         raise MatchError(
             f"this method asks the {who}'s network about noised images, but {type(found).__name__} has no denoise() "
@@ -78,7 +79,7 @@ def denoiser_of(model: DGM, who: str) -> DenoisingModel:
 def check_diffusion(teacher: DenoisingModel, student: DenoisingModel, times: Iterable[int]) -> None:
     """Refuse a student that noises images in another way than its teacher: it would be shown states it never meets.
 
-    What the two networks tell of a state, its noise or its image, may differ.
+    What the two networks predict for a state, its noise or its image, may differ.
 
     Args:
         teacher: whose states the student is shown.
@@ -86,7 +87,7 @@ def check_diffusion(teacher: DenoisingModel, student: DenoisingModel, times: Ite
         times: those of the states.
 
     Raises:
-        MatchError: at one of the times, the two leave another share of the image.
+        MatchError: the two diffusions differ in their number of times, or in how much of the image is left at a time.
     """
     theirs, own, like = teacher.schedule, student.schedule, torch.empty(0)
     if own.times != theirs.times:

@@ -1,4 +1,4 @@
-"""What the objectives have in common that ask networks about noised images rather than compare sites of two runs."""
+"""What objectives share that evaluate networks on noised images, rather than compare the sites of two runs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.core.coupling import frozen
 from limbeck.core.coupling.replay import KEEP, generated
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods.diffusion.denoiser import Diffusion
 from limbeck.core.objective import Objective
-from limbeck.core.trace import keep_targets
+from limbeck.core.trace import Kind, keep_fields
 from limbeck.errors import MatchError
 
-__all__ = ["Asked", "DiffusionObjective"]
+__all__ = ["DiffusionObjective", "StepInputs"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one step is asked for.
+class StepInputs:
+    """What one step of a training starts from.
 
     Attributes:
         rows: how many images, where there is no ``x``.
@@ -36,46 +36,46 @@ class Asked:
     progress: float
     generator: torch.Generator | None
 
-    def drawn(self, model: DGM) -> Tensor:
-        """Images of a model in the units of the diffusion, [-1, 1]; shape (batch, channels, height, width)."""
+    def images_of(self, model: DGM) -> Tensor:
+        """Draw images from a model, in the units of the diffusion, [-1, 1]; shape (batch, channels, height, width)."""
         rows = self.rows if self.x is None else None
-        trace = model.trace(rows, self.x, keep=keep_targets(KEEP["mean"]), generator=self.generator)
+        trace = model.trace(rows, self.x, keep=keep_fields(KEEP["mean"], Kind.TARGET), generator=self.generator)
         return 2 * model.join_targets(generated(trace, "mean")) - 1
 
-    def taught(self, teacher: DGM) -> Tensor:
-        """The same of a teacher: without gradients, in eval mode."""
+    def teacher_images(self, teacher: DGM) -> Tensor:
+        """The same from a teacher: without gradients, in eval mode."""
         with frozen(teacher):
-            return self.drawn(teacher)
+            return self.images_of(teacher)
 
-    def chosen(self, first: int, last: int, image: Tensor) -> Tensor:
-        """A whole number of each image's own, from ``first`` up to but not ``last``, shape (batch,), on the CPU."""
+    def random_integers(self, first: int, last: int, image: Tensor) -> Tensor:
+        """One random integer for each image, at least ``first`` and below ``last``; shape (batch,), on the CPU."""
         return torch.randint(first, last, (len(image),), generator=self.generator)
 
     def noised(self, schedule: Diffusion, image: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Images at times of a diffusion, and the noise that was added; shapes as ``image``."""
+        """The images with noise added, at their times of a diffusion, and that noise; shapes as ``image``."""
         noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
         return schedule.noised(image, noise, t), noise
 
 
 class DiffusionObjective(Objective):
-    """An objective over two diffusion models with a loss of its own, for which nothing of two runs is matched."""
+    """An objective over two diffusion models with a loss of its own; no sites of two runs are matched."""
 
     def __init__(self) -> None:
         super().__init__([])
 
     @property
     def needs_teacher(self) -> bool:
-        """Always: its network is asked."""
+        """Always: its network is evaluated."""
         return True
 
     @abstractmethod
-    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+    def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """Name to term of the loss, shape (), averaged over rows.
 
         Args:
             teacher: the frozen model.
             student: the model to train.
-            asked: what the step is asked for.
+            inputs: what the step starts from.
         """
 
     def forward(
@@ -86,7 +86,7 @@ class DiffusionObjective(Objective):
         batch_size: int | None = None,
         x: Tensor | None = None,
         batch: Batch | None = None,
-        progress: float = 1.0,
+        progress: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Loss:
         """The terms of :meth:`losses`; arguments as for :class:`Objective`."""
@@ -95,4 +95,5 @@ class DiffusionObjective(Objective):
         if batch is not None:
             x = batch.x if x is None else x
             batch_size = len(batch) if batch_size is None else batch_size
-        return Loss.of(self.losses(teacher, student, Asked(batch_size, x, progress, generator)))
+        inputs = StepInputs(batch_size, x, self.progress_of(progress), generator)
+        return Loss.of(self.losses(teacher, student, inputs))

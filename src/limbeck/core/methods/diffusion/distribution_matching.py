@@ -1,4 +1,4 @@
-"""Distribution matching: a student whose images the teacher finds as likely as its own (Yin et al. 2024)."""
+"""Distribution matching: the law of the student's images follows the teacher's (Yin et al. 2024)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.methods.diffusion.denoiser import DenoisingModel, denoiser_of
-from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
+from limbeck.core.methods.diffusion.diffusion_objective import DiffusionObjective, StepInputs
 from limbeck.errors import MatchError
 
 __all__ = ["DistributionMatching"]
 
-_CLOSEST = 1e-3  # of the teacher's opinion to the image, in the diffusion's units: the pull stays finite
+_CLOSEST = 1e-3  # the least distance to the teacher's image, in the diffusion's units: the gradient stays finite
 
 
 class DistributionMatching(DiffusionObjective):
@@ -28,10 +28,10 @@ class DistributionMatching(DiffusionObjective):
               w_t = n / \|x - \mu_\phi(x_t, t)\|_1
 
     :math:`\mu_\phi` is the teacher's network and :math:`\mu_\psi` a second one, which starts as a copy of it and learns
-    to denoise the student's images as they change, in the measure of [D] Eq. 9. Both losses are minimised in the same
-    step: neither network's gradient reaches the other's weights. No data, and not even images of the teacher: for every
-    image there is only the teacher's opinion, so it sharpens what a regression on pairs has blurred; alone it may drop
-    modes (KL in this direction), which is why it is best used beside the pairs:
+    to denoise the student's images as they change, with the loss of [D] Eq. 9. Both losses are minimised in the same
+    step: neither network's gradient reaches the other's weights. It needs no data, nor images of the teacher: for each
+    of the student's images it uses only the teacher's denoised one. So it sharpens what a regression on pairs has
+    blurred; by itself it may drop modes (KL in this direction), so it is best used beside the pairs:
     :func:`~limbeck.core.methods.sharpened`.
 
     Args:
@@ -39,7 +39,7 @@ class DistributionMatching(DiffusionObjective):
         high: the largest.
 
     Raises:
-        MatchError: the levels do not lie in order in [0, 1]; when called, the models are no diffusion models.
+        MatchError: the levels do not lie in order in [0, 1]; when called: the models are not diffusion models.
 
     References:
         Yin et al., One-step Diffusion with Distribution Matching Distillation, CVPR 2024 (Eq. 7, 8).
@@ -58,24 +58,24 @@ class DistributionMatching(DiffusionObjective):
         if teacher is not None and self.critic is None:
             self.critic = copy.deepcopy(denoiser_of(teacher, "teacher")).requires_grad_(True)
 
-    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+    def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """Two terms: ``"distribution"``, the student's; and ``"critic"``, the second network's."""
         if self.critic is None:
             raise MatchError("distribution matching needs, before the first step, objective.prepare(teacher, student)")
-        guide, critic, x = denoiser_of(teacher, "teacher"), cast(DenoisingModel, self.critic), asked.x
+        guide, critic, x = denoiser_of(teacher, "teacher"), cast(DenoisingModel, self.critic), inputs.x
         schedule = guide.schedule
-        image = asked.drawn(student)
+        image = inputs.images_of(student)
         found = image.detach()
         first, last = (round(level * schedule.times) for level in (self.low, self.high))
-        t = asked.chosen(first, max(last, first + 1), image).to(image.device)
-        state, noise = asked.noised(schedule, found, t)
+        t = inputs.random_integers(first, max(last, first + 1), image).to(image.device)
+        state, noise = inputs.noised(schedule, found, t)
         with frozen(guide):
             real, _ = guide.denoise(state, t, x)
-        # One evaluation of the critic serves both: its opinion for the student, and its own loss.
-        told = critic.network(state, t, x)
-        fake, _ = schedule.image_and_noise(told.detach(), state, t)
+        # One evaluation of the critic serves both: its image for the student's loss, and its own loss.
+        prediction = critic.network(state, t, x)
+        fake, _ = schedule.image_and_noise(prediction.detach(), state, t)
         apart = (found - real).abs().flatten(1).mean(1).clamp_min(_CLOSEST)
         pull = (fake - real) / apart.view(-1, *([1] * (image.ndim - 1)))
         # The gradient of half the squared distance to a fixed point is the difference to it.
         distribution = 0.5 * (image - (found - pull)).square().flatten(1).sum(1).mean()
-        return {"distribution": distribution, "critic": (told - schedule.aim(found, noise, t)).square().mean()}
+        return {"distribution": distribution, "critic": (prediction - schedule.aim(found, noise, t)).square().mean()}

@@ -1,4 +1,4 @@
-"""Methods for samplers of many steps: the Denoising Student ([D]), and what closes the gap that it leaves."""
+"""Methods for samplers of many steps: the Denoising Student ([D]), and methods that close the gap that it leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ progressive = Progressive
 
 
 def denoising_student(order: float = 2.0) -> Objective:
-    r"""The Denoising Student ([D] Eq. 10, 11): one evaluation learns what a sampler makes of the same noise.
+    r"""The Denoising Student ([D] Eq. 10, 11): one evaluation learns the output of a sampler from the same noise.
 
     .. math:: L = E_{x_T}[KL(p_\phi(x_0 | x_T) \,\|\, p_\theta(x_0 | x_T))]
               = \tfrac12 E_{x_T} \|F_\theta(x_T) - F_\phi(x_T)\|_2^2
@@ -45,19 +45,19 @@ def few_step(
     feature_weight: float = 0.0,
     features: FeatureDistance | None = None,
 ) -> Objective:
-    r"""A sampler of few steps learns a sampler of many, at each state on the way that both have.
+    r"""A sampler of few steps learns from one of many, at each intermediate state that both have.
 
     .. math:: L = E_{x_T}[d(x_0^\phi, x_0^\theta) + \lambda \sum_t d(x_t^\phi, x_t^\theta)]
 
     The latent distillation loss of [U] Eq. 7 on the graph of [D]: the states are deterministic given the noise, so the
     Wasserstein distance between their laws is a norm. States of the teacher at times that the student does not visit
-    count for nothing.
+    are ignored.
 
     Args:
         state_weight: lambda.
         order: of both distances: 2 for half the squared error, 1 for the sum of absolute differences.
         from_states: whether the student takes each step from the teacher's state rather than from its own: local
-            distillation. Its steps then never see the errors of those before them, nor learn to mend them.
+            distillation. Its steps then never see the errors of those before them, nor learn to correct them.
         feature_weight: factor of a distance between the images in the features of a network.
         features: that distance; by default :class:`~limbeck.divergence.FeatureDistance` in the classifier of the data.
 
@@ -70,8 +70,8 @@ def few_step(
         raise MatchError(f"state_weight must {'be positive' if from_states else 'not be negative'}: {state_weight}")
     matches = [Match(kind=Kind.TARGET, divergence=_of_targets(order))]
     if state_weight:
-        # States are in the units of the diffusion, twice the targets' pixels: with the half, both count alike. Of the
-        # squared error the KL of the targets has the half, too.
+        # States are in the units of the diffusion, in which differences are twice those of the targets' pixels: with
+        # half the weight both count alike. The KL of the targets is half their squared error, too.
         norm: Divergence = lp if order == 1.0 else partial(lp, order=2.0, root=False)
         matches.append(Match("x[*]", divergence=norm, weight=state_weight / 2, kind=Kind.DETERMINISTIC, partial=True,
                              required=False))  # fmt: skip
@@ -90,20 +90,20 @@ def sharpened(
     low: float = 0.02,
     high: float = 0.3,
 ) -> Objective:
-    """Pairs and distribution matching together: what we recommend for students of one or two steps.
+    """Pairs and distribution matching together: the recommended method for students of one or two steps.
 
-    The regression on pairs (:func:`few_step`) keeps every mode of the teacher, but where a student cannot follow it
-    gives the mean of what might be there, a blur; distribution matching (:class:`DistributionMatching`) moves that to
-    an image which the teacher finds likely. Beside the pairs a step asks the teacher's network once and trains a second
-    one: about three times the cost.
+    The regression on pairs (:func:`few_step`) keeps every mode of the teacher, but where a student cannot follow, it
+    yields the mean of the possible images, a blur; distribution matching (:class:`DistributionMatching`) moves that to
+    an image which the teacher finds likely. In addition to the pairs, a step evaluates the teacher's network once and
+    trains a second network: about three times the cost.
 
     Args:
         matching_weight: factor of distribution matching; both parts are sums over pixels.
         state_weight: as for :func:`few_step`.
         order: as for :func:`few_step`.
         low: smallest noise level that is matched, as a fraction of the diffusion's times.
-        high: the largest. The pairs already say where in the image things are; what is blurred shows at little noise,
-            and with much of it the teacher's opinion is little more than the mean.
+        high: the largest. The pairs already determine where in the image things are; blur shows at low noise, and at
+            high noise the teacher's denoised image is little more than the mean.
 
     Raises:
         MatchError: an argument is out of its range.

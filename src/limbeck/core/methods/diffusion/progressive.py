@@ -1,4 +1,4 @@
-"""Progressive distillation: half the steps, again and again, until as few are left as the student has."""
+"""Progressive distillation: halve the number of steps again and again, down to the student's."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from limbeck.core.coupling import frozen
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.methods.diffusion.denoiser import DenoisingModel, Diffusion, check_diffusion, denoiser_of
-from limbeck.core.methods.diffusion.diffusion_objective import Asked, DiffusionObjective
+from limbeck.core.methods.diffusion.diffusion_objective import DiffusionObjective, StepInputs
 from limbeck.errors import MatchError
 
 __all__ = ["Progressive"]
 
 
 class Progressive(DiffusionObjective):
-    r"""One step of the student does what two of its guide do; then it is its own guide, and the steps are halved.
+    r"""One step of the student learns two steps of its guide; then the student is its own guide with half the steps.
 
     From a noised image :math:`x_t` the guide takes two steps, to :math:`t'` and :math:`t''`. The image that one step of
     the sampler from t would need to get there is
@@ -27,18 +27,19 @@ class Progressive(DiffusionObjective):
               {\sqrt{\alpha_{t''}} - (\sigma_{t''} / \sigma_t) \sqrt{\alpha_t}}, \quad
               L = E[\max(\alpha_t / \sigma_t^2, 1) \, \tfrac12 \|\tilde x - f_\theta(x_t, t)\|^2]
 
-    with :math:`\sigma_t^2 = 1 - \alpha_t`. The training has equal parts with ``most``, half as many, ... steps, down to
-    the student's own. In the first the guide is the teacher, in each later one the student as it was at the end of the
-    part before, kept among the objective's buffers so that an interrupted training continues where it was. The images
-    are the teacher's: no data are needed.
+    with :math:`\sigma_t^2 = 1 - \alpha_t`. The training is divided into equal parts, with ``most`` steps in the first,
+    half as many in the second, and so on down to the student's own number. In the first part the guide is the teacher;
+    in each later part it is a copy of the student as it was at the end of the part before. The copy is saved with the
+    objective, so that an interrupted training continues where it stopped. The images are the teacher's: no data are
+    needed.
 
     Args:
-        most: steps of the student in the first part; the student's own times a power of 2.
+        most: steps of the student in the first part; the student's own number times a power of 2.
 
     Raises:
-        MatchError: ``most`` is no such number, or twice of it is more than the diffusion's times; the student's times
-            are not evenly spread from the last on, as ``spacing="trailing"`` has them, or its diffusion is another than
-            the teacher's; when called, the models are no diffusion models, or ``prepare`` was not called.
+        MatchError: ``most`` is not such a number, or more than half of the diffusion's times; the student's times are
+            not evenly spread from the last on, as with ``spacing="trailing"``, or it has another diffusion than the
+            teacher; when called: the models are not diffusion models, or ``prepare`` was not called.
 
     References:
         Salimans & Ho, Progressive Distillation for Fast Sampling of Diffusion Models, ICLR 2022 (Alg. 2).
@@ -54,20 +55,25 @@ class Progressive(DiffusionObjective):
         self.guide: nn.Module | None = None
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
 
+    @property
+    def scheduled(self) -> bool:
+        """Always: the progress says which part of the training it is."""
+        return True
+
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
         """Make room for the guide; see :class:`Objective`."""
         self._parts(student)
         if self.guide is None:
             self.guide = copy.deepcopy(denoiser_of(student, "student")).requires_grad_(False)
 
-    def losses(self, teacher: DGM, student: DGM, asked: Asked) -> dict[str, Tensor]:
+    def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """One term, ``"progressive"``."""
         if self.guide is None:
             raise MatchError(
                 "progressive distillation needs, before the first step, objective.prepare(teacher, student)"
             )
-        parts, x = self._parts(student), asked.x
-        part = min(int(asked.progress * len(parts)), len(parts) - 1)
+        parts, x = self._parts(student), inputs.x
+        part = min(int(inputs.progress * len(parts)), len(parts) - 1)
         if student.training and int(self.stage) < part:
             self.guide.load_state_dict(student.state_dict())
             self.stage.fill_(part)
@@ -75,17 +81,17 @@ class Progressive(DiffusionObjective):
         check_diffusion(source, learner, [*even_times(source.schedule.times, 2 * self.most), source.schedule.times])
         guide = cast(DenoisingModel, self.guide) if part else source
         schedule, steps = guide.schedule, parts[part]
-        image = asked.taught(teacher)
+        image = inputs.teacher_images(teacher)
         path = torch.tensor([*even_times(schedule.times, 2 * steps), schedule.times])
-        place = 2 * asked.chosen(0, steps, image)
+        place = 2 * inputs.random_integers(0, steps, image)
         t, middle, end = (path[place + ahead].to(image.device) for ahead in range(3))
-        state, _ = asked.noised(schedule, image, t)
+        state, _ = inputs.noised(schedule, image, t)
         with frozen(guide):
             between = schedule.noised(*guide.denoise(state, t, x), middle)
             there = schedule.noised(*guide.denoise(between, middle, x), end)
-        aim, weight = needed_image(schedule, state, t, there, end)
-        told, _ = learner.denoise(state, t, x)
-        rows = (weight * (told - aim).square()).flatten(1).sum(1)
+        target, weight = needed_image(schedule, state, t, there, end)
+        prediction, _ = learner.denoise(state, t, x)
+        rows = (weight * (prediction - target).square()).flatten(1).sum(1)
         return {"progressive": 0.5 * rows.mean()}
 
     def _parts(self, student: DGM) -> list[int]:
@@ -114,7 +120,7 @@ class Progressive(DiffusionObjective):
 
 
 def even_times(times: int, steps: int) -> list[int]:
-    """Times of a sampler whose first is the last of the diffusion's, evenly spread.
+    """Evenly spread times of a sampler, beginning with the diffusion's last one.
 
     >>> even_times(1000, 4)
     [999, 749, 499, 249]
@@ -123,10 +129,10 @@ def even_times(times: int, steps: int) -> list[int]:
 
 
 def needed_image(schedule: Diffusion, state: Tensor, t: Tensor, there: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """The image that leads a step of the sampler from one state to another, and how much it counts at that time.
+    """The image with which a step of the sampler goes from one state to another, and its weight at that time.
 
     Args:
-        schedule: the diffusion's.
+        schedule: of the diffusion.
         state: shape (batch, ...).
         t: its time, shape (batch,).
         there: where the step should lead, shape (batch, ...).

@@ -9,12 +9,21 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from limbeck.core.divergence.categorical import categorical_kl
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.classifiers.predictive import has_latents, predict
 from limbeck.engine.evaluations.classifiers.reliability_figure import reliability_figure
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+    throughput_measure,
+)
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.settings.placement import chosen_device, placed
 from limbeck.engine.stages.model_description import model_key
@@ -26,7 +35,6 @@ from limbeck.metrics import (
     accuracy,
     calibration_error,
     mean_nll,
-    parameter_count,
     reliability,
     throughput,
 )
@@ -34,8 +42,8 @@ from limbeck.pictures import save_figure
 
 __all__ = ["ClassifierEvaluation"]
 
-_TIE = 1e-3  # errors that no likelihood is worth
-_FEW = 10  # classes, up to which the first five of a prediction say nothing
+_TIE = 1e-3  # errors that the likelihood is worth at most: it only breaks ties
+_FEW = 10  # classes; with no more than these, the first five of a prediction say little
 
 
 class ClassifierEvaluation(Evaluation):
@@ -49,9 +57,9 @@ class ClassifierEvaluation(Evaluation):
         draws: noise draws of the latents that a prediction averages.
         bins: bins of equal width in the calibration error and in the diagram.
         rows: test images to measure on; ``None`` for all.
-        primary: which measure comes first; the share of the gap to the teacher that a student closes is told in it.
-        compare: whether predictions are compared with the teacher's; say no where its classes mean something else.
-            They are not compared in any case where it has another number of classes.
+        primary: which measure comes first; the share of the gap to the teacher that a student closes is that of it.
+        compare: whether predictions are compared with the teacher's; set it to false where the teacher's classes mean
+            something else. Where their number differs, predictions are never compared.
         timing: seconds for which each model's speed is measured.
         device: where models without latents predict; ``"auto"`` is a GPU if there is one.
 
@@ -84,7 +92,7 @@ class ClassifierEvaluation(Evaluation):
         self.timing = timing
         self.device = device
 
-    score_label = "error rate, ties told apart by the NLL"
+    score_label = "error rate, ties broken by the NLL"
 
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
@@ -92,7 +100,7 @@ class ClassifierEvaluation(Evaluation):
             Measure("nll", "test NLL", "lower", 4, "nats"),
             Measure("accuracy", "test accuracy", "higher", 2, "%"),
         ]
-        top5 = Measure("top5", "right class among the first 5", "higher", 2, "%", detail=True)
+        top5 = Measure("top5", "top-5 accuracy", "higher", 2, "%", detail=True)
         return [
             *(first if self.primary == "nll" else reversed(first)),
             *([top5] if dataset is not None and len(getattr(dataset, "classes", ())) > _FEW else []),
@@ -100,13 +108,13 @@ class ClassifierEvaluation(Evaluation):
             Measure("ece", f"ECE, {self.bins} bins", "lower", 4),
             Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats"),
             Measure("agreement", "same class as the teacher", "higher", 2, "%"),
-            Measure("parameters_generative", "parameters", "lower", 0),
-            Measure("samples_per_second", f"images a second{self._drawing(', {} draws')}", "higher", 0),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            PARAMETERS,
+            throughput_measure("images", self._drawing(", {} draws")),
+            TRAIN_SECONDS,
         ]
 
     def _drawing(self, text: str) -> str:
-        """A text about the draws; empty where there is one only, so that there is nothing to say."""
+        """A text about the number of draws; empty for a single draw, of which there is nothing to say."""
         return "" if self.draws == 1 else text.format(self.draws)
 
     def judge(
@@ -125,9 +133,9 @@ class ClassifierEvaluation(Evaluation):
         return ClassifierJudge(self, dataset, teacher, seed)
 
     def score(self, model: DGM, rows: Batch) -> float:
-        """Error rate; of models with as many errors the one with the smaller mean NLL is better.
+        """Error rate; of models with equally many errors, the one with the smaller mean NLL is better.
 
-        That adds a thousandth of an error at most.
+        The NLL adds at most a thousandth of an error.
         """
         if rows.x is None:
             raise RecipeError("ClassifierEvaluation needs something to classify: condition: images")
@@ -154,7 +162,7 @@ class ClassifierJudge(Judge):
         self.images = as_float(dataset.test.images[: settings.rows])
         self.labels = dataset.test.labels[: settings.rows]
         self.classes = len(dataset.classes)
-        self.taught = self._predict(teacher, "teacher")
+        self.teacher_prediction = self._predict(teacher, "teacher")
         share = float(torch.bincount(self.labels).max()) / len(self.labels)
         self.references = {"most frequent class, accuracy": 100 * share}
         self.notes = [
@@ -164,14 +172,14 @@ class ClassifierJudge(Judge):
                 "latents), the same noise for every model."
             ),
             f"ECE: expected calibration error of the most probable class in {settings.bins} bins of equal width. "
-            f"Speeds are those of 100 images at a time on {self.device.type}.",
+            f"Speeds are those of batches of 100 images on {self.device.type}.",
         ]
         if settings.compare:
             self.notes.append(
                 "KL and agreement compare the predictions with the teacher's"
                 + settings._drawing(
-                    "; for the teacher itself they compare two sets of {} draws, so they are what the finite number of "
-                    "draws leaves"
+                    "; for the teacher itself they compare two sets of {} draws, so they show the error of a finite "
+                    "number of draws"
                 )
                 + "."
             )
@@ -184,7 +192,7 @@ class ClassifierJudge(Judge):
             return self._cost(model)  # a teacher of another task: its classes are not those of the labels
         if found.shape[1] <= int(self.labels.max()):
             raise ModelError(
-                f"the model tells {found.shape[1]} classes apart, but the labels of the test rows go up to "
+                f"the model has {found.shape[1]} classes, but the labels of the test rows go up to "
                 f"{int(self.labels.max())}"
             )
         diagram = reliability(found, self.labels, self.settings.bins)
@@ -203,12 +211,12 @@ class ClassifierJudge(Judge):
         return values | self._likeness(found)
 
     def _likeness(self, found: Tensor) -> dict[str, float]:
-        """How near predictions are to the teacher's, where both speak of the same classes."""
-        taught = self.taught
-        if not self.settings.compare or found.shape != taught.shape:
+        """How close the predictions are to the teacher's, where both are about the same classes."""
+        teacher = self.teacher_prediction
+        if not self.settings.compare or found.shape != teacher.shape:
             return {}
-        divergence = (taught.exp() * (taught - found)).masked_fill(taught == -math.inf, 0.0).sum(1)
-        return {"kl_teacher": divergence.mean().item(), "agreement": 100 * accuracy(found, taught.argmax(1))}
+        divergence = categorical_kl(teacher, found)
+        return {"kl_teacher": divergence.mean().item(), "agreement": 100 * accuracy(found, teacher.argmax(1))}
 
     def _predict(self, model: DGM, purpose: str) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, purpose))
@@ -227,5 +235,4 @@ class ClassifierJudge(Judge):
             speed = throughput(
                 lambda rows: predict(model, images[:rows], draws=draws), len(images), seconds=self.settings.timing
             )
-        size = float(parameter_count(model.generative_parameters()))
-        return {"parameters_generative": size, "samples_per_second": speed}
+        return {**parameter_counts(model), "samples_per_second": speed}

@@ -1,4 +1,4 @@
-"""What a classifier says of an image: its predictive distribution, and whether it needs noise to say it."""
+"""The predictive distribution of a classifier, its number of classes, and whether it has latents."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical
 
-from limbeck.core.coupling import frozen
 from limbeck.core.first_parameter import first_parameter
+from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.reparam.base_law import base_law
-from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Trace, keep_only
+from limbeck.core.trace import KEEP_DISTRIBUTION, Kind, Trace, keep_fields, keep_only
 from limbeck.errors import ModelError
 
 __all__ = ["class_count", "has_latents", "predict"]
@@ -37,7 +37,7 @@ def predict(
         Float64 on the CPU, shape (rows, classes).
 
     Raises:
-        ModelError: the model has not exactly one target, or it is not a single category a row.
+        ModelError: the model has not exactly one target, or it is not a single category per row.
     """
     probe = _probe(model, x)
     targets = probe.of_kind(Kind.TARGET)
@@ -61,7 +61,7 @@ def predict(
 
 @torch.no_grad()
 def class_count(model: DGM, x: Tensor) -> int | None:
-    """Number of classes that a model tells apart; ``None`` if its target is no class.
+    """Number of classes that a model predicts; ``None`` if its target is not a class.
 
     Args:
         model: any model; it stays as it is.
@@ -85,15 +85,15 @@ def has_latents(model: DGM, x: Tensor) -> bool:
 
 
 def _probe(model: DGM, x: Tensor) -> Trace:
-    """A run on one row, which leaves the state of all random numbers alone."""
+    """A run on one row that leaves the random state unchanged."""
     first = first_parameter(model, x)
     row = x[:1].to(first.device, first.dtype)
     with torch.random.fork_rng():
-        return model.trace(x=row, keep=lambda name, kind: KEEP_DISTRIBUTION)
+        return model.trace(x=row, keep=keep_fields(KEEP_DISTRIBUTION))
 
 
 def _category(law: Distribution | None) -> Categorical | OneHotCategorical | None:
-    """A law of one class a row; ``None`` if it is another."""
+    """The law, if it is of one class per row; else ``None``."""
     base = base_law(law)
     return base if isinstance(base, Categorical | OneHotCategorical) and len(base.batch_shape) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Images of diffusion samplers: from noise that is kept, given classes, between noises and at other sizes."""
+"""Images of diffusion samplers: from recorded noise, of given classes, between noises, and of other sizes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.data import DomainDataset, ImageDataset
-from limbeck.engine.evaluations.images.image_samples import floating_type, image_targets
+from limbeck.engine.evaluations.images.image_samples import image_targets
 from limbeck.errors import RecipeError, SiteError
-from limbeck.metrics import interpolate_latents
+from limbeck.metrics import spherical_interpolation
 
-__all__ = ["LATENT", "Sampler", "asked", "between", "drawn", "from_noise", "larger"]
+__all__ = ["LATENT", "Sampler", "between", "class_conditions", "drawn", "from_noise", "larger"]
 
 LATENT = "x_T"
 """The latent of a sampler: its first state, standard normal, so that its noise is its value."""
@@ -29,7 +29,7 @@ class Sampler(Protocol):
     Its one latent is ``x_T``.
 
     Attributes:
-        timesteps: when its network is asked: as many evaluations does an image cost.
+        timesteps: times at which its network is evaluated, once each for every image.
         image_shape: channels, height and width.
         classes: number of classes that it is conditioned on; 0 for none.
     """
@@ -42,7 +42,7 @@ class Sampler(Protocol):
         """The same network at other times, or for images of another size."""
 
 
-def asked(model: DGM, dataset: ImageDataset, rows: int, seed: int) -> Tensor | None:
+def class_conditions(model: DGM, dataset: ImageDataset, rows: int, seed: int) -> Tensor | None:
     """One-hot classes to draw images of, as frequent as among the test images.
 
     Args:
@@ -60,18 +60,19 @@ def asked(model: DGM, dataset: ImageDataset, rows: int, seed: int) -> Tensor | N
     classes = getattr(model, "classes", 0)
     if not classes:
         return None
-    told = (
+    one_hot = (
         dataset.test.domains
         if isinstance(dataset, DomainDataset)
         else F.one_hot(dataset.test.labels, len(dataset.classes)).float()
     )
-    if told.shape[1] != classes:
+    if one_hot.shape[1] != classes:
         raise RecipeError(
-            f"the model draws images of {classes} classes, but {dataset.name} has {told.shape[1]}; change "
+            f"the model draws images of {classes} classes, but {dataset.name} has {one_hot.shape[1]}; change "
             "num_class_embeds or the data"
         )
     generator = torch.Generator().manual_seed(seed)
-    return told[torch.randint(len(told), (rows,), generator=generator)].to(floating_type(model))
+    chosen = torch.randint(len(one_hot), (rows,), generator=generator)
+    return one_hot[chosen].to(first_parameter(model).dtype)
 
 
 def drawn(
@@ -85,7 +86,7 @@ def drawn(
         model: any with one image among its targets.
         rows: how many.
         seed: fixes the noise.
-        batch: at most so many at a time.
+        batch: largest number of images at a time.
         x: one-hot classes, shape (rows, classes), if the model has any.
 
     Yields:
@@ -111,11 +112,11 @@ def from_noise(model: DGM, noise: Mapping[str, Tensor], batch: int, x: Tensor | 
     Args:
         model: any with one image among its targets.
         noise: of each latent, shape (rows, ...).
-        batch: at most so many rows at a time.
+        batch: largest number of rows at a time.
         x: one-hot classes, shape (rows, classes), if the model has any.
 
     Returns:
-        Shape (rows, channels, height, width), in [0, 1], on the CPU; ``None`` if the model's latents are others.
+        Shape (rows, channels, height, width), in [0, 1], on the CPU; ``None`` if the model has other latents.
     """
     parameter = first_parameter(model)
     rows = len(next(iter(noise.values())))
@@ -132,12 +133,12 @@ def from_noise(model: DGM, noise: Mapping[str, Tensor], batch: int, x: Tensor | 
 
 
 def between(first: Mapping[str, Tensor], second: Mapping[str, Tensor], columns: int) -> dict[str, Tensor]:
-    """Noise on the way from one to another, without loss of norm ([D] Sec. 4.2: spherical interpolation).
+    """Noise on the arc from one to another ([D] Sec. 4.2: spherical interpolation).
 
     Args:
         first: of each latent, shape (rows, ...).
         second: the same.
-        columns: from one end to the other, both included.
+        columns: images of a row, from one end to the other, both included.
 
     Returns:
         Row by row, shape (rows * columns, ...).
@@ -146,7 +147,7 @@ def between(first: Mapping[str, Tensor], second: Mapping[str, Tensor], columns: 
     for name, start in first.items():
         shares = torch.linspace(0, 1, columns, dtype=start.dtype, device=start.device).repeat(len(start))
         first_end, last_end = (value.repeat_interleave(columns, dim=0) for value in (start, second[name]))
-        found[name] = interpolate_latents(first_end, last_end, shares)
+        found[name] = spherical_interpolation(first_end, last_end, shares)
     return found
 
 

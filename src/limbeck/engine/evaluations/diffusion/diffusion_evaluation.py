@@ -10,9 +10,10 @@ from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.evaluations.diffusion.diffusion_judge import SPLITS, DiffusionJudge
 from limbeck.engine.evaluations.diffusion.diffusion_variants import check_steps
-from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING
+from limbeck.engine.evaluations.evaluation import PARAMETERS, TRAIN_SECONDS, throughput_measure
+from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, extractor_name, feature_extractor
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation
-from limbeck.engine.evaluations.images.image_samples import extractor_name, feature_extractor, images_of
+from limbeck.engine.evaluations.images.image_samples import images_of
 from limbeck.engine.evaluations.picture_kinds import BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.progress import Progress
@@ -25,8 +26,8 @@ __all__ = ["DiffusionEvaluation"]
 class DiffusionEvaluation(ImageEvaluation):
     """FID, KID and Inception score, likeness to the teacher's image of the same noise, network evaluations, speed.
 
-    The teacher itself with as few steps as a student is what the student must beat: it is measured at ``steps_shown``
-    steps in rows of its own. Any other model of images can be a row; columns that mean nothing for it stay empty.
+    A student must beat the teacher at the same number of steps, so the teacher is also measured at ``steps_shown``
+    steps, in rows of its own. Any other model of images can be a row; columns that mean nothing for it stay empty.
 
     Args:
         samples: images drawn from each student.
@@ -38,11 +39,11 @@ class DiffusionEvaluation(ImageEvaluation):
         extractor: as for :class:`ImageEvaluation`.
         extractor_steps: as for :class:`ImageEvaluation`.
         second_extractor: whether FID is measured also in the features of a second classifier, trained from another
-            seed: for methods that use the first one in their training, the other is a ruler they have not seen.
+            seed: methods that train on the features of the first one have not seen the second.
         grid: images in each model's grids.
-        neighbours: training images among which the nearest of a model's images are looked for.
-        larger: size of images, in pixels or as height and width, other than the one that the models were trained on,
-            for a picture; by default none.
+        neighbours: training images among which the nearest to each of a model's images are searched.
+        larger: another size than that of the training images, in pixels or as height and width, for a picture of such
+            images; by default there is none.
         batch: images drawn at a time.
         device: where images are drawn; ``"auto"`` is a GPU if there is one.
 
@@ -97,7 +98,7 @@ class DiffusionEvaluation(ImageEvaluation):
         second = Measure("fid_second", f"FID ({name}-2) to test data", "lower", 1)
         score = [
             Measure("inception_score", f"Inception score ({name})", "higher", 2),
-            Measure("inception_score_spread", f"its deviation over {SPLITS} parts", "neither", 2, detail=True),
+            Measure("inception_score_spread", f"its standard deviation over {SPLITS} parts", "neither", 2, detail=True),
         ]
         return [
             Measure("network_evaluations", "steps", "neither", 0),
@@ -106,13 +107,15 @@ class DiffusionEvaluation(ImageEvaluation):
             shared["fid_teacher"],
             dataclasses.replace(shared["kid_data"], detail=True),
             *([] if self.extractor else score),
-            Measure("mse_teacher", "square error to the teacher's image", "lower", 4),
-            Measure("ssim_teacher", f"SSIM to it ({window} pixels)", "higher", 3),
-            Measure("nearest_closer", "nearer to training than 99 % of test", "neither", 1, "%"),
-            Measure("nearest_ratio", "distance to nearest training image / of test images", "neither", 2, detail=True),
-            shared["parameters_generative"],
-            shared["samples_per_second"],
-            shared["train_seconds"],
+            Measure("mse_teacher", "squared error to the teacher's image", "lower", 4),
+            Measure("ssim_teacher", f"SSIM to the teacher's image ({window} pixels)", "higher", 3),
+            Measure("nearest_closer", "nearer to training images than 99 % of test images", "neither", 1, "%"),
+            Measure(
+                "nearest_ratio", "distance to nearest training image / same of test images", "neither", 2, detail=True
+            ),
+            PARAMETERS,
+            throughput_measure("images"),
+            TRAIN_SECONDS,
         ]
 
     def judge(
@@ -120,15 +123,15 @@ class DiffusionEvaluation(ImageEvaluation):
     ) -> DiffusionJudge:
         """See :class:`Evaluation`."""
         dataset = images_of(dataset)
-        rulers = [
+        extractors = [
             feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress, number)
             for number in range(1, 2 + self.second_extractor)
         ]
-        return DiffusionJudge(self, dataset, teacher, rulers, seed)
+        return DiffusionJudge(self, dataset, teacher, extractors, seed)
 
     def dry(self) -> Self:
         """See :class:`Evaluation`."""
-        # As few as there can be: each is as many evaluations as the teacher has steps, of a network of any size.
+        # As few as possible: an image costs one evaluation of the network, which may be large, per step of the teacher.
         return self._with(
             samples=4, teacher_samples=4, steps_shown=self.steps_shown[:1], pairs=2, extractor_steps=4, grid=2,
             neighbours=20, batch=2,

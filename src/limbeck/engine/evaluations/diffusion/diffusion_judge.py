@@ -12,10 +12,10 @@ from torch import Tensor
 
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset
-from limbeck.engine.evaluations.diffusion.diffusion_draws import Sampler, asked, drawn, from_noise
+from limbeck.engine.evaluations.diffusion.diffusion_draws import Sampler, class_conditions, drawn, from_noise
 from limbeck.engine.evaluations.diffusion.diffusion_pictures import Pictures
 from limbeck.engine.evaluations.diffusion.diffusion_variants import Variants
-from limbeck.engine.evaluations.evaluation import Subject
+from limbeck.engine.evaluations.evaluation import Subject, parameter_counts
 from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
 from limbeck.engine.settings.placement import chosen_device, placed
 from limbeck.engine.stages.seeding import derive_seed
@@ -27,7 +27,6 @@ from limbeck.metrics import (
     frechet_distance,
     inception_score,
     nearest,
-    parameter_count,
     similarity_window,
     structural_similarity,
     throughput,
@@ -42,7 +41,7 @@ SPLITS = 10
 """Parts of the images in the Inception score."""
 
 _COMPARED = 2000  # images, at most, whose distance to the training images is measured
-_WINDOWS = 3  # in which images a second are timed
+_WINDOWS = 3  # in which the speed is timed
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Reference:
     """Images of a model as they are compared with others.
 
     Attributes:
-        features: for each ruler, shape (images, features).
+        features: of each extractor, shape (images, features).
         noise: of the latents of the first images, shape (pairs, ...); empty if the model is no sampler.
         images: the first images, shape (pairs, channels, height, width).
     """
@@ -71,22 +70,22 @@ class DiffusionJudge(ImageJudge):
         settings: DiffusionEvaluation,
         dataset: ImageDataset,
         teacher: DGM,
-        rulers: list[FeatureExtractor],
+        extractors: list[FeatureExtractor],
         seed: int,
     ) -> None:
         self.device = chosen_device(settings.device)
-        for ruler in rulers:
-            ruler.to(self.device)
-        super().__init__(settings, dataset, teacher, rulers[0], seed)
+        for extractor in extractors:
+            extractor.to(self.device)
+        super().__init__(settings, dataset, teacher, extractors[0], seed)
         self.dataset = dataset
-        self.rulers = rulers
-        self.second_test_features = [extract(ruler, dataset.test.images) for ruler in rulers[1:]]
+        self.extractors = extractors
+        self.second_test_features = [extract(extractor, dataset.test.images) for extractor in extractors[1:]]
         self.pictures = Pictures(settings, dataset, teacher, seed, self.device)
         score = self._score(self.test_features)
         if score:
             label = next(one.label for one in settings.measures(dataset) if one.key == "inception_score")
             self.references[f"test images: {label}"] = score["inception_score"]
-        self._write_notes()
+        self.notes += self._more_notes()
 
     def variants(self) -> Mapping[str, DGM]:
         """The teacher with fewer steps; see :class:`Judge`."""
@@ -130,7 +129,7 @@ class DiffusionJudge(ImageJudge):
 
     @cached_property
     def training_features(self) -> Tensor:
-        """Among which neighbours are looked for, shape (training images, features)."""
+        """Of the training images among which neighbours are searched, shape (training images, features)."""
         return extract(self.extractor, self.dataset.train.images[: self.settings.neighbours])
 
     @cached_property
@@ -139,15 +138,15 @@ class DiffusionJudge(ImageJudge):
         return nearest(self.test_features[:_COMPARED], self.training_features)[0][:, 0]
 
     def _seen(self, model: DGM, samples: int, purpose: str) -> Reference:
-        """Draw images of a model, and keep of them what is measured."""
+        """Draw images of a model and keep what is measured: features, and the first images with their noise."""
         seed, pairs = derive_seed(self.seed, purpose), self.settings.pairs
-        features: list[list[Tensor]] = [[] for _ in self.rulers]
+        features: list[list[Tensor]] = [[] for _ in self.extractors]
         noises: dict[str, list[Tensor]] = {}
         images: list[Tensor] = []
-        x = asked(model, self.dataset, samples, seed)
+        x = class_conditions(model, self.dataset, samples, seed)
         for noise, part in drawn(model, samples, seed, self.settings.batch, x):
-            for found, ruler in zip(features, self.rulers, strict=True):
-                found.append(extract(ruler, part))
+            for found, extractor in zip(features, self.extractors, strict=True):
+                found.append(extract(extractor, part))
             if sum(map(len, images)) < pairs:
                 images.append(part)
                 for name, value in noise.items():
@@ -156,11 +155,13 @@ class DiffusionJudge(ImageJudge):
         return Reference([torch.cat(found) for found in features], kept, torch.cat(images)[:pairs])
 
     def _likeness(self, model: DGM) -> dict[str, float]:
-        """To the teacher, image by image of the same noise; nothing if the model has other latents."""
+        """To the teacher, image by image from the same noise; empty if the model has other latents."""
         noise, images = self.reference.noise, self.reference.images
         if not noise:
             return {}
-        x = asked(self.teacher, self.dataset, self.settings.teacher_samples, derive_seed(self.seed, "teacher samples"))
+        x = class_conditions(
+            self.teacher, self.dataset, self.settings.teacher_samples, derive_seed(self.seed, "teacher samples")
+        )
         own = from_noise(model, noise, self.settings.batch, None if x is None else x[: len(images)])
         if own is None or own.shape != images.shape:
             return {}
@@ -170,7 +171,7 @@ class DiffusionJudge(ImageJudge):
         }
 
     def _score(self, features: Tensor) -> dict[str, float]:
-        """Inception score of images, from their features, if the ruler is a classifier."""
+        """Inception score of images, from their features, if the extractor is a classifier."""
         if not isinstance(self.extractor, ClassifierFeatures):
             return {}
         with torch.no_grad():
@@ -179,45 +180,46 @@ class DiffusionJudge(ImageJudge):
         return {"inception_score": score, "inception_score_spread": spread}
 
     def _nearness(self, features: Tensor) -> dict[str, float]:
-        """How near to the training images."""
-        found = nearest(features[:_COMPARED], self.training_features)[0][:, 0]
-        told = closeness(found, self._held_out)
-        return {"nearest_closer": 100 * told.closer, "nearest_ratio": told.ratio}
+        """How near to the training images they are."""
+        distances = nearest(features[:_COMPARED], self.training_features)[0][:, 0]
+        found = closeness(distances, self._held_out)
+        return {"nearest_closer": 100 * found.closer, "nearest_ratio": found.ratio}
 
     def _cost(self, model: DGM) -> dict[str, float]:
         rows = min(self.settings.batch, self.settings.samples)
-        x = asked(model, self.dataset, rows, derive_seed(self.seed, "speed"))
+        x = class_conditions(model, self.dataset, rows, derive_seed(self.seed, "speed"))
         x = None if x is None else x.to(self.device)
         found = {
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
+            **parameter_counts(model),
             "samples_per_second": throughput(lambda count: model.sample(count, x), rows, repeats=_WINDOWS),
         }
         if isinstance(model, Sampler):
             found["network_evaluations"] = float(len(model.timesteps))
         return found
 
-    def _write_notes(self) -> None:
+    def _more_notes(self) -> list[str]:
         settings, name = self.settings, self.extractor.name
-        self.notes += [
+        found = [
             f"Steps are evaluations of the network for one image. The rows 'teacher, n steps' are the teacher's own "
             f"sampler at n {settings.spacing} times, without any training.",
-            f"Square error (a pixel) and SSIM (Gaussian window of {similarity_window(*self.test_images.shape[2:])} "
+            f"Squared error (per pixel) and SSIM (Gaussian window of {similarity_window(*self.test_images.shape[2:])} "
             f"pixels) are means over {settings.pairs:,} pairs of images in [0, 1], a model's and the teacher's of "
             "the same noise.",
-            f"Images a second are drawn {min(settings.batch, settings.samples):,} at a time on {self.device.type}.",
+            f"Speed: images are drawn {min(settings.batch, settings.samples):,} at a time on {self.device.type}.",
             f"Memorisation: in the features of {name}, distance of at most {_COMPARED:,} images to the nearest of "
-            f"{min(settings.neighbours, len(self.dataset.train)):,} training images. Of new real images 1 % would be "
-            "nearer to one than 99 % of the test images; far more would mean copies, or images that are more typical "
-            "than real ones: the pictures of the neighbours tell which.",
+            f"{min(settings.neighbours, len(self.dataset.train)):,} training images. Of new real images, 1 % would be "
+            "nearer to a training image than 99 % of the test images are. A far larger share means copies, or images "
+            "that are more typical than real ones; the pictures of the neighbours show which.",
         ]
         if settings.teacher_samples != settings.samples:
-            self.notes.append(
+            found.append(
                 f"Rows of the teacher are measured on {settings.teacher_samples:,} images, and those of students on "
                 f"{settings.samples:,}; FID falls with the number of images."
             )
-        if len(self.rulers) > 1:
-            self.notes.append(
-                f"{self.rulers[1].name} is the same classifier trained from another seed: no method has seen it."
+        if len(self.extractors) > 1:
+            found.append(
+                f"{self.extractors[1].name} is the same classifier trained from another seed: no method has seen it."
             )
         if not isinstance(self.extractor, ClassifierFeatures):
-            self.notes.append(f"No Inception score: {name} is a file of features, and has no classes.")
+            found.append(f"No Inception score: {name} is a file of features, and has no classes.")
+        return found

@@ -14,8 +14,8 @@ from limbeck.data import ImageDataset, as_float
 from limbeck.engine.evaluations.diffusion.diffusion_draws import (
     LATENT,
     Sampler,
-    asked,
     between,
+    class_conditions,
     drawn,
     from_noise,
     larger,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Pictures"]
 
 _COLUMNS = 8
-_APART = 112 / 255  # a tile of this grey is not told from the lines of a grid
+_APART = 112 / 255  # a tile of this grey looks like the lines of a grid
 
 
 class Pictures:
@@ -62,7 +62,7 @@ class Pictures:
     def save(self, model: DGM, directory: Path, *, brief: bool = False) -> None:
         """Write a model's pictures.
 
-        They are ``samples.png``, and of samplers ``beside_teacher.png``, ``between_noises.png`` and ``larger.png``.
+        ``samples.png`` of every model; of samplers also ``beside_teacher.png``, ``between_noises.png``, ``larger.png``.
 
         Args:
             model: any model of images.
@@ -121,14 +121,14 @@ class Pictures:
 
     def _images(self, model: DGM) -> Tensor:
         seed, grid = self._seed("grid"), self.settings.grid
-        x = asked(model, self.dataset, grid, seed)
+        x = class_conditions(model, self.dataset, grid, seed)
         return torch.cat([images for _, images in drawn(model, grid, seed, self.settings.batch, x)])
 
     def _between(self, model: DGM) -> Tensor:
         """Rows of images from one noise to another; the class, if any, is that of the row."""
         assert isinstance(model, Sampler)
         ends = [self._noise(model.image_shape, purpose) for purpose in ("between, first", "between, second")]
-        x = asked(model, self.dataset, self.rows, self._seed("between"))
+        x = class_conditions(model, self.dataset, self.rows, self._seed("between"))
         x = None if x is None else x.repeat_interleave(self.columns, dim=0)
         noise = between({LATENT: ends[0]}, {LATENT: ends[1]}, self.columns)
         return self._from(model, noise, x)
@@ -138,7 +138,7 @@ class Pictures:
         assert self.settings.larger is not None
         rows, seed = self.rows * self.columns, self._seed("larger")
         other, noise = larger(model, self.settings.larger, rows, seed)
-        return self._from(other, noise, asked(model, self.dataset, rows, seed))
+        return self._from(other, noise, class_conditions(model, self.dataset, rows, seed))
 
     def _from(self, model: DGM, noise: dict[str, Tensor], x: Tensor | None) -> Tensor:
         found = from_noise(model, noise, self.settings.batch, x)
@@ -159,6 +159,6 @@ class Pictures:
 
 
 def _by_turns(first: Tensor, second: Tensor, columns: int) -> Tensor:
-    """Rows of a grid by turns: one of the first images, one of the second."""
+    """A grid of alternating rows: one of the first images, one of the second."""
     parts = zip(torch.split(first, columns), torch.split(second, columns), strict=True)
     return torch.cat([row for pair in parts for row in pair])

@@ -1,4 +1,4 @@
-"""The teacher with other numbers of steps: what a student of so many steps must beat."""
+"""The teacher with other numbers of steps: what a student with the same number of steps must beat."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Variants(Mapping[str, DGM]):
 
 
 def check_steps(steps: Sequence[int]) -> None:
-    """Refuse numbers of steps that are none.
+    """Refuse numbers of steps that cannot be used.
 
     Raises:
-        RecipeError: one is below 1, or twice there.
+        RecipeError: one is below 1, or is given twice.
     """
     if any(count < 1 for count in steps) or len(set(steps)) < len(steps):
         raise RecipeError(f"evaluation.steps_shown must be different whole numbers from 1 on, not {list(steps)}")

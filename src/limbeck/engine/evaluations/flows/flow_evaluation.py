@@ -11,44 +11,51 @@ import torch
 from torch import Tensor
 
 from limbeck.core.coupling.sifting import sifted_samples
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, TableDataset
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+)
 from limbeck.engine.evaluations.flows.flow_figure import LEVELS, likelihood_figure
-from limbeck.engine.evaluations.flows.flow_rows import Invertible, drawn_rows, log_densities, scored
-from limbeck.engine.evaluations.images.image_samples import floating_type
+from limbeck.engine.evaluations.flows.flow_rows import Invertible, drawn_rows, exact_density, log_densities
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.errors import RecipeError
-from limbeck.metrics import Measure, energy_distance, parameter_count, summarize_rows, throughput
+from limbeck.metrics import Measure, energy_distance, summarize_rows, throughput
 from limbeck.pictures import save_figure
 
-__all__ = ["TRAINING", "FlowTableEvaluation"]
+__all__ = ["EARLY_STOPPING", "FlowTableEvaluation"]
 
-TRAINING = [
+EARLY_STOPPING = [
     Measure("steps_taken", "steps taken", "neither", 0, detail=True),
     Measure("best_step", "step of the weights kept", "neither", 0, detail=True),
 ]
-"""What the engine tells of trainings with early stopping."""
+"""Measured by trainings that may stop early."""
 
 
 class FlowTableEvaluation(Evaluation):
     """Exact test log-likelihood and KL from the teacher, both with errors and tails; distance of samples; cost.
 
-    Rows whose log density is not finite are counted beside the means, which are over the others; medians and quantiles
-    count them as the worst rows.
+    Means leave out rows whose log density is not finite, which are counted in columns of their own; medians and
+    quantiles treat them as the worst rows.
 
     Args:
         samples: the teacher's samples on which the divergence from it is measured.
         drawn: samples of each model, and test rows, in the energy distance; its cost grows with their square.
-        batch: rows a batch in the two times.
-        timing: seconds that each of the two times is measured for, at least.
-        trim: part of the teacher's samples that is left out of the divergence, those that the teacher finds least
-            likely: one sample far from all data, where the inverse of a flow overflows, would be all that the mean is
-            about. See :func:`limbeck.core.coupling.sifting.sifted_samples`.
-        worst: part of the rows that the trimmed means leave out, for each model its own worst.
+        batch: rows per batch where density and sampling are timed.
+        timing: seconds for which each of these two times is measured, at least.
+        trim: share of the teacher's samples that is left out of the divergence, those that the teacher finds least
+            likely: a single sample far from all data, where the inverse of a flow overflows, would dominate the mean.
+            See :func:`limbeck.core.coupling.sifting.sifted_samples`.
+        worst: share of the rows that the trimmed means leave out: each model's own worst rows.
 
     Raises:
         RecipeError: a number is too small.
@@ -64,7 +71,7 @@ class FlowTableEvaluation(Evaluation):
         worst: float = 0.001,
     ) -> None:
         if not (0.0 <= trim < 1.0 and 0.0 <= worst < 1.0):
-            raise RecipeError(f"evaluation: trim ({trim}) and worst ({worst}) are parts of the rows, in [0, 1)")
+            raise RecipeError(f"evaluation: trim ({trim}) and worst ({worst}) are shares of the rows, in [0, 1)")
         check_whole(2, "evaluation.", samples=samples, drawn=drawn)
         check_whole(1, "evaluation.", batch=batch)
         if not timing > 0:
@@ -95,11 +102,11 @@ class FlowTableEvaluation(Evaluation):
             Measure("kl_teacher_median", "median of log teacher - log model", "lower", 3, "nats"),
             Measure("kl_teacher_not_finite", "teacher's samples not finite", "lower", 2, "%", detail=True),
             Measure("samples_not_finite", "own samples not finite", "lower", 2, "%", detail=True),
-            Measure("parameters_generative", "parameters", "lower", 0),
-            Measure("density_milliseconds", f"density of {self.batch:,} rows", "lower", 2, "ms"),
-            Measure("sampling_milliseconds", f"sampling of {self.batch:,} rows", "lower", 2, "ms"),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
-            *TRAINING,
+            PARAMETERS,
+            Measure("density_milliseconds", f"density of {self.batch:,} rows", "lower", 2, "ms", kind="cost"),
+            Measure("sampling_milliseconds", f"sampling of {self.batch:,} rows", "lower", 2, "ms", kind="cost"),
+            TRAIN_SECONDS,
+            *EARLY_STOPPING,
         ]
 
     def judge(
@@ -129,16 +136,16 @@ class FlowTableJudge(Judge):
         self.settings = settings
         self.seed = seed
         self.reference_key = model_key(teacher)
-        self.taught = _taught_rows(teacher, settings, derive_seed(seed, "teacher samples"))
-        self.taught_density = log_densities(teacher, self.taught)
+        self.teacher_rows = _teacher_rows(teacher, settings, derive_seed(seed, "teacher samples"))
+        self.teacher_density = log_densities(teacher, self.teacher_rows)
         self.references: dict[str, float] = {}
         self.test: Tensor | None = None
         self.notes = [
-            f"KL(teacher || model) is the mean of log teacher - log model, both exact, over {len(self.taught):,} "
+            f"KL(teacher || model) is the mean of log teacher - log model, both exact, over {len(self.teacher_rows):,} "
             f"samples of the teacher, the same for every model. Of {settings.samples:,} that were drawn, those that do "
             f"not return to their latents and the {100 * settings.trim:g} % least likely are left out.",
             "Rows whose log density is NaN or infinite are counted in columns of their own; means leave them out, "
-            "medians and quantiles take them for the worst rows.",
+            "medians and quantiles treat them as the worst rows.",
         ]
         if dataset is not None:
             self._refer_to(dataset, teacher)
@@ -148,7 +155,7 @@ class FlowTableJudge(Judge):
         model, settings = subject.model, self.settings
         values = self._on_data(subject) if self.test is not None else {}
         ratio = summarize_rows(
-            self.taught_density - log_densities(model, self.taught), worst=math.inf, trim=settings.worst
+            self.teacher_density - log_densities(model, self.teacher_rows), worst=math.inf, trim=settings.worst
         )
         values["kl_teacher"] = ratio.mean
         values["kl_teacher_trimmed"] = ratio.trimmed_mean
@@ -161,9 +168,9 @@ class FlowTableJudge(Judge):
         if self.test is not None:
             apart = energy_distance(kept / self.scale, self.compared / self.scale) if len(kept) > 1 else math.nan
             values["energy_data"] = apart
-        values["parameters_generative"] = float(parameter_count(model.generative_parameters()))
-        rows = self.taught[torch.arange(settings.batch) % len(self.taught)].to(floating_type(model))
-        values["density_milliseconds"] = self._milliseconds(lambda count: scored(model).log_prob(rows[:count]))
+        values |= parameter_counts(model)
+        rows = self.teacher_rows[torch.arange(settings.batch) % len(self.teacher_rows)].to(first_parameter(model).dtype)
+        values["density_milliseconds"] = self._milliseconds(lambda count: exact_density(model).log_prob(rows[:count]))
         values["sampling_milliseconds"] = self._milliseconds(model.sample)
         return values
 
@@ -171,7 +178,7 @@ class FlowTableJudge(Judge):
         """Keep what all models are compared with on data, and measure what needs no model."""
         settings, train = self.settings, dataset.train.values
         self.test = dataset.test.values
-        self.test_taught = log_densities(teacher, self.test)
+        self.teacher_test_density = log_densities(teacher, self.test)
         self.compared = self.test[: settings.drawn]
         deviation = train.std(0, correction=0)
         self.scale = torch.where(deviation > 0, deviation, 1.0)
@@ -183,11 +190,11 @@ class FlowTableJudge(Judge):
             fitted = float(gaussian.log_prob(self.test.double()).mean())  # type: ignore[no-untyped-call]
             self.references["one Gaussian: test log-likelihood"] = fitted
         self.notes += [
-            f"Log-likelihoods are in nats, densities of the rows as {dataset.name} gives them: {len(self.test):,} test "
-            f"rows of {len(dataset.columns)} columns. 0.1 % of them are {len(self.test) / 1000:.1f} rows.",
+            f"Log-likelihoods are in nats, densities of the rows as {dataset.name} provides them: {len(self.test):,} "
+            f"test rows of {len(dataset.columns)} columns. 0.1 % of them are {len(self.test) / 1000:.1f} rows.",
             f"The energy distance is between {settings.drawn:,} samples and as many test rows at most, each column in "
-            "units of its deviation among the training rows; unbiased, it may come out negative. The one Gaussian has "
-            "the mean and the covariance of the training rows.",
+            "units of its deviation among the training rows; it is unbiased, so it can be negative. The one Gaussian "
+            "has the mean and the covariance of the training rows.",
             "Pictures: quantiles of the test log-likelihood, from the worst row on the left (teacher grey, model "
             "blue), and the teacher's log density minus the model's of every test row, in ascending order.",
         ]
@@ -196,7 +203,7 @@ class FlowTableJudge(Judge):
         assert self.test is not None
         found = log_densities(subject.model, self.test)
         rows = summarize_rows(found, LEVELS, trim=self.settings.worst)
-        save_figure(likelihood_figure(self.test_taught, found), subject.directory / "samples.png")
+        save_figure(likelihood_figure(self.teacher_test_density, found), subject.directory / "samples.png")
         return {
             "test_log_likelihood": rows.mean,
             "test_log_likelihood_error": rows.standard_error,
@@ -210,7 +217,7 @@ class FlowTableJudge(Judge):
         return 1000 * self.settings.batch / throughput(call, self.settings.batch, seconds=self.settings.timing)
 
 
-def _taught_rows(teacher: DGM, settings: FlowTableEvaluation, seed: int) -> Tensor:
+def _teacher_rows(teacher: DGM, settings: FlowTableEvaluation, seed: int) -> Tensor:
     if not isinstance(teacher, Invertible):
         return drawn_rows(teacher, settings.samples, seed)
     return sifted_samples(teacher, settings.samples, settings.trim, torch.Generator().manual_seed(seed))

@@ -44,7 +44,7 @@ def likelihood_figure(teacher: Tensor, model: Tensor) -> Figure:
 
 
 def _quantiles(values: Tensor) -> tuple[list[float], list[float]]:
-    """Shares in percent and the values that so many rows do not exceed, closer together towards the smallest."""
+    """Shares of the rows in percent, denser towards the smallest, and the value that each share does not exceed."""
     ordered = values[values.isfinite()].sort().values
     if not len(ordered):
         return [], []

@@ -1,4 +1,4 @@
-"""Measuring flows of images: bits a dimension, FID at two temperatures, and of images between images ([F] Sec. 4.4)."""
+"""Measuring flows of images: bits per dimension, FID at two temperatures, and of interpolations ([F] Sec. 4.4)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.evaluation import Subject
-from limbeck.engine.evaluations.flows.flow_evaluation import TRAINING
+from limbeck.engine.evaluations.flows.flow_evaluation import EARLY_STOPPING
 from limbeck.engine.evaluations.flows.flow_pictures import (
     as_pictures,
     as_pixels,
@@ -20,10 +21,10 @@ from limbeck.engine.evaluations.flows.flow_pictures import (
     invertible,
     pixel_levels,
 )
-from limbeck.engine.evaluations.flows.flow_rows import scored
-from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING
+from limbeck.engine.evaluations.flows.flow_rows import exact_density
+from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, extractor_name, feature_extractor
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation, ImageJudge
-from limbeck.engine.evaluations.images.image_samples import extractor_name, feature_extractor, floating_type, images_of
+from limbeck.engine.evaluations.images.image_samples import images_of
 from limbeck.engine.evaluations.picture_kinds import COOL_SAMPLES, INTERPOLATIONS
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.progress import Progress
@@ -46,7 +47,7 @@ _COLUMNS = 8  # of the picture of interpolations
 
 
 class FlowImageEvaluation(ImageEvaluation):
-    r"""Bits a dimension, FID and KID at temperature 1 and FID at a lower one, FID of interpolations, speed and size.
+    r"""Bits per dimension, FID and KID at temperature 1 and FID at a lower one, FID of interpolations, speed and size.
 
     The test of the latent space ([F] Sec. 4.4, Table 6) encodes pairs of test images and decodes what lies between,
     :math:`y = f^{-1}(T \, f(u, v, \alpha))` with the norm-preserving :math:`f(u, v, \alpha)` of [F] Eq. 16 over the
@@ -54,15 +55,15 @@ class FlowImageEvaluation(ImageEvaluation):
     Here it does as in sampling, where it scales every latent: T multiplies the latents that are decoded, so that T = 1
     with :math:`\alpha = 0` gives the test image itself.
 
-    Images are clamped to [0, 1], and put on the values that pixels can have where the model knows these
-    (``quantization``). An image with a pixel that is not finite counts as a black one, and in a column of its own.
+    Images are clamped to [0, 1], and rounded to the values that pixels can have where the model knows these
+    (``quantization``). An image with a pixel that is not finite counts as black, and in a column of its own.
 
     Args:
         samples: images drawn from each model at each temperature.
         extractor: as for :class:`ImageEvaluation`.
         extractor_steps: as for :class:`ImageEvaluation`.
-        temperature: the lower one.
-        interpolated: pairs of test images.
+        temperature: the lower temperature.
+        interpolated: pairs of test images that are interpolated.
         grid: images in each model's grids.
 
     Raises:
@@ -91,17 +92,17 @@ class FlowImageEvaluation(ImageEvaluation):
         """See :class:`Evaluation`."""
         name, cool = extractor_name(self.extractor, dataset), f"{self.temperature:g}"
         own = [
-            Measure("bits_per_dim", "bits a dimension, test", "lower", 3),
+            Measure("bits_per_dim", "bits per dimension, test", "lower", 3),
             Measure("bits_per_dim_error", "its standard error over images", "neither", 3, detail=True),
             Measure("test_not_finite", "test images not finite", "lower", 0),
             Measure("fid_data", f"FID ({name}) to test data, temperature 1.0", "lower", 1),
             Measure("fid_cool", f"FID ({name}) to test data, temperature {cool}", "lower", 1),
             Measure("fid_interpolated", f"FID ({name}) of interpolations, temperature 1.0", "lower", 1),
             Measure("fid_interpolated_cool", f"FID ({name}) of interpolations, temperature {cool}", "lower", 1),
-            Measure("samples_not_finite", "own images not finite", "lower", 2, "%", detail=True),
+            Measure("samples_not_finite", "generated images not finite", "lower", 2, "%", detail=True),
         ]
         taken = {measure.key for measure in own} | {"bound", "reconstruction", "parameters_inference"}
-        return [*own, *(measure for measure in super().measures(dataset) if measure.key not in taken), *TRAINING]
+        return [*own, *(measure for measure in super().measures(dataset) if measure.key not in taken), *EARLY_STOPPING]
 
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
@@ -132,7 +133,7 @@ class FlowImageJudge(ImageJudge):
         self.alphas = torch.rand(settings.interpolated, generator=self._generator("alphas"))
         cool = f"{settings.temperature:g}"
         self.notes += [
-            f"Bits a dimension are an upper bound, with one draw of the dequantisation noise for each of the "
+            f"Bits per dimension are an upper bound, with one draw of the dequantisation noise for each of the "
             f"{len(self.test):,} test images, the same draw for every model.",
             f"Interpolations are norm-preserving, between {settings.interpolated:,} pairs of encoded test images at "
             f"random places; at temperature {cool} the latents are multiplied by {cool} before they are decoded. In "
@@ -180,11 +181,13 @@ class FlowImageJudge(ImageJudge):
 
     @torch.no_grad()
     def _bits(self, model: DGM) -> dict[str, float]:
-        generator, dtype = self._generator("dequantisation"), floating_type(model)
+        generator, dtype = self._generator("dequantisation"), first_parameter(model).dtype
         found = []
         for images in torch.split(self.test, _ROWS):
             y = model.observed(as_float(images).to(dtype), generator)
-            found.append(bits_per_dimension(scored(model).log_prob(y).double(), y[0].numel(), pixel_levels(model) or 1))
+            found.append(
+                bits_per_dimension(exact_density(model).log_prob(y).double(), y[0].numel(), pixel_levels(model) or 1)
+            )
         rows = summarize_rows(torch.cat(found), worst=float("inf"))
         return {
             "bits_per_dim": rows.mean,

@@ -1,13 +1,13 @@
-"""Images of flows: with the values that pixels can have, and those that lie between two of the data ([F] Eq. 16)."""
+"""Images of flows: rounded to the values that pixels can have, and interpolated between two rows ([F] Eq. 16)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.engine.evaluations.flows.flow_rows import Invertible
-from limbeck.engine.evaluations.images.image_samples import floating_type
 from limbeck.errors import ModelError
 from limbeck.metrics import interpolate_latents
 
@@ -18,7 +18,7 @@ __all__ = ["as_pictures", "as_pixels", "interpolations", "invertible", "pixel_le
 def interpolations(
     model: DGM, u: Tensor, v: Tensor, alpha: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Rows between rows: encoded, interpolated without loss of norm ([F] Eq. 16), decoded.
+    """Rows between rows of data, which are encoded, interpolated without loss of norm ([F] Eq. 16), and decoded.
 
     Args:
         model: a flow.
@@ -31,7 +31,7 @@ def interpolations(
     Returns:
         Shape (batch, ...); not finite where the model's rows are not.
     """
-    dtype = floating_type(model)
+    dtype = first_parameter(model).dtype
     codec = invertible(model)
     ends = [codec.encode(model.observed(rows.to(dtype), generator)) for rows in (u, v)]
     flat = [torch.cat([latent.flatten(1) for latent in latents], dim=1) for latents in ends]
@@ -41,7 +41,7 @@ def interpolations(
 
 
 def as_pixels(model: DGM, y: Tensor) -> Tensor:
-    """Samples as images in [0, 1] of the values that pixels can have; all NaN where one pixel is not finite.
+    """Samples as images in [0, 1], rounded to the values that pixels can have; all NaN where one pixel is not finite.
 
     Args:
         model: a flow, which may know how many values a pixel can have.
@@ -54,7 +54,7 @@ def as_pixels(model: DGM, y: Tensor) -> Tensor:
 
 
 def as_pictures(model: DGM, y: Tensor) -> Tensor:
-    """The same for the eye: black where they are not finite."""
+    """Like :func:`as_pixels`, but black where an image is not finite, to be shown."""
     return as_pixels(model, y).nan_to_num(nan=0.0)
 
 

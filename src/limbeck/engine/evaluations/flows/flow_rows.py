@@ -8,11 +8,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
-from limbeck.engine.evaluations.images.image_samples import floating_type
 from limbeck.errors import ModelError
 
-__all__ = ["ExactDensity", "Invertible", "drawn_rows", "log_densities", "scored"]
+__all__ = ["ExactDensity", "Invertible", "drawn_rows", "exact_density", "log_densities"]
 
 _CHUNK = 4096  # rows at a time: the memory of a pass does not grow with the table
 
@@ -53,9 +53,9 @@ def log_densities(model: DGM, rows: Tensor) -> Tensor:
     Raises:
         ModelError: the model has no exact density, or is one of rows of another shape.
     """
-    told, dtype = scored(model), floating_type(model)
+    exact, dtype = exact_density(model), first_parameter(model).dtype
     try:
-        return torch.cat([told.log_prob(part.to(dtype)).double() for part in torch.split(rows, _CHUNK)])
+        return torch.cat([exact.log_prob(part.to(dtype)).double() for part in torch.split(rows, _CHUNK)])
     except RuntimeError as error:
         raise ModelError(
             f"{type(model).__name__} cannot score rows of shape {tuple(rows.shape[1:])}: {error}; a model fits the "
@@ -84,8 +84,8 @@ def drawn_rows(model: DGM, rows: int, seed: int, temperature: float = 1.0) -> Te
     return torch.cat([model.join_targets(part) for part in parts])
 
 
-def scored(model: DGM) -> ExactDensity:
-    """The model, if it tells densities.
+def exact_density(model: DGM) -> ExactDensity:
+    """The model, if it has an exact density.
 
     Raises:
         ModelError: it does not.

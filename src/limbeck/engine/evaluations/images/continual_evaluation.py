@@ -1,4 +1,4 @@
-"""Measuring models that learned one domain after another: what is left of the old, what is gained of the new."""
+"""Measuring models that learned one domain after another: what is kept of the old, what is gained of the new."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 
 from limbeck.core.bounds import importance_weighted_bound
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, DomainDataset, as_float
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, accuracy
-from limbeck.engine.evaluations.images.image_samples import (
+from limbeck.engine.evaluations.evaluation import TRAIN_SECONDS, Evaluation, Judge, Subject
+from limbeck.engine.evaluations.images.extractor import (
+    EXTRACTOR_TRAINING,
+    accuracy,
     check_extractor,
-    drawn_images,
     extractor_name,
     feature_extractor,
-    floating_type,
-    image_targets,
-    latent_noise,
 )
+from limbeck.engine.evaluations.images.image_samples import drawn_images, image_targets, latent_noise
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
@@ -33,7 +32,7 @@ from limbeck.pictures import save_grid
 
 __all__ = ["ContinualEvaluation"]
 
-_ENOUGH = 500  # test images of a domain below which a Frechet distance to them alone is mostly their number
+_ENOUGH = 500  # test images of a domain; with fewer, a Frechet distance to them mostly reflects their number
 _COLUMNS = 8
 _ROWS = 500  # in one draw; where batch norm has the statistics of the batch, small draws would change the pictures
 
@@ -51,7 +50,7 @@ class ContinualEvaluation(Evaluation):
         extractor_steps: training steps of that classifier.
         reference: what distances are measured to: the ``"test"`` images of a domain, ``"all"`` images of it, or
             ``"auto"``: its test images if each domain has at least 500.
-        bound_samples: posterior draws an image in the bound.
+        bound_samples: posterior draws per image in the bound.
         bound_images: test images of a domain in that bound.
         grid: images of a domain in a model's picture; a domain is a block of rows of 8.
 
@@ -101,7 +100,7 @@ class ContinualEvaluation(Evaluation):
             *single,
             Measure("bound_old", f"test bound old, K = {self.bound_samples}", "higher", 1, "nats"),
             Measure("bound_new", f"test bound new, K = {self.bound_samples}", "higher", 1, "nats"),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            TRAIN_SECONDS,
         ]
 
     def judge(
@@ -159,7 +158,7 @@ class ContinualJudge(Judge):
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`."""
         history = subject.history or tuple(subject.model for _ in self.domains)
-        # A model that has learned one domain only is shown as that domain's: what the others start from.
+        # A model that has learned one domain only is measured on it: the others start from this model.
         old = range(max(1, len(history) - 1))
         learned = range(len(history))
         distances = {d: self._distance(subject.model, d) for d in learned}
@@ -180,7 +179,7 @@ class ContinualJudge(Judge):
         return values
 
     def _distance(self, model: DGM, domain: int) -> float:
-        """FID of one domain; that of the common first model is asked for by every method."""
+        """FID of one domain, computed once: every method needs that of the common first model."""
         key = weights_fingerprint(model), domain
         if key not in self._known:
             seed = derive_seed(self.seed, "samples", domain)
@@ -190,7 +189,7 @@ class ContinualJudge(Judge):
         return self._known[key]
 
     def _bound(self, model: DGM, domain: int) -> float:
-        images = self.test_images[domain].to(floating_type(model))
+        images = self.test_images[domain].to(first_parameter(model).dtype)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound", domain))
         rows = [
             importance_weighted_bound(
@@ -203,7 +202,7 @@ class ContinualJudge(Judge):
 
     def _pictures(self, model: DGM, domain: int) -> Tensor:
         """The first images of a draw, full rows of the picture."""
-        x = self.domains[domain].to(floating_type(model)).expand(_ROWS, -1)
+        x = self.domains[domain].to(first_parameter(model).dtype).expand(_ROWS, -1)
         drawn = image_targets(model.sample(x=x, noise=self.grid_noise[domain], output="mean"))
         return drawn[: -(-self.settings.grid // _COLUMNS) * _COLUMNS]
 
@@ -214,18 +213,18 @@ class ContinualJudge(Judge):
         which = "all images of a domain, those that were trained on among them" if everything else "its test images"
         notes = [
             f"FID is measured in the features of {self.extractor.name} between {self.settings.samples:,} images of a "
-            f"model in one domain and {which} ({counts}); few images bias it upwards, alike for all methods, and "
-            "distances in other features do not compare.",
+            f"model in one domain and {which} ({counts}); few images bias it upwards, equally for all methods, and "
+            "distances in other features are not comparable.",
             "FID old is the mean over all domains but the last; its increase is that since the method's own model had "
             "just learned each of them. The teacher's row is the first domain right after it was learned.",
             "Images are the means of the last conditional, clamped to [0, 1]; the observation noise is not added. The "
-            f"picture has {-(-self.settings.grid // _COLUMNS)} rows a domain, in the order of learning.",
+            f"picture has {-(-self.settings.grid // _COLUMNS)} rows per domain, in the order of learning.",
             "Where batch norm uses batch statistics, images are drawn up to 500 of one domain at a time, and the bound "
             "is that of batches of 100 test images, divided by their number.",
         ]
         if isinstance(self.extractor, ClassifierFeatures):
             right = accuracy(self.extractor, dataset.test.images, dataset.test.labels)
-            notes.append(f"{self.extractor.name} labels {100 * right:.1f} % of the test images rightly.")
+            notes.append(f"{self.extractor.name} labels {100 * right:.1f} % of the test images correctly.")
         return notes
 
 

@@ -1,7 +1,8 @@
-"""The feature extractor behind "FID (digits-cnn)": a small classifier, trained once on the labels and cached."""
+"""The feature extractor behind "FID (digits-cnn)": a file, or a small classifier trained once and cached."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -13,21 +14,30 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
 from limbeck.core.sites import Sites
-from limbeck.data import ImageDataset, as_float
+from limbeck.data import Dataset, ImageDataset, as_float
+from limbeck.engine.evaluations.images.image_samples import images_of
+from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.engine.training.fit import fit
-from limbeck.errors import DataError, ModelError
+from limbeck.errors import DataError, ModelError, RecipeError
 from limbeck.files import remove_temporary_files
-from limbeck.metrics import ClassifierFeatures
+from limbeck.metrics import ClassifierFeatures, FeatureExtractor, TorchScriptFeatures
 
-__all__ = ["EXTRACTOR_TRAINING", "accuracy", "trained_extractor"]
+__all__ = [
+    "EXTRACTOR_TRAINING",
+    "accuracy",
+    "check_extractor",
+    "extractor_name",
+    "feature_extractor",
+    "trained_extractor",
+]
 
 EXTRACTOR_TRAINING = Training(steps=800, batch_size=128, learning_rate=2e-3, schedule="cosine", warm_up=0.1)
-_SEED = 0  # fixed: the same data always gives the same ruler, and the same further ones
+_SEED = 0  # fixed: the same data always gives the same extractor, and the same further ones
 
 
 class _Labels(DGM):
@@ -56,9 +66,9 @@ def trained_extractor(
     Args:
         dataset: labelled images with at least two classes.
         cache: directory of cached extractors; each has a folder named by a fingerprint of data, network and training.
-        progress: told the steps.
+        progress: informed of the steps.
         training: its optimisation.
-        number: which one: each starts from weights of its own and sees the rows in another order.
+        number: which one: each has its own initial weights and order of the rows.
 
     Returns:
         The network, in eval mode; its name is the data set's name with ``-cnn``, and from the second on its number.
@@ -98,9 +108,52 @@ def trained_extractor(
     return network.eval()
 
 
+def check_extractor(path: str | None, steps: int) -> None:
+    """Refuse settings of the extractor that cannot be used, before any model is trained.
+
+    Args:
+        path: a TorchScript file, or ``None``.
+        steps: training steps of the classifier that stands in for it.
+
+    Raises:
+        RecipeError: there is no such file, or the number is below 1.
+    """
+    check_whole(1, "evaluation.", extractor_steps=steps)
+    if path is not None and not Path(path).is_file():
+        raise RecipeError(f"evaluation.extractor: there is no file {path}; check the path")
+
+
+def extractor_name(path: str | None, dataset: Dataset | None) -> str:
+    """What the extractor is called in tables; it need not exist yet."""
+    return Path(path).stem if path else f"{images_of(dataset).name}-cnn"
+
+
+def feature_extractor(
+    path: str | None, steps: int, dataset: ImageDataset, cache: Path, progress: Progress, number: int = 1
+) -> FeatureExtractor:
+    """The extractor: a network from a file, or the data's own classifier, trained once.
+
+    Args:
+        path: a TorchScript file, or ``None``.
+        steps: training steps of the classifier.
+        dataset: labelled images.
+        cache: where trained classifiers are kept.
+        progress: informed of the steps.
+        number: which of the classifiers, which differ in their seeds.
+
+    Raises:
+        DataError: the data has no labels to train on.
+        ModelError: the file is no feature network.
+    """
+    if path is not None:
+        return TorchScriptFeatures(path)
+    training = dataclasses.replace(EXTRACTOR_TRAINING, steps=steps)
+    return trained_extractor(dataset, cache / "extractors", progress, training, number)
+
+
 @torch.no_grad()
 def accuracy(network: ClassifierFeatures, images: Tensor, labels: Tensor) -> float:
-    """Fraction of images that the classifier labels rightly."""
+    """Fraction of images that the classifier labels correctly."""
     network.eval()
     device = first_parameter(network).device
     right = [

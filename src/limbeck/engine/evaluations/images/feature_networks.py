@@ -1,4 +1,4 @@
-"""The network through which a feature distance looks when its user names none: a classifier of the data's labels."""
+"""The network of feature distances that are given none: a classifier of the data's labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from limbeck.engine.stages.progress import Progress
 
 __all__ = ["equip", "wants_network"]
 
-# Not the first, by which FID is measured, nor the second, the independent ruler of some evaluations.
+# Not the first, by which FID is measured, nor the second, the independent extractor of some evaluations.
 _NUMBER = 3
 
 
 def wants_network(objective: Objective) -> bool:
-    """Whether an objective compares features, of a network that it was not given."""
+    """Whether an objective has a feature distance without a network."""
     return bool(_waiting(objective))
 
 
@@ -32,7 +32,7 @@ def equip(objective: Objective, dataset: Dataset | None, cache: Path, progress: 
         objective: changed in place.
         dataset: labelled images.
         cache: where networks are kept.
-        progress: told the steps.
+        progress: informed of the steps.
 
     Returns:
         The objective.

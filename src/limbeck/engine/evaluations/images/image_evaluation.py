@@ -12,21 +12,28 @@ import torch
 from torch import Tensor
 
 from limbeck.core.bounds import importance_weighted_bound
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reconstruction import reconstruct
 from limbeck.data import Dataset, ImageDataset, as_float
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
-from limbeck.engine.evaluations.images.extractor import EXTRACTOR_TRAINING, accuracy
-from limbeck.engine.evaluations.images.image_samples import (
+from limbeck.engine.evaluations.evaluation import (
+    INFERENCE_PARAMETERS,
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+    throughput_measure,
+)
+from limbeck.engine.evaluations.images.extractor import (
+    EXTRACTOR_TRAINING,
+    accuracy,
     check_extractor,
-    drawn_images,
     extractor_name,
     feature_extractor,
-    floating_type,
-    image_targets,
-    images_of,
-    latent_noise,
 )
+from limbeck.engine.evaluations.images.image_samples import drawn_images, image_targets, images_of, latent_noise
 from limbeck.engine.evaluations.picture_kinds import RECONSTRUCTIONS
 from limbeck.engine.settings.checks import check_whole
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
@@ -42,7 +49,6 @@ from limbeck.metrics import (
     extract,
     frechet_distance,
     kernel_distance,
-    parameter_count,
     throughput,
 )
 from limbeck.pictures import save_grid
@@ -60,7 +66,7 @@ class ImageEvaluation(Evaluation):
         extractor: a TorchScript file with the feature network, e.g. an Inception network with published weights; by
             default a small classifier trained once on the data's own labels.
         extractor_steps: training steps of that classifier.
-        bound_samples: posterior draws a test image in the importance-weighted bound.
+        bound_samples: posterior draws per test image in the importance-weighted bound.
         bound_images: test images in that bound, and in the reconstruction error.
         grid: images in each model's grid.
 
@@ -102,11 +108,11 @@ class ImageEvaluation(Evaluation):
             Measure("fid_teacher", f"FID ({name}) to teacher", "lower", 1),
             Measure("kid_data", f"KID ({name}) to test data", "lower", 1),
             Measure("bound", f"test log-likelihood bound, K = {self.bound_samples}", "higher", 1, "nats"),
-            Measure("reconstruction", "reconstruction error of test images, mean square a pixel", "lower", 5),
-            Measure("parameters_generative", "generative parameters", "lower", 0),
-            Measure("parameters_inference", "inference parameters", "neither", 0),
-            Measure("samples_per_second", "images a second", "higher", 0),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            Measure("reconstruction", "reconstruction error of test images, mean square per pixel", "lower", 5),
+            PARAMETERS,
+            INFERENCE_PARAMETERS,
+            throughput_measure("images"),
+            TRAIN_SECONDS,
         ]
 
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
@@ -144,17 +150,17 @@ class ImageJudge(Judge):
         }
         self.notes = [
             f"Distances are measured in the features of {extractor.name} between {settings.samples:,} images of a "
-            f"model and the {len(test):,} test images; they do not compare with distances in other features.",
+            f"model and the {len(test):,} test images; they are not comparable with distances in other features.",
             self.shown,
             "Distances to the teacher use images from independent noise on both sides.",
         ]
         if isinstance(extractor, ClassifierFeatures):
             right = accuracy(extractor, test, dataset.test.labels)
-            self.notes.append(f"{extractor.name} labels {100 * right:.1f} % of the test images rightly.")
+            self.notes.append(f"{extractor.name} labels {100 * right:.1f} % of the test images correctly.")
 
     @cached_property
     def teacher_features(self) -> Tensor:
-        """Of the teacher's images, shape (samples, features); drawn when first needed: a finished run needs none."""
+        """Of the teacher's images, shape (samples, features); drawn on first use, since a finished run needs none."""
         return self._features(self.teacher, derive_seed(self.seed, "teacher samples"))
 
     @cached_property
@@ -167,7 +173,7 @@ class ImageJudge(Judge):
         model, settings = subject.model, self.settings
         values = self._distances(self._features(model, derive_seed(self.seed, "samples"))) | self._cost(model)
         if subject.infers and type(model).infer is not DGM.infer:
-            dtype = floating_type(model)
+            dtype = first_parameter(model).dtype
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "bound"))
             parts = [
                 importance_weighted_bound(model, images.to(dtype), samples=settings.bound_samples, generator=generator)
@@ -181,7 +187,7 @@ class ImageJudge(Judge):
         return values
 
     def _distances(self, features: Tensor) -> dict[str, float]:
-        """Of a model's features, shape (rows, features), to those of the test data and of the teacher."""
+        """Distances of a model's features, shape (rows, features), to those of the test data and of the teacher."""
         subset = min(1000, len(features), len(self.test_features))
         return {
             "fid_data": frechet_distance(features, self.test_features),
@@ -191,8 +197,7 @@ class ImageJudge(Judge):
 
     def _cost(self, model: DGM) -> dict[str, float]:
         return {
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
-            "parameters_inference": float(parameter_count(model.inference_parameters())),
+            **parameter_counts(model, inference=True),
             "samples_per_second": throughput(model.sample, min(100, self.settings.samples)),
         }
 
@@ -208,13 +213,13 @@ class ImageJudge(Judge):
         """Targets of the draw that is shown of every model."""
         try:
             return model.sample(noise=self.grid_noise, output="mean", temperature=temperature)
-        except SiteError:  # latents of another shape: no noise to share, but a picture all the same
+        except SiteError:  # latents of another shape: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return model.sample(self.settings.grid, output="mean", temperature=temperature)
 
 
 def _beside(images: Tensor, rebuilt: Tensor, grid: int) -> np.ndarray:
-    """Images and what a model makes of them, by turns: each left of its own reconstruction."""
+    """Images and their reconstructions, alternating: each image is left of its own reconstruction."""
     pairs = torch.stack([images, rebuilt.to(images.dtype)], dim=1)[: max(grid // 2, 1)]
     found: np.ndarray = pairs.flatten(0, 1).numpy()
     return found

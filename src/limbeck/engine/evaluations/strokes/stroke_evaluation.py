@@ -11,9 +11,18 @@ import torch
 from torch import Tensor
 
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE
+from limbeck.core.trace import KEEP_NOISE, keep_fields
 from limbeck.data import Dataset, StrokeDataset
-from limbeck.engine.evaluations.evaluation import Evaluation, Judge, Subject
+from limbeck.engine.evaluations.evaluation import (
+    INFERENCE_PARAMETERS,
+    PARAMETERS,
+    TRAIN_SECONDS,
+    Evaluation,
+    Judge,
+    Subject,
+    parameter_counts,
+    throughput_measure,
+)
 from limbeck.engine.evaluations.strokes.stroke_encoder import with_fitted_encoder
 from limbeck.engine.evaluations.strokes.stroke_extractor import (
     PREDICTOR_TRAINING,
@@ -35,7 +44,6 @@ from limbeck.metrics import (
     drawing_lengths,
     energy_distance,
     frechet_distance,
-    parameter_count,
     standardised,
     throughput,
 )
@@ -49,9 +57,9 @@ class StrokeEvaluation(Evaluation):
     Args:
         samples: drawings from each model, compared with the test split and with as many of the teacher.
         particles: of the filter that bounds likelihoods.
-        bound_drawings: test drawings, and drawings of the teacher, on which likelihoods are bounded.
-        encoder_steps: training steps of each model's encoder before, the same for all models; students that see no data
-            have none that was trained. The models themselves are not changed.
+        bound_drawings: test drawings, and as many of the teacher's, on which likelihoods are bounded.
+        encoder_steps: training steps of each model's encoder before that, the same for all models: students that see no
+            data have no trained encoder. The models themselves are not changed.
         predictor_steps: training steps of the network in whose features drawings are compared.
         grid: drawings of a model in its picture.
     """
@@ -83,20 +91,20 @@ class StrokeEvaluation(Evaluation):
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`."""
         return [
-            Measure("bound", f"test log-likelihood bound, K = {self.particles}", "higher", 3, "nats a point"),
-            Measure("kl_teacher", "KL from the teacher", "lower", 3, "nats a point"),
-            Measure("kl_teacher_error", "standard error of that KL", "neither", 3, "nats a point"),
+            Measure("bound", f"test log-likelihood bound, K = {self.particles}", "higher", 3, "nats per point"),
+            Measure("kl_teacher", "KL from the teacher", "lower", 3, "nats per point"),
+            Measure("kl_teacher_error", "its standard error", "neither", 3, "nats per point"),
             Measure("energy_data", "energy distance to test data", "lower", 4),
             Measure("energy_teacher", "energy distance to teacher", "lower", 4),
             Measure("frechet_data", "Frechet distance to test data", "lower", 3),
             Measure("frechet_teacher", "Frechet distance to teacher", "lower", 3),
             Measure("predictor_data", "predictor's Frechet distance to test data", "lower", 4),
             Measure("predictor_teacher", "predictor's Frechet distance to teacher", "lower", 4),
-            Measure("points", "points a drawing", "neither", 1),
-            Measure("parameters_generative", "generative parameters", "lower", 0),
-            Measure("parameters_inference", "inference parameters", "neither", 0),
-            Measure("samples_per_second", "drawings a second", "higher", 0),
-            Measure("train_seconds", "training time", "lower", 0, "s"),
+            Measure("points", "points per drawing", "neither", 1),
+            PARAMETERS,
+            INFERENCE_PARAMETERS,
+            throughput_measure("drawings"),
+            TRAIN_SECONDS,
         ]
 
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> StrokeJudge:
@@ -130,20 +138,42 @@ class StrokeJudge(Judge):
         self.reference_key = fingerprint(teacher=model_key(teacher), predictor=weights_fingerprint(predictor))
         self.test = dataset.test.strokes
         self.test_features = drawing_features(self.test)
-        self.taught = self._draw(teacher, settings.samples, "teacher samples")
-        self.judged = self._draw(teacher, settings.bound_drawings, "drawings for the divergence")
-        self.familiar = torch.cat([dataset.train.strokes[: settings.samples], self.taught])
-        self.taught_bound = self._bound(self._encoding(teacher), self.judged)
+        self.teacher_drawings = self._draw(teacher, settings.samples, "teacher samples")
+        self.divergence_drawings = self._draw(teacher, settings.bound_drawings, "drawings for the divergence")
+        self.encoder_drawings = torch.cat([dataset.train.strokes[: settings.samples], self.teacher_drawings])
+        self.teacher_bound = self._bound(self._encoding(teacher), self.divergence_drawings)
         self.noise = self._noise(teacher)
         rows = min(len(dataset.train), settings.samples)
         real = self._distances(dataset.train.strokes[:rows], self.test)
         self.references = {
-            f"real vs real: {label} of {rows:,} training drawings to the test data": real[key]
-            for key, label in (("energy", "energy distance"), ("frechet", "Frechet distance"),
-                               ("predictor", "predictor's Frechet distance"))
-        }  # fmt: skip
-        beyond = f" {dataset.longer:,} longer drawings of the set were left out or cut." if dataset.longer else ""
-        self.notes = [
+            f"real vs real: {measure.label}, of {rows:,} training drawings": real[measure.key.removesuffix("_data")]
+            for measure in settings.measures(dataset)
+            if measure.key.endswith("_data")
+        }
+        self.notes = self._notes(dataset.longer)
+
+    def measure(self, subject: Subject) -> dict[str, float]:
+        """See :class:`Judge`."""
+        model, settings = subject.model, self.settings
+        drawn = self._draw(model, settings.samples, "samples")
+        to_data, to_teacher = self._distances(drawn, self.test), self._distances(drawn, self.teacher_drawings)
+        test, encoding = self.test[: settings.bound_drawings], self._encoding(model)
+        values = {
+            "bound": float(self._bound(encoding, test).sum() / drawing_lengths(test).sum()),
+            **self._divergence(encoding),
+            **{f"{key}_data": value for key, value in to_data.items()},
+            **{f"{key}_teacher": value for key, value in to_teacher.items()},
+            "points": float(drawing_lengths(drawn).double().mean()),
+            **parameter_counts(model, inference=True),
+            "samples_per_second": throughput(model.sample, min(100, settings.samples)),
+        }
+        save_drawings(self.test, self._grid(model), subject.directory / "samples.png")
+        return values
+
+    def _notes(self, longer: int) -> list[str]:
+        settings = self.settings
+        beyond = f" {longer:,} longer drawings of the set were left out or cut." if longer else ""
+        return [
             f"Energy and Frechet distances are between {settings.samples:,} drawings of a model and the "
             f"{len(self.test):,} test drawings (or as many of the teacher) in numbers of whole drawings: points, "
             "strokes, ink, way through the air, width, height, turning, distance from start to end; each in standard "
@@ -159,35 +189,18 @@ class StrokeJudge(Judge):
             "teacher's, and shrinks towards the truth with more particles; it is exactly 0 for the teacher itself.",
         ]
 
-    def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
-        model, settings = subject.model, self.settings
-        drawn = self._draw(model, settings.samples, "samples")
-        to_data, to_teacher = self._distances(drawn, self.test), self._distances(drawn, self.taught)
-        test, encoding = self.test[: settings.bound_drawings], self._encoding(model)
-        values = {
-            "bound": float(self._bound(encoding, test).sum() / drawing_lengths(test).sum()),
-            **self._divergence(encoding),
-            **{f"{key}_data": value for key, value in to_data.items()},
-            **{f"{key}_teacher": value for key, value in to_teacher.items()},
-            "points": float(drawing_lengths(drawn).double().mean()),
-            "parameters_generative": float(parameter_count(model.generative_parameters())),
-            "parameters_inference": float(parameter_count(model.inference_parameters())),
-            "samples_per_second": throughput(model.sample, min(100, settings.samples)),
-        }
-        save_drawings(self.test, self._grid(model), subject.directory / "samples.png")
-        return values
-
     def _divergence(self, model: DGM) -> dict[str, float]:
-        """Mean difference of log-likelihoods a point, and the standard error of this ratio of means."""
-        points = drawing_lengths(self.judged).double()
-        difference = (self.taught_bound - self._bound(model, self.judged)).double()
+        """Mean difference of log-likelihoods per point, and the standard error of this ratio of means."""
+        points = drawing_lengths(self.divergence_drawings).double()
+        difference = (self.teacher_bound - self._bound(model, self.divergence_drawings)).double()
         ratio = difference.sum() / points.sum()
         error = (difference - ratio * points).std() / (math.sqrt(len(points)) * points.mean())
         return {"kl_teacher": float(ratio), "kl_teacher_error": float(error)}
 
     def _encoding(self, model: DGM) -> DGM:
-        return with_fitted_encoder(model, self.familiar, self.settings.encoder_steps, derive_seed(self.seed, "encoder"))
+        return with_fitted_encoder(
+            model, self.encoder_drawings, self.settings.encoder_steps, derive_seed(self.seed, "encoder")
+        )
 
     def _bound(self, model: DGM, drawings: Tensor) -> Tensor:
         if not isinstance(model, HasLogLikelihood):
@@ -218,7 +231,7 @@ class StrokeJudge(Judge):
     def _noise(self, teacher: DGM) -> dict[str, Tensor]:
         """Noise for the picture, for every step that any model could take."""
         generator = self._generator("grid")
-        first = teacher.trace(self.settings.grid, keep=lambda name, kind: KEEP_NOISE, generator=generator).noise
+        first = teacher.trace(self.settings.grid, keep=keep_fields(KEEP_NOISE), generator=generator).noise
         steps = self.test.shape[1]
         shapes = {name.removesuffix("[0]"): value for name, value in first.items() if name.endswith("[0]")}
         return {
@@ -230,7 +243,7 @@ class StrokeJudge(Judge):
     def _grid(self, model: DGM) -> Tensor:
         try:
             return drawings_of(model, model.sample(self.settings.grid, noise=self.noise))
-        except SiteError:  # other latents: no noise to share, but a picture all the same
+        except SiteError:  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return drawings_of(model, model.sample(self.settings.grid))
 

@@ -1,4 +1,4 @@
-"""The recogniser behind the learned distance between drawings: trained once on the real ones and cached."""
+"""The network behind the learned distance between drawings: trained once on real drawings and cached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from limbeck.metrics import StrokePredictor
 __all__ = ["PREDICTOR_TRAINING", "predictor_features", "trained_predictor"]
 
 PREDICTOR_TRAINING = Training(steps=400, batch_size=128, learning_rate=5e-3, schedule="cosine", weight_decay=0.0)
-_SEED = 0  # fixed: the same data always gives the same ruler
+_SEED = 0  # fixed: the same data always gives the same predictor
 
 
 class _Prediction(DGM):
@@ -50,7 +50,7 @@ def trained_predictor(
     Args:
         dataset: real drawings.
         cache: directory of cached predictors; each has a folder named by a fingerprint of data and training.
-        progress: told the steps.
+        progress: informed of the steps.
         training: its optimisation.
 
     Returns:

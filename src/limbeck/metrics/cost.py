@@ -1,4 +1,4 @@
-"""What a model costs: images per second and number of parameters."""
+"""What a model costs: its number of parameters, and the images that it draws per second."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def throughput(sample: Callable[[int], object], batch_size: int, *, seconds: flo
     should switch gradients off itself; here they are off in any case.
 
     Args:
-        sample: draws that many images, e.g. ``model.sample``.
-        batch_size: images per call; numbers for different batch sizes do not compare.
+        sample: draws the given number of images, e.g. ``model.sample``.
+        batch_size: images per call; rates for different batch sizes are not comparable.
         seconds: time for all windows together; every window makes at least one call, however long that takes.
         repeats: number of windows.
 
     Raises:
-        DataError: no images a call, or no windows.
+        DataError: no images per call, or no windows.
 
     >>> throughput(lambda rows: torch.zeros(rows, 3, 8, 8), batch_size=16, seconds=0.01) > 0
     True

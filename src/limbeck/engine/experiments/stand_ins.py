@@ -1,58 +1,29 @@
-"""A finished model as others learn from it: made fast, recorded, or with its outputs kept."""
+"""What takes the place of a teacher in a run: recorded pairs of noise and result, or stored outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
+from limbeck.engine.caching.cached_teacher import CachedTeacher
 from limbeck.engine.caching.filling import cached
-from limbeck.engine.caching.teacher_cache import CachedTeacher
+from limbeck.engine.caching.teacher_cache import TeacherCache
 from limbeck.engine.experiments.recipe import Recipe
-from limbeck.engine.experiments.tasks import Task
+from limbeck.engine.experiments.teacher import Teacher
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.record import record
-from limbeck.engine.pairs.recorded import RecordedTeacher
+from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import Training
-from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
-from limbeck.engine.teachers.prepare import prepare
 
-__all__ = ["StandIns", "Teacher", "cache_steps", "taught"]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A finished model that others learn from.
-
-    Attributes:
-        model: as it was trained.
-        prepared: the same, made fast for running.
-        key: its fingerprint.
-    """
-
-    model: DGM
-    prepared: DGM
-    key: str
-
-
-def taught(model: DGM, task: Task) -> Teacher:
-    """A finished model as the next ones learn from it.
-
-    Args:
-        model: it stays as it is.
-        task: what it learned.
-    """
-    example = None if task.rows is None else Batches(task.rows, 2, 0)(0).x
-    return Teacher(model, prepare(model, example), model_key(model))
+__all__ = ["StandIns", "cache_steps"]
 
 
 def cache_steps(recipe: Recipe, seen: Sequence[Batch | None]) -> int:
-    """Runs of a teacher whose outputs are to be kept.
+    """The number of runs of a teacher whose outputs are stored; 0 if nothing is stored.
 
     Args:
         recipe: the experiment.
@@ -66,12 +37,12 @@ def cache_steps(recipe: Recipe, seen: Sequence[Batch | None]) -> int:
 
 
 class StandIns:
-    """What takes a teacher's place in a run, each made once.
+    """Makes what takes a teacher's place in a run, each once.
 
     Args:
         recipe: the experiment.
-        cache: where recorded pairs and outputs are kept between runs.
-        progress: told what is made.
+        cache: where recorded pairs and stored outputs are kept between runs.
+        progress: receives what is made.
     """
 
     def __init__(self, recipe: Recipe, cache: Path, progress: Progress) -> None:
@@ -82,12 +53,12 @@ class StandIns:
         self._cached: dict[tuple[str, int], tuple[Batch, CachedTeacher]] = {}
 
     def recorded(self, teacher: Teacher, pairs: Pairs, rows: Batch | None) -> RecordedTeacher:
-        """A teacher that replays its pairs; those that are not there yet are made now.
+        """A teacher that replays its recorded pairs; missing pairs are made now.
 
         Args:
             teacher: the real one.
-            pairs: how many.
-            rows: whose conditioning inputs it is asked for, if it has any.
+            pairs: how many pairs, and how they are stored.
+            rows: rows whose conditioning inputs the teacher gets, if it has any.
         """
         found = self._recorded.get(teacher.key)
         if found is None:
@@ -99,24 +70,24 @@ class StandIns:
             self._recorded[teacher.key] = found
         return found
 
-    def cached(self, teacher: Teacher, rows: Batch, training: Training) -> CachedTeacher:
-        """A teacher that knows its outputs for rows; those that are not there yet are computed now.
+    def cached(self, teacher: Teacher, settings: TeacherCache, rows: Batch, training: Training) -> CachedTeacher:
+        """A teacher that reads its outputs for known rows from disk; missing outputs are computed now.
 
-        Of the hidden features those are kept that any method of the recipe compares.
+        Of the hidden features, those that any method of the recipe compares are stored.
 
         Args:
             teacher: the real one.
-            rows: what students see.
-            training: theirs.
+            settings: how outputs are stored.
+            rows: what the students see.
+            training: the students' optimisation.
         """
-        assert self._recipe.teacher_cache is not None
-        # Rows are told apart by identity: they are the same object for all methods of a seed, and this holds on to it.
+        # Rows are identified by their object: all methods of a seed share it, and the entry keeps it alive.
         known = self._cached.get((teacher.key, id(rows)))
         if known is None:
             objectives = [baseline.objective for baseline in self._recipe.methods.values()]
             found = cached(
-                teacher.prepared, self._recipe.teacher_cache, objectives, rows, self._cache / "teachers",
-                training=training, trainer=self._recipe.trainer, progress=self._progress,
+                teacher.prepared, settings, objectives, rows, self._cache / "teachers", training=training,
+                trainer=self._recipe.trainer, progress=self._progress,
             )  # fmt: skip
             known = self._cached[teacher.key, id(rows)] = (rows, found)
         return known[1]

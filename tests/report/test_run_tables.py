@@ -9,8 +9,8 @@ from rich.console import Console
 
 from limbeck.metrics.results import Measure
 from limbeck.report import results_table, seeds_table, size_table, to_markdown, to_rich
+from limbeck.report.run_tables import gaps, leader, main_measure
 from limbeck.report.table import Cell, Column, Row, Table, format_number
-from limbeck.report.tables import gaps, leader, main_measure
 from limbeck.report.text import what_was_run
 
 from .conftest import FID, MEASURES, results
@@ -128,6 +128,10 @@ def test_main_measure_is_the_first_fid():
 def test_reference_stands_under_the_measure_it_names():
     table = results_table([results(references={"ELBO of the data": -5.0})])
     assert cells(table, "ELBO of the data") == ["", "−5.00", ""]
+    longer = Measure("other", "smoothed ELBO", "higher", 3)  # names hold other names: the longest is meant
+    models = [dataclasses.replace(r, values={**r.values, "other": 0.0}) for r in results().results]
+    run = results(measures=[*MEASURES, longer], results=models, references={"smoothed ELBO of the data": -5.0})
+    assert cells(results_table([run]), "smoothed ELBO of the data") == ["", "", "−5.000", ""]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a student without transfer knows of the teacher's features: divergences fitted to it when it is trained."""
+"""Likelihood maps of a student without transfer: its method's divergences are fitted to it after its training."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from torch import Tensor
 
 from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
-from limbeck.engine.evaluations.likelihood_figure import save_likelihoods
+from limbeck.core.stand_in import StandIn
+from limbeck.engine.evaluations.heat_maps import save_likelihoods
 from limbeck.engine.evaluations.picture_kinds import LIKELIHOODS
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.tasks import Task
-from limbeck.engine.experiments.taught import Teacher
+from limbeck.engine.experiments.teacher import Teacher
 from limbeck.engine.settings.options import Training
-from limbeck.engine.stages.environment import is_main_process
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.objective_description import describe_objective
 from limbeck.engine.stages.progress import Progress
+from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.stage import Stage
-from limbeck.engine.teachers.stand_in import StandIn
 from limbeck.engine.training.fit import fit
 from limbeck.engine.training.snapshots import SNAPSHOTS, read_snapshots, snapshot
 from limbeck.errors import NonFiniteLossError
 from limbeck.files import atomic_write_bytes
 
-__all__ = ["Finished", "afterwards_steps", "draw_likelihoods", "without_transfer"]
+__all__ = ["Finished", "draw_likelihoods", "likelihood_steps", "without_transfer"]
 
-_FILE = "afterwards.safetensors"
+_NAME = "afterwards"  # of the record and of the file of maps; existing runs have files of this name
 
 
 class Finished(StandIn):
-    """A trained model that learns no more, whatever is done with it: neither its weights nor its statistics change.
+    """A trained model that learns nothing more: neither its weights nor its statistics can change.
 
     Args:
         source: the model; a copy is taken.
@@ -62,17 +62,17 @@ def without_transfer(recipe: Recipe, method: str) -> str | None:
     return None
 
 
-def afterwards_steps(recipe: Recipe) -> int:
+def likelihood_steps(recipe: Recipe) -> int:
     """Optimiser steps of :func:`draw_likelihoods`."""
     if not recipe.training.snapshots or recipe.tasks is not None:
         return 0
-    looked = [
+    compared = [
         method
         for method, baseline in recipe.methods.items()
         if any(isinstance(match.divergence, ObservationModel) for match in baseline.objective.matches)
         and without_transfer(recipe, method) is not None
     ]
-    return len(looked) * recipe.training.steps
+    return len(compared) * recipe.training.steps
 
 
 def draw_likelihoods(
@@ -83,15 +83,15 @@ def draw_likelihoods(
     directory: Path,
     progress: Progress,
 ) -> None:
-    """Draw the snapshots of the first seed's students, beside a student without transfer.
+    """Draw the snapshots of the first seed's students next to those of a student without transfer.
 
     Args:
-        recipe: the experiment, with its choices made.
+        recipe: the experiment; its choices are made.
         models: method to its student of the first seed.
         task: what these learned.
-        teacher: theirs.
+        teacher: the one that they learned from.
         directory: the run directory.
-        progress: told steps.
+        progress: receives steps.
     """
     for method in recipe.methods if recipe.training.snapshots and recipe.tasks is None else ():
         folder = directory / "students" / method / str(recipe.seed)
@@ -118,32 +118,32 @@ def _fitted(
     images: Tensor,
     progress: Progress,
 ) -> dict[str, Tensor] | None:
-    """Log-likelihoods of a method's divergences for a finished student, after as many steps as a student has."""
-    training = _settings(recipe.training_of(method))
+    """Log-likelihoods of a method's divergences for a finished student, fitted for as many steps as a student has."""
+    training = _without_validation(recipe.training_of(method))
     objective = copy.deepcopy(recipe.methods[method].objective)
     key = fingerprint(
         student=model_key(model), objective=describe_objective(objective), training=training.essential(),
         teacher=teacher.key, rows=[task.key, recipe.per_class], seed=recipe.seed, precision=recipe.trainer.precision,
     )  # fmt: skip
-    record, label = Stage(folder, "afterwards", key), f"{method}'s divergences, for {other}"
+    record, label = Stage(folder, _NAME, key), f"{method}'s divergences, for {other}"
+    file = folder / f"{_NAME}.safetensors"
     if record.result is not None:
-        progress.start(label, training.steps, training.steps)
-        progress.advance(training.steps)
-        return load((folder / _FILE).read_bytes()) or None
+        progress.skip(label, training.steps)
+        return load(file.read_bytes()) or None
     student = Finished(model)
     try:
         fit(student, objective, training, teacher=teacher.prepared, data=task.rows, seed=recipe.seed,
             trainer=recipe.trainer, progress=progress, label=label)  # fmt: skip
-    except NonFiniteLossError as error:  # a picture more or less must not stop a run whose students are all trained
+    except NonFiniteLossError as error:  # a missing picture must not stop a run whose students are all trained
         progress.message(f"{label}: {error}")
         return None
     found = snapshot(objective.cpu(), teacher.prepared, student, images)
     maps = {site: one.likelihood.contiguous() for site, one in found.items()}
     if is_main_process():
-        atomic_write_bytes(folder / _FILE, save(maps))
+        atomic_write_bytes(file, save(maps))
         record.finish({})
     return maps
 
 
-def _settings(training: Training) -> Training:
+def _without_validation(training: Training) -> Training:
     return dataclasses.replace(training, snapshots=(), validate_every=None, validate_on=None, patience=None)

@@ -1,4 +1,4 @@
-"""Parts of a recipe: what is said about it, and each further method of training."""
+"""Parts of a recipe: a description for the list of recipes, baselines, where students start."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from limbeck.core.objective import Objective
 __all__ = ["About", "Baseline", "Start"]
 
 Start = Literal["random", "teacher", "source"]
-"""A student's initial weights: fresh ones, what of the teacher's it takes over (:meth:`limbeck.DGM.start_from`), or
-those of its own architecture trained as the teacher is, on the teacher's data: what is then trained is fine-tuned."""
+"""A student's initial weights.
+
+Random ones; the teacher's, as far as the student takes them (:meth:`limbeck.DGM.start_from`); or those of a source,
+the student's own architecture trained as the teacher is and on the teacher's data, which is then fine-tuned.
+"""
 
 
 @dataclass(frozen=True)
 class About:
-    """What ``limbeck recipes`` says of a recipe.
+    """What ``limbeck recipes`` says about a recipe.
 
     Attributes:
-        size: teacher and student, e.g. ``"102 k to 3.5 k parameters"``.
-        time: how long it takes and on what, e.g. ``"4 min, 2 cores"``.
+        size: of teacher and student, e.g. ``"102 k to 3.5 k parameters"``.
+        time: how long a run takes and on what hardware, e.g. ``"4 min, 2 cores"``.
         source: where the experiment comes from, e.g. ``"[U] Fig. 4"``.
     """
 
@@ -37,13 +40,13 @@ class Baseline:
     Attributes:
         objective: what it minimises.
         learning_rate: its own tuned learning rate; by default the recipe's.
-        student: an architecture of its own; by default the recipe's.
+        student: its own architecture; by default the recipe's.
         start: its own initial weights; by default the recipe's ``start``.
-        choices: as the recipe's, for this method.
-        pairs: whether it learns from the recipe's recorded pairs, if there are any; else the teacher runs anew in each
+        choices: as in the recipe, for this method.
+        pairs: whether it learns from the recipe's recorded pairs, if there are any; otherwise the teacher runs in each
             step.
-        rows: with tasks, which rows its loss on data sees: the new ``"task"``'s, or ``"all"`` so far, the upper bound
-            that nothing which learns in sequence can have.
+        rows: with tasks, which rows its loss on data sees: those of the new ``"task"``, or ``"all"`` so far, an upper
+            bound that no method can reach which learns the tasks in sequence.
     """
 
     objective: Objective

@@ -1,4 +1,4 @@
-"""A recording of a teacher: where its pairs are kept, under which fingerprint, and what reads and writes them."""
+"""A recording of a teacher: where its pairs are kept, their fingerprint, and what is needed to read and write them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INPUTS = "inputs.safetensors"
 
 @dataclass(frozen=True)
 class Recording:
-    """A store, and what it needs to be read or written.
+    """A store of pairs, with all that is needed to read and write it.
 
     Attributes:
         store: the files.
@@ -45,11 +45,11 @@ class Recording:
     inputs: Tensor | None = None
 
     def inputs_of(self, chosen: Tensor | None, like: Tensor) -> Tensor | None:
-        """Conditioning inputs by their numbers, as floats if they are images of bytes.
+        """Conditioning inputs by their numbers; images of bytes become floats.
 
         Args:
             chosen: numbers, shape (rows,).
-            like: gives device and type.
+            like: has the device and type of the result.
 
         Returns:
             Shape (rows, ...).
@@ -65,14 +65,14 @@ class Recording:
 def recording(
     teacher: DGM, pairs: Pairs, directory: Path, *, seed: int, inputs: Tensor | None = None, identity: str | None = None
 ) -> Recording:
-    """The recording of a teacher: a directory of its own below ``directory``, made if it is not there yet.
+    """The recording of a teacher, which has a directory of its own below ``directory``; it is begun if it is not there.
 
     Args:
         teacher: the model that makes the pairs.
-        pairs: what to store and how.
+        pairs: what to store, and how.
         directory: where recordings are kept.
         seed: fixes the noise.
-        inputs: conditioning inputs, shape (inputs, ...), of which each row gets a random one.
+        inputs: conditioning inputs, shape (inputs, ...), if the model has any; each row gets a random one.
         identity: fingerprint of the teacher; by default that of its class, arguments and weights.
 
     Raises:
@@ -88,7 +88,7 @@ def recording(
     store = PairStore.find(folder)
     if store is None:
         sites = sites_of(teacher, pairs, inputs)
-        # Alone: another process that begins the same would take what is being written here for a dead one's leavings.
+        # Alone: another process that begins the same recording would take unfinished files for those of a dead process.
         with claims(folder / CLAIMS) as held:
             held.take_all()
             store = PairStore.find(folder) or _begun(folder, key, sites, pairs, seed, inputs)
@@ -111,7 +111,7 @@ def _begun(
 
 
 def opened(store: PairStore) -> Recording:
-    """What the manifest of a store says."""
+    """The recording that the manifest of a store describes."""
     details = store.layout.details
     sites = tuple(PairSite.of_record(record) for record in details["sites"])
     latents = {site.name: site.shape for site in sites if site.kind == "latent"}

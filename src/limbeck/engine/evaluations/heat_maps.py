@@ -28,7 +28,7 @@ def save_likelihoods(
 ) -> None:
     """Draw, for each image and layer, the image, the feature's magnitude, and log q over the training.
 
-    The colours of a row are common to all its maps but those of the untrained student, which they would be all about.
+    The maps of a row share one scale of colours, set without the untrained student's map, which would dominate it.
 
     Args:
         path: the picture.

@@ -23,22 +23,23 @@ from limbeck.core.trace import Kind
 from limbeck.data import Augmentation, Digits
 from limbeck.data.caching.row_keys import RowKeys
 from limbeck.engine import Pairs, TeacherCache, cached
-from limbeck.engine.caching import teacher_cache
+from limbeck.engine.caching import cached_teacher
 from limbeck.engine.caching.cached_laws import dismantle, laid_out, rebuild, stored_order
-from limbeck.engine.caching.teacher_cache import CachedTeacher
-from limbeck.engine.experiments import taught as taught_module
+from limbeck.engine.caching.cached_teacher import CachedTeacher
+from limbeck.engine.experiments import stand_ins
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Baseline, Recipe
-from limbeck.engine.experiments.training_stage import student_key
+from limbeck.engine.experiments.stage_keys import student_key
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
-from limbeck.engine.stages.progress import SilentProgress
+from limbeck.engine.stages.progress import Progress
 from limbeck.engine.teachers.prepare import prepare
 from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import RunResults
 from tests.fast import Fast
+from tests.listening import Recorder
 from tests.tiny import Tiny, built, counted, hashes, in_child
 
 
@@ -97,24 +98,6 @@ def history(model: DGM, training: Training | None = None, **changes: Any) -> lis
     return [{name: value for name, value in row.items() if name != "seconds"} for row in fitted.history.rows]
 
 
-class Words(SilentProgress):
-    def __init__(self) -> None:
-        self.expected = 0
-        self.said: list[str] = []
-        self.steps: list[tuple[str, int]] = []
-        self.done: list[int] = []
-
-    def message(self, text: str) -> None:
-        self.said.append(text)
-
-    def expect(self, steps: int) -> None:
-        self.expected = steps
-
-    def start(self, label: str, steps: int, done: int = 0) -> None:
-        self.steps.append((label, steps))
-        self.done.append(done)
-
-
 def runs(model: CachedTeacher, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of each run of the real teacher, from now on."""
     found: list[int] = []
@@ -138,7 +121,7 @@ class TestTraining:
         asked = runs(found, monkeypatch)
         assert history(found) == expected
         assert sum(asked) == found.missed == 0
-        assert found.asked == 12 * 8
+        assert found.rows_requested == 12 * 8
 
     def test_in_double_precision(self, tmp_path: Path) -> None:
         trainer = TrainerOptions(precision="64-true")
@@ -205,24 +188,24 @@ class TestRows:
         assert found.missed == 2
 
     def test_none_is_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = Words()
+        words = Recorder()
         found = taught(tmp_path, progress=words)
-        monkeypatch.setattr(teacher_cache, "_TOLD_FROM", 50)
+        monkeypatch.setattr(cached_teacher, "_TOLD_FROM", 50)
         x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(9))
-        said = len(words.said)
+        said = len(words.messages)
         for _ in range(3):
             assert torch.equal(_kept(found, x)["h[1]"].value, teacher().trace(x=x)["h[1]"].value)
-        assert len(words.said) == said + 1
-        assert "augmentation" in words.said[-1]
+        assert len(words.messages) == said + 1
+        assert "augmentation" in words.messages[-1]
 
     def test_site_that_is_not_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = Words()
+        words = Recorder()
         found = taught(tmp_path, progress=words)
         asked = runs(found, monkeypatch)
         x = rows().x.float() / 255
         assert torch.equal(found.trace(x=x)["h[0]"].value, teacher().trace(x=x)["h[0]"].value)
         assert asked == [40]
-        assert "'h[0]'" in words.said[-1]
+        assert "'h[0]'" in words.messages[-1]
 
     def test_interventions_are_the_teachers(self, tmp_path: Path) -> None:
         x, given = rows(4).x.float() / 255, {"h[1]": torch.zeros(4, 16, 4, 4)}
@@ -254,10 +237,10 @@ class TestRows:
 class TestNeverStale:
     def test_found_again(self, tmp_path: Path) -> None:
         taught(tmp_path)
-        words = Words()
+        words = Recorder()
         assert not taught(tmp_path, progress=words).missed
-        assert not words.said
-        assert words.done == [5]
+        assert not words.messages
+        assert [done for _, _, done in words.stages] == [5]
 
     @pytest.mark.parametrize("changed", ["weights", "rows", "transform", "dtype", "precision", "views"])
     def test_anything_else_is_made_anew(self, tmp_path: Path, changed: str) -> None:
@@ -275,9 +258,9 @@ class TestNeverStale:
             given["trainer"] = TrainerOptions(precision="64-true")
         else:
             given["training"] = options(augmentation=Augmentation(padding=0, views=1))
-        words = Words()
+        words = Recorder()
         found = taught(tmp_path, model, data=data, progress=words, **given)
-        assert words.steps == [("teacher cache", 5)]
+        assert words.stages == [("teacher cache", 5, 0)]
         assert len(list(tmp_path.iterdir())) == 2
         training = given.get("training", options())
         x = next(Batches(data, 40, 0, training.augmentation).everything()).x
@@ -295,9 +278,9 @@ class TestNeverStale:
             original(self, sites, 1.1 * x)
 
         monkeypatch.setattr(Convolutions, "generate", generate)
-        words = Words()
+        words = Recorder()
         found = taught(tmp_path, progress=words)
-        assert "is not what the teacher says" in words.said[0]
+        assert "is not what the teacher says" in words.messages[0]
         x = rows().x.float() / 255
         assert torch.equal(_kept(found, x)["h[1]"].distribution.value, teacher().trace(x=x)["h[1]"].value)
 
@@ -324,10 +307,10 @@ class TestNeverStale:
             path.unlink()
         else:
             (store.directory / "manifest.json").write_text("{")
-        words = Words()
+        words = Recorder()
         found = taught(tmp_path, progress=words)
-        assert ("manifest.json" if how == "manifest" else path.name) in words.said[0]
-        assert "made again" in words.said[0]
+        assert ("manifest.json" if how == "manifest" else path.name) in words.messages[0]
+        assert "made again" in words.messages[0]
         assert history(found) == history(teacher())
 
     @pytest.mark.parametrize("after", [1, 3])
@@ -354,9 +337,9 @@ class TestNeverStale:
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0, 0]
-        words = Words()
+        words = Recorder()
         assert history(taught(tmp_path, progress=words)) == history(teacher())
-        assert not words.said
+        assert not words.messages
 
 
 class TestRefused:
@@ -403,31 +386,31 @@ class TestUse:
         }  # fmt: skip
         return Recipe(**found | changes)
 
-    def run(self, recipe: Recipe, folder: Path, progress: SilentProgress | None = None) -> RunResults:
+    def run(self, recipe: Recipe, folder: Path, progress: Progress | None = None) -> RunResults:
         return Experiment(
             recipe, resolved="", name="digits", directory=folder, cache=folder.parent / "cache", command="",
-            progress=progress or SilentProgress(),
+            progress=progress or Progress(),
         ).run()  # fmt: skip
 
     def test_recipe(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = Words()
+        words = Recorder()
         self.run(self.recipe(), tmp_path / "without")
         self.run(self.recipe(teacher_cache=TeacherCache()), tmp_path / "with", words)
         assert hashes(tmp_path / "with") == hashes(tmp_path / "without")
         # Once for both seeds; what is finished asks for nothing.
-        assert [label for label, _ in words.steps].count("teacher cache") == 1
-        assert words.expected == sum(steps for _, steps in words.steps)
-        monkeypatch.setattr(taught_module, "cached", lambda *_, **__: pytest.fail("asked for a cache"))
+        assert [label for label, _, _ in words.stages].count("teacher cache") == 1
+        assert words.expected == words.total
+        monkeypatch.setattr(stand_ins, "cached", lambda *_, **__: pytest.fail("asked for a cache"))
         self.run(self.recipe(teacher_cache=TeacherCache()), tmp_path / "with")
 
     def test_few_rows_of_each_seed(self, tmp_path: Path) -> None:
-        words = Words()
+        words = Recorder()
         self.run(self.recipe(per_class=5, teacher_cache=TeacherCache()), tmp_path / "with", words)
         self.run(self.recipe(per_class=5), tmp_path / "without")
         assert hashes(tmp_path / "with") == hashes(tmp_path / "without")
-        made = [steps for label, steps in words.steps if label == "teacher cache"]
+        made = [steps for label, steps, _ in words.stages if label == "teacher cache"]
         assert made == [3, 3]  # 20 rows of a seed in batches of 8
-        assert words.expected == sum(steps for _, steps in words.steps)
+        assert words.expected == words.total
 
     def test_dry(self, tmp_path: Path) -> None:
         results = self.run(self.recipe(per_class=5, teacher_cache=TeacherCache()).dry(), tmp_path / "run")
@@ -444,7 +427,7 @@ class TestUse:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"pairs": Pairs(8)}, "not with pairs"),
+            ({"pairs": Pairs(8)}, "leave out pairs"),
             ({"condition": "none"}, "nothing to look up by"),
             ({"training": options(augmentation=Augmentation())}, r"augmentation\.views"),
         ],
@@ -479,7 +462,10 @@ class TestUse:
         [
             ({"data": rows()}, "give a directory, or cache="),
             ({"cache": "x"}, "give data"),
-            ({"cache": "x", "data": rows(), "asked": torch.zeros(1, 1, 8, 8)}, "not with pairs or asked"),
+            (
+                {"cache": "x", "data": rows(), "teacher_inputs": torch.zeros(1, 1, 8, 8)},
+                "not with pairs or teacher_inputs",
+            ),
         ],
     )
     def test_calls_that_cannot(self, given: dict[str, Any], words: str) -> None:

@@ -24,7 +24,7 @@ from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, Site, Trac
 from limbeck.engine import Pairs, RecordedTeacher, record
 from limbeck.engine.evaluations.evaluation import Subject
 from limbeck.engine.experiments.recipe import Baseline, Recipe
-from limbeck.engine.experiments.training_stage import student_key
+from limbeck.engine.experiments.stage_keys import student_key
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
 from limbeck.engine.training.fit import fit
@@ -295,7 +295,7 @@ PARTS: Mapping[str, Any] = {
     "objective": {"class_path": "limbeck.methods.surrogate", "init_args": {"latent_weight": 0.0}},
     "data": None,
     "teacher_training": None,
-    "evaluation": {"class_path": "tests.engine.pairs.test_recorded.Brightness"},
+    "evaluation": {"class_path": "tests.engine.pairs.test_recorded_teacher.Brightness"},
     "baselines": {
         "fresh": {
             "objective": {"class_path": "limbeck.methods.surrogate", "init_args": {"latent_weight": 0.0}},
@@ -369,5 +369,5 @@ class TestRecipes:
         assert toy.total_steps(1) == 5 + 4 + 12
 
     def test_tasks_are_refused(self) -> None:
-        with pytest.raises(RecipeError, match="pairs are of one teacher, but with tasks"):
+        with pytest.raises(RecipeError, match="pairs belong to one teacher, but with tasks"):
             Recipe("toy", Tiny(), Tiny(), methods.surrogate(), Quick(), data=Spots(), tasks="labels", pairs=pairs())

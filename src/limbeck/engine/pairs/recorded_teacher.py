@@ -1,4 +1,4 @@
-"""A teacher that replays what it did before: couplings and objectives need not know that it does not run."""
+"""A teacher that replays recorded runs; couplings and objectives need not know that it does not run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
+from limbeck.core.stand_in import StandIn
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.data.pairs.layout import decode
+from limbeck.engine.pairs.pair_recording import Recording
 from limbeck.engine.pairs.pair_rows import PairRows
 from limbeck.engine.pairs.pair_sites import PairSite
-from limbeck.engine.pairs.recording import Recording
-from limbeck.engine.teachers.stand_in import StandIn
 from limbeck.errors import ModelError
 
 __all__ = ["RecordedTeacher"]
@@ -29,13 +29,13 @@ __all__ = ["RecordedTeacher"]
 class RecordedTeacher(StandIn):
     """A teacher whose runs were recorded: :meth:`trace` reads random ones of them instead of running it.
 
-    Latents, the laws of the targets and the states that were stored are those of the real teacher, up to the rounding
-    of the stored means. A run that is given noises or values, a temperature, or an observation to infer from is the
-    real teacher's, which is also what an objective takes that needs more than runs: :attr:`source`.
+    Latents, the laws of the targets and the stored states are those of the real teacher, up to the rounding of the
+    stored means. The real teacher itself (:attr:`source`) does the runs that are given noises, values or a temperature,
+    and all inference. An objective that needs more than runs takes it by :func:`~limbeck.core.stand_in.real_model`.
 
-    A page of rows is read at once, at random and with replacement, its number drawn from the generator, by default
-    torch's global one on the CPU: the engine seeds it a step at a time, so that a training that continues reads the
-    same rows. Reading takes some microseconds a row (``benchmarks/pairs.py``), so no thread reads ahead.
+    Rows are read in whole pages, which are chosen at random with replacement by the generator, by default torch's
+    global one on the CPU. The engine seeds that one for each step, so that a training that continues reads the same
+    rows. Reading takes some microseconds per row (``benchmarks/pairs.py``), so no thread reads ahead.
 
     A teacher with a conditioning input was recorded with inputs of its own. Ask for rows first, and pass their input::
 
@@ -46,9 +46,11 @@ class RecordedTeacher(StandIn):
         source: the real teacher.
         recorded: its runs.
         first: the first page that is replayed.
-        pages: how many pages are.
-        held_out: how many pages before ``first`` are :attr:`held_out`.
+        pages: number of pages that are replayed.
+        held_out: number of pages before ``first`` that make up :attr:`held_out`.
     """
+
+    chooses_inputs = True
 
     def __init__(self, source: DGM, recorded: Recording, first: int, pages: int, held_out: int = 0) -> None:
         super().__init__(source)
@@ -68,28 +70,32 @@ class RecordedTeacher(StandIn):
 
     @property
     def held_out_rows(self) -> int:
-        """How many pairs this one never replays."""
+        """Number of pairs that this teacher never replays."""
         return self.held_out_pages * self._page_rows
 
     @cached_property
     def held_out(self) -> RecordedTeacher | None:
-        """The same teacher on pairs that this one never replays; ``None`` if none were held out."""
+        """The same teacher on the pairs that this one never replays; ``None`` if none were held out."""
         if not self.held_out_pages:
             return None
         return RecordedTeacher(self.source, self.recorded, self.first - self.held_out_pages, self.held_out_pages)
 
+    def key_parts(self) -> dict[str, object]:
+        """Which pairs these are, and how they are stored."""
+        return {"pairs": [self.recorded.store.layout.key, self.first, self.pages, self.held_out_pages]}
+
     # ------------------------------------------------------------------------------------------------ which rows
 
     def choose(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Choose the rows of the next runs, for a teacher with a conditioning input.
+        """Choose the rows of the next runs, if the teacher has a conditioning input.
 
         Args:
             batch_size: number of rows.
-            generator: source of the choice.
+            generator: source of the choice; by default torch's global one.
 
         Returns:
-            Their conditioning input, shape (batch, ...), to be passed to the runs; ``None`` if the teacher has none,
-            and then nothing is chosen: each run has rows of its own.
+            Their conditioning input, shape (batch_size, ...), to be passed to the runs; ``None`` if the teacher has
+            none. Then nothing is chosen, and each run has rows of its own.
         """
         if self.recorded.inputs is None:
             return None
@@ -97,14 +103,14 @@ class RecordedTeacher(StandIn):
 
     @contextlib.contextmanager
     def reading(self, start: int, stop: int) -> Iterator[Tensor | None]:
-        """Inside, every run replays the rows from ``start`` up to ``stop``.
+        """Inside the context, every run replays the rows from ``start`` up to ``stop``.
 
         Args:
             start: number of a row, from 0.
             stop: one beyond the last, at most ``len(self)``.
 
         Yields:
-            Their conditioning input, shape (stop - start, ...), if the teacher has one.
+            Their conditioning input, shape (stop - start, ...); ``None`` if the teacher has none.
         """
         try:
             yield self._choose(PairRows.span(self.first, self._page_rows, start, stop))
@@ -153,7 +159,7 @@ class RecordedTeacher(StandIn):
         With ``keep_all``, the default, states that were not stored are left out.
 
         Raises:
-            ModelError: a state is to be kept that was not stored, or ``x`` is not what :meth:`choose` gave.
+            ModelError: a state is to be kept that was not stored, or ``x`` is not what :meth:`choose` returned.
         """
         if noise is not None or values is not None or temperature != 1.0:
             return self.source.trace(batch_size, x, noise=noise, laws=laws, values=values, keep=keep,
@@ -196,7 +202,7 @@ class RecordedTeacher(StandIn):
         return found
 
     def _placed(self, read: Tensor, rows: PairRows) -> Tensor:
-        """Rows where the teacher is and of its type; bytes travel as bytes."""
+        """Rows on the teacher's device and in its precision; bytes are decoded after the transfer."""
         like = self._like()
         return decode(rows.of(read).to(like.device), like.dtype)
 

@@ -10,20 +10,15 @@ from limbeck.metrics.results import Measure, ModelResult, RunResults
 from limbeck.metrics.statistics import gap_closed, summarize
 from limbeck.report.table import NOTHING, Cell, Column, Kind, Row, Table, format_number
 
-__all__ = ["gaps", "is_size", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
+__all__ = ["gaps", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
 
 # Keys of measures in which a student can be part of the way to its teacher.
 _WITH_GAP = ("fid", "test_log_likelihood", "accuracy", "nll")
 
 
-def is_size(measure: Measure) -> bool:
-    """Whether a measure is about size or speed rather than about quality."""
-    return measure.key.startswith("parameters") or "seconds" in measure.key or "per_second" in measure.key
-
-
 def main_measure(results: RunResults) -> Measure | None:
     """The measure in front: the first FID, else the first measure of quality."""
-    quality = [measure for measure in results.measures if not (is_size(measure) or measure.detail)]
+    quality = [measure for measure in results.measures if _is_shown_quality(measure)]
     return next((m for m in quality if m.key.startswith("fid")), quality[0] if quality else None)
 
 
@@ -86,7 +81,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
     Args:
         runs: one run, or several to be compared. Measures are matched by their key.
     """
-    measures = _measures(runs, lambda m: not (is_size(m) or m.detail))
+    measures = _measures(runs, _is_shown_quality)
     derived = [gaps(run) for run in runs]
     columns = [Column("Model"), *(_column(m) for m in measures)]
     gap = next((found[0] for found in derived if found), None)
@@ -116,7 +111,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
 
 def size_table(runs: Sequence[RunResults]) -> Table | None:
     """The second table: parameters, times and speeds. ``None`` when the runs hold none."""
-    measures = _measures(runs, is_size)
+    measures = _measures(runs, lambda m: m.kind == "cost")
     rows = []
     for run in runs:
         for method in run.methods:
@@ -139,6 +134,10 @@ def seeds_table(results: RunResults) -> Table:
         cells += [Cell(str(result.settings.get(name, NOTHING))) for name in names]
         rows.append(Row(result.method, cells, _kind(results, result.method)))
     return Table(columns, rows)
+
+
+def _is_shown_quality(measure: Measure) -> bool:
+    return measure.kind == "quality" and not measure.detail
 
 
 def _measures(runs: Sequence[RunResults], wanted: Callable[[Measure], bool]) -> list[Measure]:
@@ -166,7 +165,7 @@ def _cell(results: RunResults, method: str, measure: Measure, best: bool) -> Cel
     values = results.values(method, measure.key)
     models = sum(result.method == method for result in results.results)
     note = f"{len(values)} of {models} seeds" if 0 < len(values) < models else ""
-    constant = is_size(measure) or measure.better == "neither"
+    constant = measure.kind == "cost" or measure.better == "neither"
     return _summary_cell(values, lambda value: format_number(value, measure.digits), best, note, constant)
 
 
@@ -201,11 +200,11 @@ def _single(result: ModelResult, measure: Measure) -> Cell:
 
 
 def _references(run: RunResults, measures: Sequence[Measure], width: int) -> list[Row]:
-    """A reference stands under the measure that its label names, or under the main one."""
+    """A reference stands under the measure that its label names, by the longest name, or under the main one."""
     rows = []
     for label, value in run.references.items():
-        main = main_measure(run)
-        target = next((m for m in measures if m.label in label or m.key in label), main)
+        named = [m for m in measures if m.label in label or m.key in label]
+        target = max(named, key=lambda m: len(m.label), default=main_measure(run))
         cells = [Cell("")] * width
         if target is not None and target in measures:
             cells[measures.index(target)] = Cell(format_number(value, target.digits))

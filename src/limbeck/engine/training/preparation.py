@@ -1,0 +1,93 @@
+"""What happens to the models before the first step of a training: constants from the data, and one precision."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core.frozen import frozen
+from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Objective
+from limbeck.core.stand_in import StandIn, real_model
+from limbeck.engine.settings.batches import Batches
+from limbeck.engine.settings.precision import TRUE_PRECISION
+from limbeck.engine.stages.seeding import derive_seed, seeded
+from limbeck.engine.training.module import Companions
+
+__all__ = ["adapt", "prepared"]
+
+# Rows from which a student sets constants that depend on the data, and samples of a teacher that replace them.
+_ADAPTING = 10_000
+_SAMPLES = 1000
+
+
+def prepared(
+    student: DGM, objective: Objective, companions: Companions, *, seed: int, precision: str, adapted: bool
+) -> Companions:
+    """Prepare student and objective for a training; return the companions with the teacher in their precision.
+
+    Args:
+        student: gets its constants from the data, unless it has them.
+        objective: sees both models.
+        companions: those of the training.
+        seed: of the training.
+        precision: of the trainer.
+        adapted: whether the student gets its constants from a checkpoint.
+    """
+    teacher, batches = companions.teacher, companions.batches
+    with seeded(derive_seed(seed, "prepare")):
+        source = None if teacher is None else real_model(teacher)
+        if source is not teacher:
+            # What is behind a stand-in may be in the precision of the training already; the student is not yet.
+            source = _in_precision_of(student, source)
+        objective.prepare(source, student, _example(companions))
+        if not adapted:
+            adapt(student, teacher, _example(companions), None if batches is None else batches.rows)
+    # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
+    for trained in (student, objective):
+        trained.to(TRUE_PRECISION.get(precision))
+    return Companions(_in_precision_of(student, teacher), batches, companions.teacher_inputs)
+
+
+@torch.no_grad()
+def adapt(student: DGM, teacher: DGM | None, x: Tensor | None, data: Batch | None) -> None:
+    """Let a student set its constants that depend on the data: from the data or, without any, the teacher's samples.
+
+    Args:
+        student: see :meth:`limbeck.DGM.adapt`.
+        teacher: the frozen model, if there is one.
+        x: conditioning inputs for the teacher, shape (rows, ...), if the models have any.
+        data: all rows of the training data, if any are used.
+    """
+    if type(student).adapt is DGM.adapt:
+        return
+    if data is not None:
+        student.adapt(Batches(data, min(len(data), _ADAPTING), 0)(0))
+    elif teacher is not None:
+        with frozen(teacher):
+            targets = teacher.trace(_SAMPLES if x is None else None, x).targets
+        student.adapt(Batch(teacher.join_targets(targets), x))
+
+
+def _example(companions: Companions) -> Tensor | None:
+    """Conditioning inputs as a training has them, shape (rows, ...)."""
+    teacher = companions.teacher
+    if isinstance(teacher, StandIn) and teacher.chooses_inputs:
+        return teacher.choose(_SAMPLES)
+    if companions.teacher_inputs is not None:
+        return companions.teacher_inputs
+    return None if companions.batches is None else companions.batches(0).x
+
+
+def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
+    """The teacher, or a copy of it in the student's precision if it has another one."""
+    wanted = {parameter.dtype for parameter in student.parameters() if parameter.is_floating_point()}
+    if teacher is None or len(wanted) != 1:
+        return teacher
+    dtype = wanted.pop()
+    if all(tensor.dtype == dtype for tensor in teacher.state_dict().values() if tensor.is_floating_point()):
+        return teacher
+    return copy.deepcopy(teacher).to(dtype)
