@@ -72,6 +72,17 @@ class Positive(Tiny):
         sites.target("y", self.likelihood(z1))
 
 
+class OneWay(DGM):
+    """Generates images like :class:`Tiny`, and has no encoder."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.tiny = Tiny(width)
+
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        self.tiny.generate(sites, x)
+
+
 class NotANumber(Tiny):
     """Draws what cannot be used."""
 

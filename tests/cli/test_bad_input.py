@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from limbeck.core.graph import DGM
+from limbeck.core.sites import Sites
 from limbeck.models import LadderVAE
 from tests.tiny import built, call, hashes, write_recipe
 
@@ -37,7 +41,8 @@ def refused(
     assert "\n" not in message
     for text in told:
         assert text in message, message
-    assert "Namespace(" not in message
+    for internal in ("Namespace(", "NestedArg(", "Subtypes", "Given value"):
+        assert internal not in message, message
     after = hashes(Path())
     assert {name: after.get(name) for name in before} == before
     return message
@@ -125,6 +130,26 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
          "--evaluation.extractor_steps=1", "--evaluation.samples=4", "--cache=cache"],
         ["(1, 12, 12)", "(1, 8, 8)"],
     ),
+    "data that are not there": (["evaluate", "model", "--data=nosuch"], ["=nosuch: there is no such directory"]),
+    "data of no class": (["distill", "--teacher=model", "--data=Digit"], ["did you mean limbeck.data.Digits"]),
+    "data in a table that is not there": (["evaluate", "model", "--data=a.csv"], ["--data=a.csv", "no such file"]),
+    "data in a program": (["evaluate", "model", "--data=a.py"], ["a.py names a file", "directory of images", ".csv"]),
+    "argument of no data": (
+        ["distill", "--teacher=model", "--data.foo=1"], ["--data.foo: an argument of what? Give --data=CLASS first"]
+    ),
+    "pairs": (["distill", "--teacher=model", "--pairs.count=0"], ["pairs.count must be at least 1, not 0"]),
+    "method without its room": (
+        ["distill", "--teacher=model", "--objective=vanilla"], ["did you mean limbeck.methods.vanilla?"]
+    ),
+    "misspelt method": (
+        ["distill", "--teacher=model", "--objective=limbeck.methods.vanila"], ["did you mean limbeck.methods.vanilla?"]
+    ),
+    "misspelt evaluation": (
+        ["evaluate", "model", "--data=limbeck.data.Digits", "--evaluation=limbeck.engine.ImageEvalution"],
+        ["did you mean limbeck.engine.ImageEvaluation"],
+    ),
+    "method of another module": (["distill", "--teacher=model", "--objective=no.such"], ["No module named 'no'"]),
+    "help of nothing": (["distill", "--student.help=LadderVEA"], ["did you mean limbeck.models.LadderVAE?"]),
     "report of nothing": (["report"], ["runs"]),
     "report of no run": (["report", "model"], ["model", "metrics.json"]),
     "report of a file": (["report", "spots.yaml"], ["spots.yaml is a file", "directory of a run"]),
@@ -229,6 +254,18 @@ def test_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, ["run", "mine.yaml"], "mine.yaml", "not a readable YAML file")
 
 
+def test_image_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is named, and no buffer in memory."""
+    images = Path("images")
+    images.mkdir()
+    for number in range(12):
+        Image.new("L", (8, 8), 20 * number).save(images / f"{number}.png")
+    (images / "5.png").write_bytes(b"nothing of a picture")
+    data = {"class_path": "limbeck.data.Images", "init_args": {"path": "images", "size": 8, "channels": 1}}
+    message = refused(capsys, ["run", write_recipe(Path(), data=data)], "images/5.png", "damaged, or no image")
+    assert "BytesIO" not in message
+
+
 def test_folder_without_images(capsys: pytest.CaptureFixture[str]) -> None:
     Path("images").mkdir()
     data = {"class_path": "limbeck.data.Images", "init_args": {"path": "images"}}
@@ -281,6 +318,43 @@ def test_own_class_needs_its_module(capsys: pytest.CaptureFixture[str]) -> None:
     config = Path("model/config.json")
     config.write_text(config.read_text().replace("tests.tiny", "my.module"))
     refused(capsys, ["sample", "model"], "my.module.Tiny", "--import=my.module")
+
+
+class Lifted(DGM):
+    """A row given a row, by a layer that says nothing of its own if there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def generate(self, sites: Sites, x: torch.Tensor | None = None) -> None:
+        sites.target("y", torch.distributions.Normal(self.layer(x), 1.0))
+
+
+def test_conditional_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its samples need an input, in the form that the model takes."""
+    Lifted().save_pretrained("model")
+    words: list[object] = ["sample", "model", "--n=5", "--out=a.safetensors"]
+    refused(capsys, words, "the Lifted cannot be sampled without an input x", "--x=FILE.safetensors")
+    refused(capsys, [*words, "--x=x.safetensors"], "x.safetensors does not exist")
+    refused(capsys, [*words, "--x=x.csv"], "must be a file that ends in .safetensors")
+    save_file({"x": torch.ones(2, 4)}, "x.safetensors")
+    refused(capsys, [*words, "--x=x.safetensors"], "cannot be sampled given --x=x.safetensors, 4 each")
+    refused(capsys, [*words, "--x=x.safetensors", "--class=1"], "leave out --domain and --class")
+    save_file({"a": torch.ones(2, 3), "b": torch.ones(2)}, "x.safetensors")
+    refused(capsys, [*words, "--x=x.safetensors"], "must hold one tensor", "['a', 'b']")
+    save_file({"x": torch.randn(2, 3)}, "x.safetensors")
+    assert call(*map(str, words), "--x=x.safetensors") == 0
+    drawn = load_file("a.safetensors")["y"]
+    assert drawn.shape == (5, 2)
+    torch.testing.assert_close(drawn[0], drawn[2])  # the rows in turn
+
+
+def test_run_of_another_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its recipe names classes that are not found here."""
+    built(width=3).save_pretrained("run/teacher")
+    write_recipe(Path("run"), "recipe", data={"class_path": "nowhere_here.Spots"})
+    refused(capsys, ["evaluate", "run/teacher"], "module nowhere_here", "PYTHONPATH")
 
 
 def test_model_without_a_picture(capsys: pytest.CaptureFixture[str]) -> None:

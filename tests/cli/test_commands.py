@@ -91,6 +91,27 @@ class TestHelp:
         assert told in found.out
         assert found.err == ""
 
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["--objective.help=limbeck.methods.vanilla"], "--objective.temperature"),
+            (["--objective.help", "vanilla"], "--objective.alpha"),
+            (["--objective.help"], "limbeck.methods.surrogate"),
+            (["--student.help"], "limbeck.models.LadderVAE"),
+            (["--student.help", "limbeck.models.LadderVAE"], "--student.levels"),
+        ],
+    )
+    def test_of_a_class(self, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Functions too, and without a teacher."""
+        assert call("distill", *words) == 0
+        assert expected in capsys.readouterr().out
+
+    def test_offers_no_stand_ins(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("distill", "--help") == 0
+        out = capsys.readouterr().out
+        assert "limbeck.models.VRNN" in out
+        assert not any(name in out for name in ("StandIn", "RecordedTeacher", "CachedTeacher"))
+
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("--version") == 0
         assert capsys.readouterr().out == f"limbeck {limbeck.__version__}\n"
@@ -190,7 +211,7 @@ class TestRun:
     def test_learned_divergence_is_kept(self, no_page: None) -> None:
         objective = {"class_path": "tests.tiny.learned", "init_args": {"weight": 0.5}}
         assert call("run", write_recipe(Path(), objective=objective, baselines={})) == 0
-        found = load_file("runs/spots/default/students/surrogate/0/objective.safetensors")
+        found = load_file("runs/spots/default/students/learned/0/objective.safetensors")
         assert [tensor.item() for tensor in found.values()] != [0.0]
 
     def test_bytes_and_ema(self, no_page: None) -> None:
@@ -409,6 +430,37 @@ class TestEvaluate:
         assert seen == ["runs/spots/default/students/surrogate/0", "elsewhere"]
         assert "brightness" in capsys.readouterr().out
 
+    def test_numbers_of_the_run(self, capsys: pytest.CaptureFixture[str], no_page: None) -> None:
+        """The seed is the one that the run measured with."""
+        path = write_recipe(Path(), student={"class_path": "tests.tiny.Tiny"}, baselines={}, seed=7)
+        assert call("run", path) == 0
+        results = json.loads(Path("runs/spots/default/metrics.json").read_text())["results"]
+        (brightness,) = (r["values"]["brightness"] for r in results if r["method"] == "surrogate")
+        capsys.readouterr()
+        assert call("evaluate", "runs/spots/default/students/surrogate/7", "--evaluation.samples=8") == 0
+        assert f"brightness  {brightness:.3f}" in capsys.readouterr().out
+
+    def test_no_teacher(self, dry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A run that lost its teacher is refused; outside a run, nothing is compared with the model itself."""
+        import shutil
+
+        copied = shutil.copytree(dry, tmp_path / "copied")
+        shutil.rmtree(copied / "teacher")
+        assert call("evaluate", copied / "students/local/0") == 2
+        error = capsys.readouterr().err
+        assert f"{copied / 'teacher'} holds no model" in error
+        assert "--teacher=DIR" in error
+        few = ["--data=limbeck.data.Digits", "--data.limit=30", "--evaluation.samples=10"]
+        few += ["--evaluation.extractor_steps=2", "--cache=cache"]
+        alone = shutil.copytree(dry / "students/local/0", tmp_path / "alone")
+        assert call("evaluate", alone, *few) == 0
+        out = capsys.readouterr().out
+        assert "FID (digits-cnn) to test data" in out
+        assert "FID (digits-cnn) to teacher" not in out
+        assert "What compares with a teacher is left out" in out
+        assert call("evaluate", alone, *few, f"--teacher={dry / 'teacher'}") == 0
+        assert "FID (digits-cnn) to teacher" in capsys.readouterr().out
+
     def test_outside(self, capsys: pytest.CaptureFixture[str]) -> None:
         torch.manual_seed(0)
         LadderVAE(image_size=8, image_channels=1, levels=2, width=4, latent_channels=2).save_pretrained("model")
@@ -443,6 +495,19 @@ class TestReport:
         page = Path("comparison.html").read_text()
         assert "dry-run" in page
         assert "other" in page
+
+    def test_two_of_one_name(self, dry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Rows say whose they are, and no heading or name is cut where the output is no terminal."""
+        import shutil
+
+        other = shutil.copytree(dry, tmp_path / "other")
+        capsys.readouterr()
+        assert call("report", dry, other) == 0
+        out = capsys.readouterr().out
+        assert "ladder-vae-digits/dry-run (1)" in out
+        assert "ladder-vae-digits/dry-run (2)" in out
+        assert "surrogate-l1" in out
+        assert "FID (digits-cnn) to test data ↓" in out
 
 
 def test_pictures_show_what_the_model_draws(dry: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from limbeck.core.graph import DGM
+from limbeck.data import Images, as_float
 from limbeck.engine.training.history import History
 from limbeck.errors import ModelError
 from limbeck.models import NetworkClassifier
@@ -33,6 +35,14 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.layer1(self.stem(x)).mean((2, 3)))
 
+class Alpha(nn.Module):  # takes images with transparency
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        return self.body(x).mean((2, 3))
+
 class Other(nn.Module):
     def __init__(self, classes: int = 2):
         super().__init__()
@@ -44,6 +54,10 @@ class Other(nn.Module):
 
 def build(width: int = 6, classes: int = 2) -> nn.Module:
     return Net(width, classes)
+
+def called(title: str, width: int = 4) -> nn.Module:
+    assert title == "007"
+    return Net(width)
 
 def unsaid(width=6):
     return Net(width)
@@ -114,6 +128,7 @@ def test_as_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
     out = told(capsys)
     assert "test accuracy" in out
     assert "KL from the teacher" not in out
+    assert re.search(r"most frequent class, accuracy [\d.]+ %", out)
 
 
 def test_a_model_directory_imports_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,13 +206,19 @@ def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
         (["--teacher=nots:build"], "--teacher=nots:build: No module named 'nots'"),
         (["--teacher=nets:unsaid"], "no function annotated to return one"),
         (["--teacher=nets:number"], "no function annotated to return one"),
+        (["--student.width=-4"], "--student=nets:Net with width=-4: RuntimeError: "),
+        (["--teacher=nets:Alpha", "--teacher.weights="], "the teacher cannot run on the images of pictures, 3x10x10"),
+        (
+            ["--teacher.classes=3", "--student.classes=3", "--teacher.weights="],
+            "the student has 3 classes, but pictures has 2 (dark, light)",
+        ),
         (["--student.depth=3"], "nets:Net does not take these settings"),
         (["--student.classes=1"], "the student has 1 classes, but the labels of pictures go up to 1"),
         (["--data=nowhere/images"], "--data=nowhere/images: there is no such directory"),
         (["--mean=[0.5]"], "give --mean and --std together"),
         (["--training.stps=3"], "did you mean training.steps"),
         (["--teacher_cache={}", "--training.augmentation.padding=1"], "teacher_cache: rows are augmented anew each"),
-        (["--teacher_cache.dtype=int8"], "Given value: NestedArg(key='dtype', val='int8')"),
+        (["--teacher_cache.dtype=int8"], "Expected a typing.Literal['float32', 'float16']. Got value: int8"),
         (["--teacher_cache.type=float16"], "did you mean dtype?"),
         (["--student=ConvNet", "--match=layer1:fitnet"], "the student's ConvNet has no module 'layer1'"),
     ],
@@ -207,7 +228,7 @@ def test_wrong_input(words: list[str], expected: str, capsys: pytest.CaptureFixt
     if "--student=ConvNet" in words or "--student=nets:Other" in words:
         kept.remove("--student.width=3") if "--student.width=3" in kept else None
         words = [*words, "--student.widths=[3]"] if "--student=ConvNet" in words else words
-    assert call(*kept, *words) in (1, 2)
+    assert call(*kept, *(word for word in words if word != "--teacher.weights=")) in (1, 2)
     assert expected in told(capsys)
     assert not Path("student").exists()
 
@@ -225,6 +246,45 @@ def test_a_teacher_of_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trained for other classes" in told(capsys)
 
 
+def test_a_missing_class(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The labels of a saved teacher's classes are matched by name: without ``dark``, ``light`` stays class 1."""
+    for split in ("train", "test"):
+        for label in ("dark", "grey", "light"):
+            shutil.copytree(pictures / split / label.replace("grey", "dark"), tmp_path / "more" / split / label)
+        for label in ("grey", "light"):
+            shutil.copytree(tmp_path / "more" / split / label, tmp_path / "fewer" / split / label)
+    own = [
+        "distill",
+        "--teacher=nets:build",
+        "--student=nets:Net",
+        "--teacher.classes=3",
+        "--student.classes=3",
+        *STEPS,
+    ]
+    assert call(*own, "--data=more", "--out=first") == 0, told(capsys)
+    assert json.loads(Path("first/classes.json").read_text()) == ["dark", "grey", "light"]
+    again = ["distill", "--teacher=first", "--student=nets:Other", "--student.classes=3", *STEPS]
+    assert call(*again, "--data=fewer", "--out=second") == 0, told(capsys)
+    assert json.loads(Path("second/classes.json").read_text()) == ["dark", "grey", "light"]
+    assert call("evaluate", "first", "--data=fewer", "--import=nets", "--evaluation.timing=0.01") == 0
+    test = Images(path="fewer", size=10).load().test
+    found = DGM.from_pretrained("first").trace(x=as_float(test.images))["logits"].value.argmax(1)
+    right = (found == test.labels + 1).double().mean()
+    assert f"test accuracy {100 * right:.2f} %" in told(capsys)
+
+    Path("fewer/train/light").rename("fewer/train/bright")
+    Path("fewer/test/light").rename("fewer/test/bright")
+    assert call(*again, "--data=fewer", "--out=third") == 2
+    assert "fewer has the classes bright, which the teacher was not trained for; it knows dark, grey" in told(capsys)
+    words = [word for word in again if word != "--student.classes=3"]
+    assert call(*words, "--data=fewer", "--out=third", "--match=layer1->body:vid") == 0, told(capsys)
+    assert json.loads(Path("third/classes.json").read_text()) == ["bright", "grey"]
+    # A network that was built tells no names: more outputs than folders are refused, unless labels are not used.
+    assert call(*own, "--data=fewer") == 2
+    assert "so its labels may be of other classes than the outputs" in told(capsys)
+    assert call(*own, "--data=fewer", "--task_weight=0") == 0, told(capsys)
+
+
 def test_pictures_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("a", "b"):
         folder = tmp_path / "wide" / label
@@ -237,6 +297,12 @@ def test_pictures_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixt
     assert call(*wide, "--data.size=8") == 2  # grey, as the images are
     assert "cannot run on the images of wide, 1x8x8 each" in told(capsys)
     assert call(*wide, "--data.size=8", "--data.channels=3") == 0, told(capsys)
+
+
+def test_a_text_of_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [word for word in WORDS if not word.startswith("--student")]
+    assert call(*kept, "--student=nets:called", "--student.title=007", "--student.width=3") == 0, told(capsys)
+    assert json.loads(Path("student/config.json").read_text())["config"]["settings"] == {"title": "007", "width": 3}
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

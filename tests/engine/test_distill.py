@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import weights_fingerprint
 from limbeck.engine.stages.progress import Progress
-from limbeck.errors import CheckpointError, StorageError
+from limbeck.errors import CheckpointError, RecipeError, StorageError
 from tests.listening import Recorder
 from tests.sampler import Sampler
-from tests.tiny import Tiny, built, die, in_child, rows
+from tests.tiny import Tiny, built, die, hashes, in_child, rows
 
 TRAINING = Training(steps=10, batch_size=8, checkpoint_every=3, log_every=5, learning_rate=0.01)
 
@@ -274,3 +275,18 @@ class TestObjective:
         assert weights_fingerprint(first.student) == weights_fingerprint(second.student)
         assert not list(objective.parameters())
         assert list(first.objective.parameters())
+
+
+def test_what_is_refused_leaves_the_student_that_is_there(tmp_path: Path) -> None:
+    """Stored outputs that are too large, for example, are told of only when they are made."""
+    distil(tmp_path / "student")
+    before = hashes(tmp_path, "**/*.*")
+
+    class Refused(Progress):
+        def start(self, label: str, steps: int, done: int) -> None:
+            raise RecipeError("not here")
+
+    with pytest.raises(RecipeError, match="not here"):
+        distil(tmp_path / "student", training=dataclasses.replace(TRAINING, steps=11), progress=Refused())
+    assert hashes(tmp_path, "**/*.*") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]

@@ -107,8 +107,8 @@ def test_size_table_leaves_out_spread_of_constants():
     assert size_table([results(measures=MEASURES[:2])]) is None
 
 
-def test_several_runs_are_joined_by_key():
-    second = results(name="second", measures=[MEASURES[0], Measure("accuracy", "Accuracy", "higher")])
+def test_several_runs_are_joined_by_measure():
+    second = results(name="second", measures=[*MEASURES[:2], Measure("accuracy", "Accuracy", "higher")])
     table = results_table([results(), second])
     assert table.runs
     assert cells(table, "surrogate", "second") == ["11.0 ± 1.0", "−11.00 ± 1.00", "75 ± 8 %"]
@@ -117,6 +117,42 @@ def test_several_runs_are_joined_by_key():
     other = dataclasses.replace(second, references={"real vs real": 5.0})
     rows = [r for r in results_table([results(), other]).rows if r.label == "real vs real"]
     assert [(r.run, r.cells[0].text) for r in rows] == [("first", "4.1"), ("second", "5.0")]
+
+
+def test_measures_of_one_key_and_other_headings_stand_apart():
+    """FIDs by two extractors, and bounds of two numbers of samples: each number under its own heading."""
+    flat = Measure("fid_data", "FID (flat)", "lower", 1)
+    labels = {"FID to data of real images": 4.1}, {"FID (flat) of real images": 0.5}
+    first = results(references=labels[0])
+    second = results(
+        {"teacher": [1.0], "surrogate": [2.0], "scratch": [3.0]}, name="second", measures=[flat], references=labels[1]
+    )
+    for runs in ([first, second], [second, first]):
+        table = results_table(runs)
+        headings = [c.label for c in table.columns][1:]
+        shown = {
+            run: dict(zip(headings, cells(table, "surrogate", run), strict=True)) for run in ("first", "second")
+        }  # fmt: skip
+        assert shown["second"] == {
+            "FID to data": "–", "ELBO (nats)": "–", "FID (flat)": "2.0",
+            "Gap closed, FID to data": "–", "Gap closed, FID (flat)": "50 %",
+        }  # fmt: skip
+        assert (shown["first"]["FID (flat)"], shown["first"]["Gap closed, FID (flat)"]) == ("–", "–")
+        assert shown["first"]["Gap closed, FID to data"] == "75 ± 8 %"
+        for label, heading in zip(("FID to data", "FID (flat)"), ("FID to data", "FID (flat)")):
+            row = dict(zip(headings, cells(table, f"{label} of real images"), strict=True))
+            assert [name for name, text in row.items() if text] == [heading]
+
+
+def test_names_are_whole_however_narrow_the_terminal():
+    long = {f"a-method-of-a-long-name-{number}": values for number, values in enumerate(FID.values())}
+    runs = [results(long, name=f"recipe/{name}") for name in ("first", "second")]
+    console = Console(file=io.StringIO(), width=60)
+    console.print(to_rich(results_table(runs)))
+    text = console.file.getvalue()
+    assert "a-method-of-a-long-name-3" in text
+    assert "recipe/second" in text
+    assert text.count("├") == 2  # between the runs, and above the reference that they share
 
 
 def test_main_measure_is_the_first_fid():

@@ -118,3 +118,17 @@ def test_many_terms_are_folded():
     (folded,) = fold_terms([Curves(steps, steps, terms)])
     assert list(folded.terms) == [f"z{i}" for i in range(13, 20)] + ["13 others"]
     np.testing.assert_array_equal(folded.terms["13 others"], np.full(2, sum(range(13))))
+
+
+def test_a_run_that_was_started_again_with_other_settings(make_run):
+    """Its numbers are those of the recipe in its record, which is shown; that of the interrupted run is mentioned."""
+    record = dataclasses.replace(results(), resolved="steps: 20\n")
+    directory = make_run(record)
+    (directory / "recipe.yaml").write_text("steps: 20\n")
+    same = read_run(directory)
+    assert same.results.notes == record.notes
+    (directory / "recipe.yaml").write_text("steps: 3000\n")
+    other = read_run(directory)
+    assert "started again with other settings" in other.results.notes[0]
+    assert other.recipe == same.recipe == "steps: 20\n"
+    assert "started again with other settings" in render_report([directory])

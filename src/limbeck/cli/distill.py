@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.cli.distilling import add_training_options, tell, training_rows
 from limbeck.cli.families import family_of
+from limbeck.cli.image_folder import folder_words
 from limbeck.cli.network_teacher import is_network_command
 from limbeck.cli.network_teacher import run as distil_networks
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse_unless_help
@@ -58,6 +59,7 @@ def run(words: Sequence[str]) -> None:
         _add_options(parser, None, words)
         parser.print_help()
         return
+    words = folder_words(words)
     kind = teacher_kind(given)
     teacher, words = kind.load(words)
     _add_options(parser, teacher, words)

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
-from limbeck.cli.families import family_of
+from limbeck.cli.class_names import kept_classes, with_labels_of
+from limbeck.cli.families import Classifiers, family_of
 from limbeck.cli.image_folder import folder_words
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse_unless_help
-from limbeck.cli.printing import say
+from limbeck.cli.printing import say, table_console
 from limbeck.cli.words import argument, help_wanted, import_modules, option
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    from limbeck.core.graph import DGM
+    from limbeck.metrics import Measure
 
 __all__ = ["run"]
 
@@ -33,8 +37,14 @@ def run(words: Sequence[str]) -> None:
     # Which options there are, and their defaults, depends on the model: it is looked for before there is a parser.
     directory = None if help_wanted(words) else argument(words, flags=("--bound",))
     recipe = _recipe_of(directory)
-    parser = _new_parser(words, directory, recipe)
-    found = parse_unless_help(parser, words)
+    try:
+        parser = _new_parser(words, directory, recipe)
+        found = parse_unless_help(parser, words)
+    except ModuleNotFoundError as error:  # of a class that the run's recipe names
+        raise RecipeError(
+            f"the recipe of this run names a class of the module {error.name}, which is not found here; run the "
+            "command in the module's directory, or set PYTHONPATH"
+        ) from None
     if found is None:
         return
     if found.data is None and not recipe:
@@ -57,6 +67,7 @@ def _new_parser(words: Sequence[str], directory: str | None, recipe: dict[str, A
         "limbeck evaluate",
         "Measure a saved model. A model inside the directory of a run is measured as the run's recipe says.",
     )
+    import_modules(parser, words)
     parser.add_argument("directory", type=str, help="directory of the saved model")
     parser.add_argument(
         "--teacher", type=str, default=None, help="directory of the model's teacher; by default that of the run"
@@ -65,13 +76,15 @@ def _new_parser(words: Sequence[str], directory: str | None, recipe: dict[str, A
         "--data", type=DataSource | None, default=recipe.get("data"),
         help="real data: a class, or a directory of images; by default those of the run",
     )  # fmt: skip
-    import_modules(parser, words)
     default = recipe.get("evaluation") or _evaluation_of(directory, compare=option(words, "--teacher") is not None)
     parser.add_argument(
         "--evaluation", type=Evaluation, default=default,
         help="how to measure: a class of limbeck.engine; by default that of the run, or the one for such models",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="fixes the samples")
+    parser.add_argument(
+        "--seed", type=int | None, default=None,
+        help="fixes the samples; by default 0, and inside a run what the run itself measured with",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", type=PositiveInt | None, default=None,
         help="for diffusion models: how often the network is evaluated for a sample; by default as saved",
@@ -92,20 +105,36 @@ def _new_parser(words: Sequence[str], directory: str | None, recipe: dict[str, A
 def _measure(found: Namespace, built: Namespace, recipe: dict[str, Any]) -> None:
     """Measure the model and print what was found."""
     from limbeck.core.graph import DGM
+    from limbeck.data import ImageDataset
     from limbeck.engine.evaluations.evaluation import Subject
+    from limbeck.engine.experiments.rehearsal import check_runs
+    from limbeck.engine.stages.seeding import derive_seed
     from limbeck.engine.stages.terminal_progress import TerminalProgress
 
     folder = Path(found.directory)
     # Not among the model's own: a run's pictures are drawn from the noise that all of its models have in common.
     pictures = Path(found.out or folder / "evaluation")
     model = family_of(DGM.from_pretrained(folder)).at_steps(found.steps)
-    teacher = DGM.from_pretrained(found.teacher or recipe.get("teacher_from") or _teacher_beside(folder) or folder)
+    teacher = _teacher(found.teacher or recipe.get("teacher_from"), folder)
     dataset = None if built.data is None else built.data.load()
+    if isinstance(family_of(model), Classifiers) and isinstance(dataset, ImageDataset):
+        dataset = with_labels_of(kept_classes(folder), dataset, "the model")
+        for one, who in ((model, "the model"), (teacher, "the teacher")):
+            if one is not None:
+                check_runs(one, dataset, "images", who)
+    seed = found.seed
+    if seed is None:  # a run's numbers come again only from the seed that the run derives
+        seed = derive_seed(recipe["seed"], "evaluation") if "seed" in recipe else 0
     with TerminalProgress() as progress:
-        judge = built.evaluation.judge(dataset, teacher, Path(found.cache), found.seed, progress)
+        # A judge compares with some model: without a teacher with this one, and what that says is left out.
+        judge = built.evaluation.judge(dataset, teacher or model, Path(found.cache), seed, progress)
         progress.message(f"measuring {folder}")
         values = judge.measure(Subject(model, pictures, infers=found.bound))
-    _tell(built.evaluation.measures(dataset), values, judge.references, pictures)
+    measures = built.evaluation.measures(dataset)
+    shown = [measure for measure in measures if teacher is not None or not _of_teacher(measure)]
+    _tell(shown, values, judge.references, pictures)
+    if len(shown) < len(measures):
+        say("What compares with a teacher is left out: there is none; give --teacher=DIR.")
 
 
 def _recipe_of(directory: str | None) -> dict[str, Any]:
@@ -140,22 +169,57 @@ def _run_directory(model: Path) -> Path | None:
     return None
 
 
-def _teacher_beside(model: Path) -> Path | None:
+def _teacher(given: str | None, model: Path) -> DGM | None:
+    """The model to compare with.
+
+    Args:
+        given: the directory that the command line or the run's recipe names.
+        model: directory of the model to be measured.
+
+    Returns:
+        The teacher: the one given, or that of the model's run; ``None`` outside a run.
+
+    Raises:
+        RecipeError: the run has lost its teacher.
+        ModelError: it cannot be loaded.
+    """
+    from limbeck.core.graph import DGM
+
     run = _run_directory(model)
-    return run / "teacher" if run is not None and (run / "teacher" / "config.json").exists() else None
+    if given is not None:
+        return DGM.from_pretrained(given)
+    if run is None:
+        return None
+    if not (run / "teacher" / "config.json").is_file():
+        raise RecipeError(
+            f"{run / 'teacher'} holds no model: the run's teacher is missing, with which its models are compared; "
+            "copy it there, or give --teacher=DIR"
+        )
+    return DGM.from_pretrained(run / "teacher")
 
 
-def _tell(measures: Sequence[Any], values: dict[str, float], references: dict[str, float], pictures: Path) -> None:
-    from rich.console import Console
+def _of_teacher(measure: Measure) -> bool:
+    """Whether a measure compares a model with the teacher: its key or its label says so."""
+    return measure.key.startswith("kl") or "teacher" in f"{measure.key} {measure.label}"
+
+
+def _tell(measures: Sequence[Measure], values: dict[str, float], references: dict[str, float], pictures: Path) -> None:
     from rich.table import Table
+
+    from limbeck.report.run_tables import measure_of_reference
 
     table = Table("measure", "value", box=None, pad_edge=False)
     for measure in measures:
         if measure.key in values:
-            unit = f" {measure.unit}" if measure.unit else ""
-            table.add_row(measure.label, f"{values[measure.key]:,.{measure.digits}f}{unit}")
+            table.add_row(measure.label, _value(values[measure.key], measure))
     for label, value in references.items():
-        table.add_row(label, f"{value:,.3f}")
-    Console().print(table)
+        table.add_row(label, _value(value, measure_of_reference(label, measures)))
+    table_console().print(table)
     if pictures.is_dir():
         say(f"Pictures: {pictures}")
+
+
+def _value(value: float, measure: Measure | None) -> str:
+    if measure is None:
+        return f"{value:,.3f}"
+    return f"{value:,.{measure.digits}f} {measure.unit}".rstrip()

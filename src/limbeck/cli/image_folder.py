@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.cli.known_classes import known_names, meant, told
 from limbeck.cli.words import option, take
 from limbeck.errors import RecipeError
 
 __all__ = ["folder_words"]
 
+_TABLES = (".csv", ".npy", ".npz", ".parquet")
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
 def folder_words(words: Sequence[str]) -> list[str]:
-    """Replace a directory given as ``--data`` by the class that reads it and its path, as the parser expects.
+    """Replace a directory or a table given as ``--data`` by the class that reads it and its path, for the parser.
 
     Size and channels, where they are not given, are those of one of the images.
 
@@ -25,18 +27,18 @@ def folder_words(words: Sequence[str]) -> list[str]:
         words: a command line; if its ``--data`` is a class, it is returned as it is.
 
     Raises:
-        RecipeError: the directory holds no images, or they are not square.
+        RecipeError: there is no such directory or class, the directory holds no images, or they are not square.
 
     Example:
         >>> folder_words(["--data=limbeck.data.Digits"])
         ['--data=limbeck.data.Digits']
     """
     given = option(words, "--data")
-    if given is None or not Path(given).expanduser().is_dir():
-        if given is not None and ("/" in given or "\\" in given):
-            raise RecipeError(f"--data={given}: there is no such directory")
+    if given is None:
         return list(words)
     _, others = take(words, "--data".__eq__)
+    if not Path(given).expanduser().is_dir():
+        return [*_table_words(given), *others]
     found = ["--data=limbeck.data.Images", f"--data.path={given}"]
     size_given, channels_given = (option(words, name) is not None for name in ("--data.size", "--data.channels"))
     if size_given and channels_given:
@@ -54,6 +56,29 @@ def folder_words(words: Sequence[str]) -> list[str]:
     return [*found, *others]  # the class comes before what the words say of its arguments
 
 
+def _table_words(given: str) -> list[str]:
+    """``--data`` for what is no directory: a file of a table with the class that reads it, or the class that is named.
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    path = Path(given).expanduser()
+    if path.suffix in _TABLES and path.is_file():
+        return ["--data=limbeck.data.Tabular", f"--data.path={given}"]
+    if path.suffix in _TABLES:
+        raise RecipeError(f"--data={given}: there is no such file")
+    if path.is_file() or path.suffix == ".py":
+        raise RecipeError(
+            f"--data={given} names a file; give a directory of images, a table ({', '.join(_TABLES)}) or a class such "
+            "as limbeck.data.Digits"
+        )
+    if "/" in given or "\\" in given:
+        raise RecipeError(f"--data={given}: there is no such directory")
+    if given.isidentifier() and given not in {known.rpartition(".")[2] for known in known_names("data")}:
+        raise RecipeError(f"--data={given}: there is no such directory or class{told(meant('data', given))}")
+    return [f"--data={given}"]
+
+
 def _look(root: Path) -> tuple[int, int, int]:
     """Width, height and channels of one image of a directory."""
     for path in sorted(root.rglob("*.parquet")):
@@ -64,8 +89,8 @@ def _look(root: Path) -> tuple[int, int, int]:
         if path.suffix.lower() in _IMAGES and not path.name.startswith("."):
             try:
                 return _shape(path)
-            except OSError as error:
-                raise RecipeError(f"--data={root}: {path} cannot be read ({error}); repair or remove it") from None
+            except OSError:
+                raise RecipeError(f"--data={root}: {path} is damaged, or no image; repair or remove it") from None
     raise RecipeError(f"--data={root}: the directory holds neither Parquet files nor images ({', '.join(_IMAGES)})")
 
 

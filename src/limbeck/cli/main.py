@@ -55,6 +55,11 @@ def _guarded(command: str, words: list[str]) -> int:
     from limbeck.errors import LimbeckError, RecipeError
 
     try:
+        if any(".help" in word for word in words):
+            from limbeck.cli.known_classes import print_class_help
+
+            if print_class_help(words):
+                return 0
         importlib.import_module(f"limbeck.cli.{command}").run(words)
     except RecipeError as error:
         return _fail(str(error), 2)

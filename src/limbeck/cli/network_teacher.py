@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.cli.class_names import check_labels, compares_outputs, keep_classes, kept_classes, with_labels_of
 from limbeck.cli.distilling import add_training_options, training_rows
 from limbeck.cli.image_folder import folder_words
 from limbeck.cli.layer_matches import DEFAULT_MATCH, LayerMatches
 from limbeck.cli.own_network import OwnNetwork, is_builder
 from limbeck.cli.parsing import instantiate, new_parser, parse
 from limbeck.cli.printing import say
-from limbeck.cli.words import help_wanted, import_modules, option, take_settings
+from limbeck.cli.words import help_wanted, import_modules, option, settings_texts, take_settings
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(words: Sequence[str]) -> None:
         return
     matches, words = LayerMatches.of(words)
     settings: dict[str, dict[str, Any]] = {}
-    for role in ("teacher", "student"):
+    texts = {role: settings_texts(words, role) for role in ("teacher", "student")}
+    for role in texts:
         settings[role], words = take_settings(words, role)
     taught, learned = option(words, "--teacher"), option(words, "--student")
     if taught is None or learned is None:
@@ -58,13 +60,22 @@ def run(words: Sequence[str]) -> None:
     if found.data is None:
         raise RecipeError("which images? Give --data=FOLDER, with a folder for each class")
     built = instantiate(parser, found)
+    names = kept_classes(taught) if compares_outputs(matches.matches) and not is_builder(taught) else None
     dataset = built.data.load()
+    if found.task_weight:
+        dataset = with_labels_of(names, dataset, "the teacher")
     constants = _constants(found.mean, found.std)
-    teacher, constants = _classifier(_network("teacher", taught, settings, found.seed), matches, constants)
-    student, _ = _classifier(_network("student", learned, settings, found.seed), matches, constants)
+    networks = [
+        _network(role, given, settings[role], texts[role], found.seed)
+        for role, given in (("teacher", taught), ("student", learned))
+    ]
+    teacher, constants = _classifier(networks[0], matches, constants)
+    student, _ = _classifier(networks[1], matches, constants)
     _distil(teacher, student, matches.matches, dataset, found, built)
     if is_main_process():
         _keep(student, Path(found.out))
+        if names is not None or found.task_weight:
+            keep_classes(names or dataset.classes, Path(found.out))
         _tell(teacher, student, dataset, Path(found.out))
 
 
@@ -100,14 +111,14 @@ def _new_parser(words: Sequence[str]) -> ArgumentParser:
     return parser
 
 
-def _network(role: str, given: str, settings: dict[str, dict[str, Any]], seed: int) -> OwnNetwork:
+def _network(role: str, given: str, settings: dict[str, Any], texts: dict[str, str], seed: int) -> OwnNetwork:
     """The network that ``--teacher`` or ``--student`` names."""
     from limbeck.engine.stages.seeding import derive_seed, seeded
 
     if not is_builder(given):
-        return OwnNetwork.saved(role, given, settings[role])
+        return OwnNetwork.saved(role, given, settings)
     with seeded(derive_seed(seed, "initialisation")):
-        return OwnNetwork.built(role, given, settings[role])
+        return OwnNetwork.built(role, given, settings, texts)
 
 
 def _classifier(
@@ -149,11 +160,13 @@ def _distil(
     """Train the student on images and labels, once all checks of the two networks have passed."""
     from limbeck.core.methods import transfer
     from limbeck.engine.distill import distill
-    from limbeck.engine.experiments.rehearsal import check_classes, check_method
+    from limbeck.engine.experiments.rehearsal import check_classes, check_method, check_runs
     from limbeck.engine.stages.ranks import is_main_process
 
     objective = transfer(matches, found.task_weight)
+    check_runs(teacher, dataset, "images", "the teacher")
     check_classes(student, dataset, "images", "the student")
+    check_labels(check_runs(student, dataset, "images", "the student"), dataset, found.task_weight)
     check_method(objective, teacher, student, dataset, "images", "--match")
     rows, validation = training_rows(dataset, built.training, "labels", "images")
     distill(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,19 +86,22 @@ class OwnNetwork:
         return cls(role, name, arguments, model.network, constants)
 
     @classmethod
-    def built(cls, role: str, given: str, settings: Mapping[str, Any]) -> OwnNetwork:
+    def built(
+        cls, role: str, given: str, settings: Mapping[str, Any], texts: Mapping[str, str] | None = None
+    ) -> OwnNetwork:
         """Import, build and load.
 
         Args:
             role: ``"teacher"`` or ``"student"``.
             given: what builds it, see :func:`is_builder`.
             settings: its arguments, and ``weights``, a file: ``.safetensors``, or a state dict that torch saved.
+            texts: the same as typed, for arguments that are texts.
 
         Raises:
             RecipeError: the module cannot be imported, or it has nothing of that name that builds a network.
             ModelError: the arguments or the weights do not fit.
         """
-        from limbeck.models.wrapped.building import build
+        from limbeck.models.wrapped.building import build, builder
 
         arguments = dict(settings)
         weights = arguments.get("weights")
@@ -106,11 +110,18 @@ class OwnNetwork:
             del arguments["weights"]
         _import(role, given)
         try:
+            arguments |= _as_typed(builder(given), texts or {}, arguments)
             module = build(given, arguments)
             if of_file:
                 _load(module, read_weights(str(weights)), f"--{role}.weights={weights}", given)
         except ModelError as error:
             raise ModelError(f"--{role}={given}: {error}") from None
+        except Exception as error:  # the user's code may raise anything
+            told = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise ModelError(
+                f"--{role}={given}{' with ' + told if told else ''}: {type(error).__name__}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
         return cls(role, given, arguments, module)
 
 
@@ -146,6 +157,15 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in found.items()}
 
 
+def _as_typed(made: Callable[..., Any], texts: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Those arguments that are annotated as texts, as they were typed."""
+    try:
+        hints = typing.get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+    except NameError:  # names that are imported for type checkers alone
+        return {}
+    return {name: text for name, text in texts.items() if name in arguments and hints.get(name) is str}
+
+
 def _import(role: str, given: str) -> None:
     """Import the module that the user named; a saved model is never obeyed in this way."""
     module, colon, name = given.partition(":")
@@ -155,6 +175,9 @@ def _import(role: str, given: str) -> None:
         found = importlib.import_module(module)
     except ImportError as error:
         raise RecipeError(f"--{role}={given}: {error}; run in the directory of the module, or set PYTHONPATH") from None
+    except Exception as error:  # the user's code may raise anything
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise RecipeError(f"--{role}={given}: the module {module} cannot be imported: {told}") from error
     if not hasattr(found, name):
         near = difflib.get_close_matches(name, [known for known in vars(found) if known[:1] != "_"], n=2)
         told = f"; did you mean {' or '.join(near)}?" if near else ""

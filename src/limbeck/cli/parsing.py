@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import argparse
 import importlib
 import inspect
 import re
-import sys
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -14,7 +13,8 @@ from typing import Any, Literal
 import jsonargparse
 from jsonargparse import ArgumentParser, Namespace
 
-from limbeck.cli.words import help_wanted, option
+from limbeck.cli.parser_messages import named, readable, restricted
+from limbeck.cli.words import help_wanted
 from limbeck.errors import RecipeError
 
 __all__ = ["import_classes", "instantiate", "new_parser", "parse", "parse_unless_help", "to_yaml"]
@@ -22,13 +22,33 @@ __all__ = ["import_classes", "instantiate", "new_parser", "parse", "parse_unless
 
 _FULL = (bool, int, float, str, list, dict, tuple, Literal)  # types that have no null
 
-_WANTED = {"PositiveInt": "a whole number of at least 1", "NonNegativeFloat": "a number of at least 0"}
-"""What the restricted types of options accept, in words."""
+
+class _Formatter(jsonargparse.DefaultHelpFormatter):
+    """Help that offers no class of those that only stand in for a teacher inside the library."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = str(super()._get_help_string(action) or "")
+        head, listed, names = text.partition(", known subclasses: ")
+        if not listed:
+            return text
+        internal = _stand_ins()
+        return head + listed + ", ".join(name for name in names.split(", ") if name.rpartition(".")[2] not in internal)
+
+
+def _stand_ins() -> set[str]:
+    from limbeck.core.stand_in import StandIn
+
+    found, further = {"StandIn"}, list(StandIn.__subclasses__())
+    while further:
+        kind = further.pop()
+        found.add(kind.__name__)
+        further += kind.__subclasses__()
+    return found
 
 
 def new_parser(prog: str, description: str) -> ArgumentParser:
     """A parser that reports errors by raising."""
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    return ArgumentParser(prog=prog, description=description, exit_on_error=False, formatter_class=_Formatter)
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
@@ -47,9 +67,9 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         further = _further(list(words), str(error))
         if further is not None:
             return parse(parser, further)
-        raise RecipeError(_restricted(str(error), words) or _readable(str(error), _keys(parser))) from None
+        raise RecipeError(restricted(str(error), words) or readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
-        raise RecipeError(_readable(str(error), _keys(parser))) from None
+        raise RecipeError(readable(str(error), _keys(parser))) from None
     _check_nulls(found)
     return found
 
@@ -88,7 +108,7 @@ def _check_nulls(value: Any, key: str = "", kind: Any = None) -> None:
         where = key if arguments else f"{key}.{name}".lstrip(".")
         if part is None and name in types:
             raise RecipeError(f"{where} is null, but {kind.__name__} takes {types[name]} there; give one")
-        _check_nulls(part, where, _named(parts.get("class_path")) if arguments else None)
+        _check_nulls(part, where, named(parts.get("class_path")) if arguments else None)
 
 
 def _types(kind: Any) -> dict[str, str]:
@@ -103,12 +123,6 @@ def _types(kind: Any) -> dict[str, str]:
         for name, hint in hints.items()
         if name in known and known[name].default is not None and (typing.get_origin(hint) or hint) in _FULL
     }
-
-
-def _named(path: Any) -> Any:
-    """The class or function that a path names, if its module is imported."""
-    module, _, name = str(path).rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
 
 
 def _further(words: list[str], text: str) -> list[str] | None:
@@ -156,61 +170,15 @@ def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
     try:
         built: Namespace = parser.instantiate_classes(found)
     except jsonargparse.ArgumentError as error:
-        raise RecipeError(_readable(str(error), _keys(parser))) from None
+        raise RecipeError(readable(str(error), _keys(parser))) from None
     except (TypeError, ValueError) as error:
-        raise RecipeError(_readable(str(error), ())) from None
+        raise RecipeError(readable(str(error), ())) from None
     return built
 
 
 def _keys(parser: ArgumentParser) -> list[str]:
     names = [option for action in parser._actions for option in action.option_strings]
     return [name for name in names if name.startswith("--")]
-
-
-def _restricted(text: str, words: Sequence[str]) -> str | None:
-    """The parser's message about an option with few or bounded values, in plain words; ``None`` for other messages."""
-    union = r"(?:Does not validate .*?Subtypes: .*?, <class 'NoneType'>\] Errors: )?"
-    found = re.match(
-        rf'(?:Parser key )?"([\w-]+)": {union}(?:Not of type (\w+)|Expected a typing\.Literal\[([^]]+)\])',
-        " ".join(text.replace(" - ", " ").split()),
-    )
-    if found is None:
-        return None
-    name, kind, choices = found.groups()
-    given = option(words, f"--{name}")
-    if given is None or (choices is None and kind not in _WANTED):
-        return None
-    return (
-        f"--{name} must be {_WANTED[kind]}, not {given}"
-        if choices is None
-        else (f"--{name} must be one of {choices}, not {given!r}")
-    )
-
-
-def _readable(text: str, known: Iterable[str]) -> str:
-    """The parser's message on one line, with near options for a misspelt one."""
-    text = re.sub(r"\s*\n\s*[-–]?\s*", " ", text.strip())
-    text = re.sub(r"^(Parser key|error:)\s*", "", text)
-    word, options = _unknown(text, [name.removeprefix("--") for name in known])
-    near = difflib.get_close_matches(word, options, n=2) or difflib.get_close_matches(
-        word.split(".")[0], sorted({name.split(".")[0] for name in options}), n=2
-    )
-    if near and word not in near:
-        text += f"; did you mean {' or '.join(near)}?"
-    return text
-
-
-def _unknown(text: str, known: list[str]) -> tuple[str, list[str]]:
-    """The misspelt word in a message, and what it may have been meant to be."""
-    argument = re.search(r".*class_path '([\w.]+)'.*Option '([\w.]+)' is not accepted", text)
-    if argument:
-        kind = _named(argument[1])
-        return argument[2], list(inspect.signature(kind).parameters) if callable(kind) else []
-    part = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", text)
-    if part:
-        return f"{part[1]}.{part[2]}", known
-    word = re.search(r"(?:unrecognized arguments:|Key|Option) '?(?:--)?([\w.-]+)'?", text)
-    return (word[1].split("=")[0], known) if word else ("", [])
 
 
 def to_yaml(parser: ArgumentParser, found: Namespace, without: Iterable[str] = ()) -> str:

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from limbeck.metrics.results import RunResults
 
-__all__ = ["print_runs", "print_sweep", "say"]
+__all__ = ["print_runs", "print_sweep", "say", "table_console"]
+
+_WIDE = 10_000  # columns: no table is as wide
 
 
 def say(text: str) -> None:
@@ -19,6 +23,14 @@ def say(text: str) -> None:
     Console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
+def table_console() -> Console:
+    """Where tables are printed: as wide as the terminal, and in a file or a pipe as wide as they are themselves."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
 def print_runs(results: Sequence[RunResults], page: Path) -> None:
     """Print the tables of some runs and the path of their report.
 
@@ -26,11 +38,11 @@ def print_runs(results: Sequence[RunResults], page: Path) -> None:
         results: of each run.
         page: the report.
     """
-    from rich.console import Console
-
     from limbeck.report import results_table, size_table, to_rich
+    from limbeck.report.runs import told_apart
 
-    console = Console()
+    results = told_apart(results)
+    console = table_console()
     for table in (results_table(results), size_table(results)):
         if table is not None:
             console.print(to_rich(table))
@@ -44,9 +56,7 @@ def print_sweep(directory: Path, page: Path) -> None:
         directory: of the sweep.
         page: the report.
     """
-    from rich.console import Console
-
     from limbeck.report.sweep import print_sweep as print_table
 
-    print_table(directory, Console())
+    print_table(directory, table_console())
     say(f"Report: {page}")

@@ -112,6 +112,7 @@ class RecipeCommand:
             "--backend", type=Backend, default="joblib", help="for a sweep: this machine (joblib) or a cluster (ray)"
         )
         parser.add_class_arguments(Recipe)
+        parser.set_defaults({"method": None})  # that of the objective's function, see `parsed`
         return cls(command, words[0], file, words[1:], parser)
 
     def parsed(self, *more: str) -> Namespace:
@@ -122,9 +123,12 @@ class RecipeCommand:
         """
         words = [*self.words, *more]
         try:
-            return parse(self.parser, ["--config", str(self.file.path), *words])
+            found = parse(self.parser, ["--config", str(self.file.path), *words])
         except RecipeError as error:
             raise RecipeError(f"{error}{self._stray_baseline(words)}") from None
+        if found.method is None:
+            found.method = str(found.objective.class_path).rpartition(".")[2]
+        return found
 
     def _stray_baseline(self, words: Sequence[str]) -> str:
         """Which words speak of a baseline that the recipe does not have: one misspelt lacks all that it needs."""
@@ -155,7 +159,9 @@ class RecipeCommand:
         """
         if Path(found.name).name != found.name or found.name in ("", ".."):
             raise RecipeError(f"--name={found.name} is no name of a directory; --output says where runs are kept")
-        name = "dry-run" if found.dry_run and found.name == "default" else found.name
+        # A dry run has a directory of its own: it must not move the models of a finished run aside.
+        dry = "dry-run" if found.name == "default" else f"{found.name}-dry-run"
+        name = dry if found.dry_run else found.name
         return Path(found.output) / self.file.name / name
 
     def cache(self, found: Namespace) -> Path:

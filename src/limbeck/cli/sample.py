@@ -44,10 +44,13 @@ def run(words: Sequence[str]) -> None:
     model = family.at_steps(found.steps)
     generator = _generator(found.seed)
     x = _condition(family, found)
-    draws = family.makes_drawings(x)
-    # The mean of a pen that is down or up is neither.
-    output: Literal["mean", "sample"] = "sample" if draws else found.output
-    targets = model.sample(found.n, x, temperature=found.temperature, generator=generator, output=output)
+    try:
+        draws = family.makes_drawings(x)
+        # The mean of a pen that is down or up is neither.
+        output: Literal["mean", "sample"] = "sample" if draws else found.output
+        targets = model.sample(found.n, x, temperature=found.temperature, generator=generator, output=output)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise RecipeError(_unfit(family, x, found.x, error)) from error
     out = Path(found.out or ("samples.png" if _table_of(targets) is None else "samples.csv"))
     if out.suffix in _TABLES:
         _write_table(targets, out, family)
@@ -82,6 +85,11 @@ def _new_parser() -> ArgumentParser:
         help="for models of several classes: number of the class to draw, from 0; by default each class in turn",
     )  # fmt: skip
     parser.add_argument(
+        "--x", type=str | None, default=None,
+        help="for models that are given an input x: a .safetensors file of one tensor, a row for each input; the rows "
+        "are taken in turn",
+    )  # fmt: skip
+    parser.add_argument(
         "--steps", type=PositiveInt | None, default=None,
         help="for diffusion models: how often the network is evaluated for a sample, at evenly spaced times; by "
         "default as saved",
@@ -104,14 +112,48 @@ def _generator(seed: int) -> Generator:
 
 
 def _condition(family: Family, found: Namespace) -> Tensor | None:
-    """The conditioning input that asks for a domain or for classes, one-hot, shape (rows, domains or classes).
+    """The conditioning input: that of a file, or one that asks for a domain or for classes, one-hot.
+
+    Returns:
+        Shape (rows, ...); ``None`` for models that are given none.
 
     Raises:
-        RecipeError: the model has no domains or classes, or none of this number.
+        RecipeError: the model has no domains or classes, or none of this number, or the file holds no input.
     """
+    if found.x is not None:
+        return _rows_in_turn(found)
     x = _one_hot(family, "domain", found.domain, found.n)
     other = _one_hot(family, "class", found["class"], found.n)
     return other if x is None else x
+
+
+def _rows_in_turn(found: Namespace) -> Tensor:
+    """As many rows as samples from the file that ``--x`` names, shape (rows, ...)."""
+    import torch
+
+    from limbeck.cli.own_network import read_weights
+
+    if found.domain is not None or found["class"] is not None:
+        raise RecipeError("--x gives the model's input; leave out --domain and --class")
+    if not found.x.endswith(_TENSORS):
+        raise RecipeError(f"--x={found.x} must be a file that ends in {_TENSORS}")
+    tensors = read_weights(found.x)
+    if len(tensors) != 1 or any(tensor.ndim == 0 or len(tensor) == 0 for tensor in tensors.values()):
+        raise RecipeError(f"--x={found.x} must hold one tensor with a row for each input, not {sorted(tensors)}")
+    (rows,) = tensors.values()
+    return rows[torch.arange(found.n) % len(rows)]
+
+
+def _unfit(family: Family, x: Tensor | None, file: str | None, error: Exception) -> str:
+    """What to say of a model that raised an error of its own while it was sampled."""
+    kind, told = type(family.model).__name__, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if x is None:
+        return (
+            f"the {kind} cannot be sampled without an input x ({told}); if it is a conditional model, give "
+            "--x=FILE.safetensors, a tensor with a row for each input"
+        )
+    given = f"--x={file}, {' x '.join(map(str, x.shape[1:]))} each" if file else "this input"
+    return f"the {kind} cannot be sampled given {given}: {told}"
 
 
 def _one_hot(family: Family, kind: Literal["domain", "class"], number: int | None, rows: int) -> Tensor | None:

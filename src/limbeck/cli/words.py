@@ -13,7 +13,7 @@ from limbeck.errors import RecipeError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-__all__ = ["argument", "help_wanted", "import_modules", "option", "take", "take_settings"]
+__all__ = ["argument", "help_wanted", "import_modules", "option", "settings_texts", "take", "take_settings"]
 
 
 def option(words: Sequence[str], name: str) -> str | None:
@@ -86,6 +86,16 @@ def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list
         except yaml.YAMLError:
             raise RecipeError(f"{name}={value} is not a number, text, list or mapping in YAML") from None
     return settings, others
+
+
+def settings_texts(words: Sequence[str], role: str) -> dict[str, str]:
+    """``--ROLE.KEY=VALUE`` of a command line as typed: ``007`` is a number in YAML, but a name for who takes a text.
+
+    >>> settings_texts(["--student.name=007", "--seed=1"], "student")
+    {'name': '007'}
+    """
+    prefix = f"--{role}."
+    return {name.removeprefix(prefix): text for name, text in take(words, lambda name: name.startswith(prefix))[0]}
 
 
 def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:

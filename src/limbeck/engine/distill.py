@@ -21,6 +21,7 @@ from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.terminal_progress import TerminalProgress
+from limbeck.engine.training.checkpoints import CHECKPOINTS
 from limbeck.engine.training.fit import Fitted
 from limbeck.engine.training.history import History
 from limbeck.engine.training.teaching import Teaching
@@ -160,7 +161,8 @@ class _Distillation(TrainingStage):
         if folder is None:
             fitted = self.train(self.template, None, progress)
             return self.values(fitted), fitted.history
-        with self.record(folder).held(progress):
+        record = self.record(folder)
+        with record.restored_on_failure(CHECKPOINTS, progress), record.held(progress):
             finished = self.finished(folder, progress)
             if finished is None:
                 fitted = self.train(self.template, folder, progress)

@@ -103,6 +103,8 @@ class RunResults:
         teacher_elsewhere: whether the teacher was trained and measured on other data than the students, so that its
             numbers are not comparable with theirs.
         pictures: what may lie in a model's folder besides ``samples.png``, in the order in which it is shown.
+        resolved: the recipe with every default filled in, as YAML; empty in records that were written before they
+            held it.
     """
 
     recipe: str
@@ -120,6 +122,7 @@ class RunResults:
     variants: list[str] = field(default_factory=list)
     teacher_elsewhere: bool = False
     pictures: list[PictureKind] = field(default_factory=list)
+    resolved: str = ""
 
     @property
     def methods(self) -> list[str]:

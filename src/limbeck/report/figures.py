@@ -11,6 +11,7 @@ import numpy as np
 from limbeck.metrics.results import Measure, RunResults
 from limbeck.metrics.statistics import summarize
 from limbeck.report.curves import Curves, Series
+from limbeck.report.run_tables import has_measure
 from limbeck.report.svg import HEX, TERMS, log_ticks, new_axes, step_ticks, to_svg
 from limbeck.report.table import format_number
 
@@ -150,7 +151,7 @@ def size_figure(runs: Sequence[RunResults], measure: Measure, colors: dict[str, 
     figure, axes = new_axes(5.2, 3.3)
     by_method: dict[str, list[tuple[float, float]]] = {}
     for index, run in enumerate(runs):
-        for method in run.methods:
+        for method in run.methods if has_measure(run, measure) else ():
             values, sizes = run.values(method, measure.key), [s for s in run.values(method, size) if s > 0]
             if not values or not sizes:
                 continue

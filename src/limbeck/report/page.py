@@ -15,7 +15,7 @@ from limbeck.report.feature_figures import FeaturePanel, feature_panels
 from limbeck.report.html import render
 from limbeck.report.picture_groups import PictureGroup, picture_groups
 from limbeck.report.run_tables import gaps, leader, main_measure, results_table, seeds_table, size_table
-from limbeck.report.runs import Model, Run, read_run
+from limbeck.report.runs import Model, Run, read_run, told_apart
 from limbeck.report.text import Highlight, highlights, labelled_notes, plain_list, what_was_run
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
     if not run_directories:
         raise DataError("A report needs at least one run directory, e.g. `limbeck report runs/<recipe>/<name>`.")
     runs = [read_run(directory) for directory in run_directories]
-    results = _distinct(runs)
+    results = told_apart([run.results for run in runs])
     colors = _colors(results)
     several = len(runs) > 1
     sections = [_section(run, shown, colors) for run, shown in zip(runs, results)]
@@ -120,16 +120,6 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
         method_legend=[(method, colors[method]) for method in used],
         run_markers=list(zip((run.name for run in results), "●■◆▲▼✚✖" * len(results))),
     )
-
-
-def _distinct(runs: Sequence[Run]) -> list[RunResults]:
-    """The records of the runs, under names that tell them apart: recipe/name, then numbered, where names repeat."""
-    names = [run.results.name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.results.recipe}/{run.results.name}" for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({index})" for index, name in enumerate(names, start=1)]
-    return [dataclasses.replace(run.results, name=name) for run, name in zip(runs, names)]
 
 
 def _colors(results: Sequence[RunResults]) -> dict[str, str]:

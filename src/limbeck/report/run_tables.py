@@ -10,7 +10,16 @@ from limbeck.metrics.results import Measure, ModelResult, RunResults
 from limbeck.metrics.statistics import gap_closed, summarize
 from limbeck.report.table import NOTHING, Cell, Column, Kind, Row, Table, format_number
 
-__all__ = ["gaps", "leader", "main_measure", "results_table", "seeds_table", "size_table"]
+__all__ = [
+    "gaps",
+    "has_measure",
+    "leader",
+    "main_measure",
+    "measure_of_reference",
+    "results_table",
+    "seeds_table",
+    "size_table",
+]
 
 # Keys of measures in which a student can be part of the way to its teacher.
 _WITH_GAP = ("fid", "test_log_likelihood", "accuracy", "nll")
@@ -50,6 +59,12 @@ def leader(results: RunResults, measure: Measure, methods: Sequence[str] | None 
     return name if abs(first.mean - second.mean) > max(first.spread, second.spread) else None
 
 
+def measure_of_reference(label: str, measures: Sequence[Measure]) -> Measure | None:
+    """The measure that the label of a reference value names, by the longest name; ``None`` if it names none."""
+    named = [measure for measure in measures if measure.label in label or measure.key in label]
+    return max(named, key=lambda measure: len(measure.label), default=None)
+
+
 def gaps(results: RunResults) -> tuple[Measure, dict[str, list[float]]] | None:
     """How much of the way from scratch to the teacher each student goes, per seed: in the first measure that has a gap.
 
@@ -79,23 +94,24 @@ def results_table(runs: Sequence[RunResults]) -> Table:
     """The main table: quality of the teacher and of every method, mean ± spread over seeds, then reference values.
 
     Args:
-        runs: one run, or several to be compared. Measures are matched by their key.
+        runs: one run, or several to be compared. Runs share a column where key and heading of a measure agree: FIDs by
+            two feature extractors, or bounds of two numbers of samples, are different measures of one key.
     """
     measures = _measures(runs, _is_shown_quality)
     derived = [gaps(run) for run in runs]
     columns = [Column("Model"), *(_column(m) for m in measures)]
-    gap = next((found[0] for found in derived if found), None)
-    if gap is not None:
-        columns.append(Column(f"Gap closed, {gap.label}", "↑"))
+    closed = list({_identity(found[0]): found[0] for found in derived if found}.values())
+    columns += [Column(f"Gap closed, {measure.label}", "↑") for measure in closed]
     rows: list[Row] = []
     references: list[list[Row]] = []
     emphasised = False
     for run, found in zip(runs, derived):
-        leaders = {m.key: leader(run, m) for m in measures}
+        leaders = [leader(run, m) if has_measure(run, m) else None for m in measures]
         for method in run.methods:
-            cells = [_cell(run, method, m, leaders[m.key] == method) for m in measures]
-            if gap is not None:
-                cells.append(_gap_cell(method, found[1] if found else {}, known=found is not None))
+            cells = [_cell(run, method, m, first == method) for m, first in zip(measures, leaders)]
+            for measure in closed:
+                known = found is not None and _identity(found[0]) == _identity(measure)
+                cells.append(_gap_cell(method, found[1] if found and known else {}, known))
             emphasised = emphasised or any(cell.best for cell in cells)
             rows.append(Row(method, cells, _kind(run, method), run.name))
         references.append(_references(run, measures, len(columns) - 1))
@@ -104,7 +120,7 @@ def results_table(runs: Sequence[RunResults]) -> Table:
         caption += " Bold: the best student, where it differs from the next one by more than the larger spread."
     elif any(len(run.students) > 1 for run in runs):
         caption += " No student is marked as best: none differs from the next one by more than the spread over seeds."
-    if gap is not None:
+    if closed:
         caption += " Gap closed: 0 % is the mean of the model trained from scratch, 100 % that of the teacher."
     return Table(columns, rows + _joined(references), caption, len(runs) > 1)
 
@@ -142,12 +158,22 @@ def _is_shown_quality(measure: Measure) -> bool:
 
 def _measures(runs: Sequence[RunResults], wanted: Callable[[Measure], bool]) -> list[Measure]:
     """The union of the runs' measures, in order, without those that no model has."""
-    union: dict[str, Measure] = {}
+    union: dict[tuple[str, ...], Measure] = {}
     for run in runs:
         for measure in run.measures:
-            if wanted(measure):
-                union.setdefault(measure.key, measure)
-    return [m for m in union.values() if any(m.key in r.values for run in runs for r in run.results)]
+            if wanted(measure) and any(measure.key in result.values for result in run.results):
+                union.setdefault(_identity(measure), measure)
+    return list(union.values())
+
+
+def _identity(measure: Measure) -> tuple[str, ...]:
+    """What two runs must agree in for their numbers to stand in one column."""
+    return measure.key, measure.label, measure.unit
+
+
+def has_measure(run: RunResults, measure: Measure) -> bool:
+    """Whether a run measures this: the same key under the same heading."""
+    return any(_identity(own) == _identity(measure) for own in run.measures)
 
 
 def _column(measure: Measure) -> Column:
@@ -162,7 +188,7 @@ def _kind(results: RunResults, method: str) -> Kind:
 
 
 def _cell(results: RunResults, method: str, measure: Measure, best: bool) -> Cell:
-    values = results.values(method, measure.key)
+    values = results.values(method, measure.key) if has_measure(results, measure) else []
     models = sum(result.method == method for result in results.results)
     note = f"{len(values)} of {models} seeds" if 0 < len(values) < models else ""
     constant = measure.kind == "cost" or measure.better == "neither"
@@ -200,14 +226,15 @@ def _single(result: ModelResult, measure: Measure) -> Cell:
 
 
 def _references(run: RunResults, measures: Sequence[Measure], width: int) -> list[Row]:
-    """A reference stands under the measure that its label names, by the longest name, or under the main one."""
+    """A reference stands under the measure of its own run that its label names, or under the main one."""
     rows = []
+    own = [measure for measure in measures if has_measure(run, measure)]
     for label, value in run.references.items():
-        named = [m for m in measures if m.label in label or m.key in label]
-        target = max(named, key=lambda m: len(m.label), default=main_measure(run))
+        target = measure_of_reference(label, own) or main_measure(run)
         cells = [Cell("")] * width
-        if target is not None and target in measures:
-            cells[measures.index(target)] = Cell(format_number(value, target.digits))
+        column = next((i for i, m in enumerate(measures) if target and _identity(m) == _identity(target)), None)
+        if target is not None and column is not None:
+            cells[column] = Cell(format_number(value, target.digits))
         rows.append(Row(label, cells, "reference", run.name))
     return rows
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.metrics.results import ModelResult, RunResults
 from limbeck.report.curves import Curves, Series, file_bytes, read_curves, read_variances
 
-__all__ = ["Model", "Picture", "Run", "read_picture", "read_run"]
+__all__ = ["Model", "Picture", "Run", "read_picture", "read_run", "told_apart"]
+
+_OTHER_SETTINGS = (
+    "This run was started again with other settings, those of its recipe.yaml, and has not finished with them: the "
+    "numbers are those of the settings shown here, while pictures and curves may be of either."
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Run:
         directory: where it is.
         results: its ``metrics.json``.
         models: one for each result.
-        recipe: text of ``recipe.yaml``.
+        recipe: the recipe by which the results were made; the text of ``recipe.yaml`` if they do not say.
         environment: software and hardware, label to text.
     """
 
@@ -96,14 +103,27 @@ def read_run(directory: str | Path) -> Run:
         others = {name: picture for name, picture in pictures.items() if picture is not None}
         curves, variances = read_curves(folder / "history.csv"), read_variances(folder / "variances.json")
         models.append(Model(result, read_picture(folder / "samples.png"), curves, others, variances))
-    recipe = file_bytes(directory / "recipe.yaml")
+    written = file_bytes(directory / "recipe.yaml")
+    recipe = None if written is None else written.decode("utf-8", errors="replace")
+    if results.resolved and recipe is not None and recipe != results.resolved:
+        results = dataclasses.replace(results, notes=[_OTHER_SETTINGS, *results.notes])
     return Run(
         directory=directory,
         results=results,
         models=models,
-        recipe=None if recipe is None else recipe.decode("utf-8", errors="replace"),
+        recipe=results.resolved or recipe,
         environment=results.environment or _environment(directory / "environment.json"),
     )
+
+
+def told_apart(results: Sequence[RunResults]) -> list[RunResults]:
+    """The records of runs under names that tell them apart: recipe/name, then numbered, where names repeat."""
+    names = [run.name for run in results]
+    if len(set(names)) < len(names):
+        names = [f"{run.recipe}/{run.name}" for run in results]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({index})" for index, name in enumerate(names, start=1)]
+    return [dataclasses.replace(run, name=name) for run, name in zip(results, names)]
 
 
 def read_picture(path: Path) -> Picture | None:

@@ -74,7 +74,10 @@ def to_rich(table: Table) -> RichTable:
     shown = RichTable(caption=Text(table.caption) if table.caption else None, caption_justify="left")
     for index, (heading, hint) in enumerate(_headings(table)):
         left = index < 1 + table.runs
-        shown.add_column(Text(f"{heading} {hint}".strip()), justify="left" if left else "right")
+        # A name that is cut is none; of numbers, a mean and its spread may stand in two lines.
+        shown.add_column(
+            Text(f"{heading} {hint}".strip()), justify="left" if left else "right", no_wrap=left, overflow="fold"
+        )
     for position, row in enumerate(table.rows):
         labels = [Text(row.run), Text(row.label)] if table.runs else [Text(row.label)]
         dim = "dim" if row.kind == "reference" else ""

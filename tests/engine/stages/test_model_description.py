@@ -7,7 +7,7 @@ import importlib
 import pytest
 import torch
 
-from limbeck.engine.stages.model_description import describe_model, model_key, what_code_does
+from limbeck.engine.stages.model_description import describe_model, model_key
 from limbeck.errors import ModelError
 from tests.tiny import Tiny, built
 
@@ -77,56 +77,3 @@ def test_code_of_the_rooms_beside_and_above_counts(tmp_path, monkeypatch, helper
             path.write_text(text)
         code[name] = describe_model(importlib.import_module(model).Model())["code"]
     assert code["first"] == code["same"] != code["changed"]
-
-
-CODE = '''"""What it is."""
-from package.parts import head
-import numpy as np
-
-class Model:
-    """Says."""
-    size = 3  # because
-
-    def generate(self):
-        """Does."""
-        return head(
-            np.zeros(self.size), "text"
-        )
-'''
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"""What it is."""\n', ""),
-        ("package.parts", "package.rooms.parts"),
-        ("package.parts", ".parts"),
-        ("from package.parts import head\nimport numpy as np", "import numpy as np\nfrom package.parts import head"),
-        ("  # because", ""),
-        ('(\n            np.zeros(self.size), "text"\n        )', "(np.zeros(self.size), 'text')"),
-        ('        """Does."""\n', '        """Does it well."""\n'),
-    ],
-)
-def test_what_changes_nothing_does_not_count(old: str, new: str) -> None:
-    assert old in CODE
-    assert what_code_does(CODE.replace(old, new), {"package"}) == what_code_does(CODE, {"package"})
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("size = 3", "size = 4"),
-        ("import head", "import heart as head"),
-        ("numpy as np", "torch as np"),
-        ("from package.parts", "from other.parts"),
-        ('"text"', '"test"'),
-        ("zeros", "ones"),
-    ],
-)
-def test_what_changes_something_counts(old: str, new: str) -> None:
-    assert old in CODE
-    assert what_code_does(CODE.replace(old, new), {"package"}) != what_code_does(CODE, {"package"})
-
-
-def test_code_that_is_no_whole_is_told_as_it_is() -> None:
-    assert what_code_does("class A(:") == "class A(:"

@@ -77,6 +77,40 @@ def test_what_is_of_use_to_all_settings_stays(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "student" / "pairs").iterdir()} == {"one", "two"}
 
 
+@pytest.mark.parametrize("left", ["", "history.csv", "last.ckpt"])
+@pytest.mark.parametrize("known", [False, True], ids=["new settings", "settings of before"])
+def test_a_failure_leaves_finished_work_as_it_was(tmp_path: Path, left: str, known: bool) -> None:
+    """Unless there is something by now that can be continued; and what such an attempt left is never deleted."""
+    folder, listener = tmp_path / "student", Recorder()
+    for key in ("two", "one") if known else ("one",):
+        stage = Stage(folder, "training", key, lasting=["pairs"])
+        stage.begin(listener)
+        (folder / "model.safetensors").write_text(key)
+        stage.finish({"of": key})
+    (folder / "pairs").mkdir()
+    stage = Stage(folder, "training", "two", lasting=["pairs"])
+
+    def fail() -> None:
+        with stage.restored_on_failure(["last.ckpt"], listener):
+            stage.begin(listener)
+            if left:
+                (folder / left).touch()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    back = left != "last.ckpt"
+    assert Stage(folder, "training", "one").begun is back
+    assert (folder / "pairs").is_dir()
+    assert (listener.messages[-1] == f"{folder} is as it was before") is back
+    others = sorted(path.name for path in tmp_path.iterdir() if path != folder)
+    expected = ["student.replaced-two"] if known or left else []
+    assert others == (expected if back else ["student.replaced-one"])
+    if known:
+        Stage(folder, "training", "two").begin(listener)
+        assert Stage(folder, "training", "two").result == {"of": "two"}
+
+
 def test_held_against_other_processes(tmp_path: Path) -> None:
     """Also where the directory was made by other settings, and so is moved aside with its lock."""
 

@@ -20,6 +20,7 @@ from limbeck.core.divergence.regressor import Regressor
 from limbeck.core.divergence.selectivity import selectivity
 from limbeck.core.divergence.tempered import tempered_kl
 from limbeck.core.divergence.transport import lp, mean_lp, wasserstein2
+from limbeck.core.divergence.trimmed import Trimmed
 from limbeck.core.divergence.vid import VID
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LwF",
     "ObservationModel",
     "Regressor",
+    "Trimmed",
     "attention",
     "cross_entropy",
     "decoupled_kl",

@@ -6,6 +6,7 @@ from limbeck.core.coupling import Coupling, IndependentNoise, SharedNoise, Share
 from limbeck.core.coupling.posterior import Share
 from limbeck.core.coupling.replay import Replay
 from limbeck.core.divergence import kl, latent_default
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Combined, Divergence, Match, Objective
 from limbeck.core.reparam.discrete_gradient import DiscreteGradient
 from limbeck.core.trace import Kind
@@ -56,7 +57,14 @@ def surrogate(
         discrete_gradient: which gradient the student's discrete latents pass backwards; see :class:`SharedNoise`.
         temperature: of relaxed latents, at the start of training.
         final_temperature: the same at the end of training.
+
+    Raises:
+        MatchError: a weight is negative.
     """
+    check_weights(
+        latent_weight=latent_weight, posterior_weight=posterior_weight, reconstruction_weight=reconstruction_weight,
+        own_bound_weight=own_bound_weight,
+    )  # fmt: skip
     matches = [Match(divergence=target, kind=Kind.TARGET)]
     if latent_weight:
         matches.append(Match(divergence=latent, weight=latent_weight, kind=Kind.LATENT, required=False))
@@ -81,7 +89,11 @@ def local(*, target: Divergence = kl, latent: Divergence = kl, latent_weight: fl
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws.
         latent_weight: factor of the latents' terms.
+
+    Raises:
+        MatchError: the weight is negative.
     """
+    check_weights(latent_weight=latent_weight)
     return Objective(
         [
             Match(divergence=target, kind=Kind.TARGET),

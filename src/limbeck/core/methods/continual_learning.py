@@ -13,6 +13,7 @@ from typing import Literal
 from limbeck.core.coupling import TeacherSamples, WithPosterior
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.methods.basic import joint, local, surrogate
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Divergence, Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
@@ -108,12 +109,13 @@ def replay_consistent(
         posterior: divergence between the posteriors, a latent.
 
     Raises:
-        MatchError: alpha is outside [0, 1].
+        MatchError: alpha is outside [0, 1], or the weight is negative.
 
     References:
         Ramapuram et al., Lifelong Generative Modeling, Neurocomputing 2020.
     """
     _check(alpha)
+    check_weights(consistency=consistency)
     return Objective(
         [Match(divergence=posterior, weight=consistency, kind=Kind.POSTERIOR)],
         WithPosterior(TeacherSamples(), share="values"),

@@ -7,7 +7,8 @@ from functools import partial
 from limbeck.core.coupling import SharedNoise, SharedObservations
 from limbeck.core.coupling.depth import Depth
 from limbeck.core.coupling.inference import Observed
-from limbeck.core.divergence import log_ratio, lp
+from limbeck.core.divergence import Trimmed, log_ratio, lp
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Combined, Divergence, Match, Objective, Weight
 from limbeck.core.schedule import Ramp
 from limbeck.core.trace import Kind
@@ -31,7 +32,11 @@ def lkd(
             to the teacher's.
         distance: between two latents.
         observed: whose rows: the data's, as in the paper, or the teacher's samples.
+
+    Raises:
+        MatchError: a weight is negative.
     """
+    check_weights(weight=weight, density_weight=density_weight)
     return Objective(
         [*_density(density_weight), Match("u[*]", divergence=distance, weight=weight, kind=Kind.LATENT)],
         SharedObservations(observed),
@@ -64,7 +69,11 @@ def ilkd(
             :class:`~limbeck.core.coupling.SharedObservations`.
         align: whether a fresh student takes over the teacher's permutations and rotations.
         share: with ``observed="mixed"``, the fraction of each batch that the teacher draws.
+
+    Raises:
+        MatchError: a weight is negative.
     """
+    check_weights(weight=weight, density_weight=density_weight)
     return Objective(
         [
             *_density(density_weight),
@@ -83,6 +92,7 @@ def skd(
     depth: Depth = "steps",
     distance: Divergence = lp,
     inverse: bool = True,
+    trim: float = 0.0,
     pool: int = 0,
     align: bool = True,
 ) -> Objective:
@@ -97,24 +107,32 @@ def skd(
         depth: as for :func:`ilkd`.
         distance: between two samples, latents or rows.
         inverse: ``True`` compares samples of both, as in the paper, with gradients through the student's inverse.
-            ``False`` is the stable form: the student's latents of the teacher's samples are compared with the
+            ``False`` is the form without it: the student's latents of the teacher's samples are compared with the
             teacher's, :math:`|s(t^{-1}(z)) - z|_1`, and the same at each step.
-        pool: for the stable form, as for :func:`ilkd`.
+        trim: the share of the samples, those on which the two flows are furthest apart, that counts for nothing; see
+            :class:`~limbeck.divergence.Trimmed`. A teacher with heavy tails needs about 0.02: single samples of it
+            are so large that they would be the whole gradient of their step.
+        pool: for the form without inverse, as for :func:`ilkd`.
         align: as for :func:`ilkd`.
 
     Raises:
-        MatchError: a pool is given for the paper's form, which needs the noise of each sample.
+        MatchError: a pool is given for the paper's form, which needs the noise of each sample; or a weight is
+            negative.
     """
+    check_weights(weight=weight, latent_weight=latent_weight, density_weight=density_weight)
     on_data = ilkd(latent_weight, density_weight, depth=depth, distance=distance, align=align)
+    between_samples = Trimmed(trim, distance) if trim else distance
     if not inverse:
-        on_samples = ilkd(weight, 0.0, depth=depth, distance=distance, observed="teacher", pool=pool, align=align)
+        on_samples = ilkd(
+            weight, 0.0, depth=depth, distance=between_samples, observed="teacher", pool=pool, align=align
+        )
         return Combined({"data": on_data, "samples": on_samples})
     if pool:
         raise MatchError("a pool of samples goes with inverse=False; the paper's form shares fresh noise in each step")
     return Combined(
         {
             "data": on_data,
-            "samples": Objective([Match(divergence=distance, weight=weight, kind=Kind.TARGET)], SharedNoise()),
+            "samples": Objective([Match(divergence=between_samples, weight=weight, kind=Kind.TARGET)], SharedNoise()),
         }
     )
 
@@ -148,6 +166,7 @@ def guided(
         pool: as for :func:`ilkd`, if the teacher has a share.
         align: as for :func:`ilkd`.
     """
+    check_weights(weight=weight, **{"1 - weight": 1.0 - weight})
     latents, own = Ramp(weight, 0.0, finish=until), Ramp(1.0 - weight, 1.0, finish=until)
     if not share:
         return ilkd(latents, own, depth=depth, distance=distance, align=align)
@@ -175,6 +194,7 @@ def density(
         pool: as for :func:`ilkd`.
         align: as for :func:`ilkd`.
     """
+    check_weights(latent_weight=latent_weight)
     matches = [Match("log_prob", divergence=partial(log_ratio, clip=clip))]
     if latent_weight:
         matches += ilkd(latent_weight, 0.0, distance=distance).matches

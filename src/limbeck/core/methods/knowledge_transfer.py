@@ -27,6 +27,7 @@ from limbeck.core.divergence import (
     standardized_kl,
     tempered_kl,
 )
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Divergence, Match, Objective
 from limbeck.errors import DivergenceError, MatchError
 
@@ -99,12 +100,13 @@ def transfer(matches: Sequence[Match | str] = (), task_weight: float = 1.0, *, t
         target: the target whose values are the labels; ``None`` for models with several.
 
     Raises:
-        MatchError: there is nothing to learn from, or a text cannot be parsed.
+        MatchError: there is nothing to learn from, a text cannot be parsed, or a weight is negative.
 
     Example:
         >>> [match.weight for match in transfer(["h[*]:vid@10", "y:kd"], task_weight=0.1).matches]
         [0.1, 10.0, 1.0]
     """
+    check_weights(task_weight=task_weight)
     found = [match if isinstance(match, Match) else matched(match) for match in matches]
     if not found and not task_weight:
         raise MatchError("transfer: there is nothing to learn from; give matches, or a task_weight above 0")
@@ -119,7 +121,7 @@ def matched(text: str) -> Match:
     """Parse the text of a match; see :func:`transfer`.
 
     Raises:
-        MatchError: the text has another form, or no divergence has this name.
+        MatchError: the text has another form, no divergence has this name, or the weight is negative.
 
     Example:
         >>> match = matched("layer3->layer2:vid(layers=2)@100")
@@ -139,6 +141,7 @@ def matched(text: str) -> Match:
         weight = named.weight if found["weight"] is None else float(found["weight"])
     except ValueError:
         raise MatchError(f"{text!r}: the weight {found['weight']!r} is not a number") from None
+    check_weights(**{f"{text!r}: the weight": weight})
     student = teacher if student is None and named.labelled else student and student.strip()
     if named.labelled:
         teacher = f"{teacher}&{data_site(teacher)}"

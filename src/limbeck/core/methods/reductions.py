@@ -8,6 +8,7 @@ from functools import partial
 from limbeck.core.coupling import BeamTargets, DataTargets, SharedNoise
 from limbeck.core.divergence import Regressor, kl, lp, nll, tempered_kl
 from limbeck.core.methods.basic import joint
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Divergence, Match, Objective, Weight
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
@@ -104,8 +105,9 @@ def feature(
             its own.
 
     Raises:
-        MatchError: a regressor is for a site that is not compared.
+        MatchError: a regressor is for a site that is not compared, or the weight is negative.
     """
+    check_weights(weight=weight)
     names = {features: None} if isinstance(features, str) else features
     own = regressors or {}
     if unknown := [name for name in own if name not in names]:

@@ -8,6 +8,7 @@ from limbeck.core.coupling import MappedNoise, TeacherSamples
 from limbeck.core.coupling.noise_map import MapKind, Start
 from limbeck.core.coupling.replay import Replay
 from limbeck.core.divergence import kl, kl_monte_carlo
+from limbeck.core.methods.weights import check_weights
 from limbeck.core.objective import Divergence, Match, Objective
 from limbeck.core.trace import Kind
 
@@ -44,8 +45,9 @@ def mapped(
         replay: as for :func:`own_bound`.
 
     Raises:
-        MatchError: an argument is none of its choices.
+        MatchError: an argument is none of its choices, or the weight is negative.
     """
+    check_weights(own_bound_weight=own_bound_weight)
     divergence = target or (kl if samples == 1 else kl_monte_carlo)
     coupling = MappedNoise(map, start=start, samples=samples, independent=independent, seed=seed)
     matches = [Match(divergence=divergence, kind=Kind.TARGET)]

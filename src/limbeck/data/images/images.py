@@ -169,7 +169,7 @@ class Images(DataSource):
 
     def _decode(self, datasets: Any, table: Any, column: str, rows: Tensor, title: str) -> Tensor:
         """The images of these rows, uint8, shape (rows, channels, size, size)."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             encoded = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
@@ -184,7 +184,9 @@ class Images(DataSource):
                     pixels = shaped(image, self.size, self.channels, self.resize, self.center_crop)
             except (OSError, TypeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 where = (item or {}).get("path") or f"row {int(rows[position])}"
-                raise DataError(f"{title}: image {where} cannot be read ({error}); repair or remove it.") from error
+                known = isinstance(error, UnidentifiedImageError)  # its text names a buffer in memory
+                reason = "damaged, or no image" if known else error
+                raise DataError(f"{title}: image {where} cannot be read ({reason}); repair or remove it.") from error
             output[position] = pixels
         return output
 

@@ -16,6 +16,7 @@ from limbeck.core.objective.reweighting import check_patterns, with_weights
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
+from limbeck.engine.stages.source_code import own_code
 from limbeck.engine.stages.stage import Stage
 from limbeck.errors import MatchError, NonFiniteLossError, RecipeError
 from limbeck.names import public_name
@@ -220,11 +221,13 @@ def choose(
         RecipeError: no candidate could be trained.
     """
     evaluation = recipe.evaluation
+    code = own_code(evaluation)  # this library's evaluations score by the models' own loss, or by their accuracy
+    own = {} if code is None else {"code": code}
     scores: list[tuple[Candidate, float]] = []
     for candidate in candidates(recipe.methods[method].choices):
         stage = stage_of(with_candidate(recipe, method, candidate), candidate)
         folder = directory / "choices" / method / candidate.slug
-        key = fingerprint(training=stage.key, kind=public_name(type(evaluation)), settings=vars(evaluation))
+        key = fingerprint(training=stage.key, kind=public_name(type(evaluation)), settings=vars(evaluation), **own)
         record = Stage(folder, "score", key)
         known = record.result
         if known is not None:

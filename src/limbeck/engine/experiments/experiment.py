@@ -13,16 +13,15 @@ from limbeck.engine.evaluations.picture_kinds import LIKELIHOODS
 from limbeck.engine.experiments.choosing import Chosen, choice_notes
 from limbeck.engine.experiments.learners import Learners
 from limbeck.engine.experiments.likelihoods_without_transfer import draw_likelihoods, likelihood_steps
+from limbeck.engine.experiments.measurement_key import measurement_key
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.rehearsal import rehearse
 from limbeck.engine.experiments.run_data import RunData
 from limbeck.engine.experiments.shared_stages import SharedStages
-from limbeck.engine.experiments.teacher import as_teacher
+from limbeck.engine.experiments.teacher import as_teacher, loaded_notes
 from limbeck.engine.experiments.transfer import transfer_notes
 from limbeck.engine.stages.environment import describe_environment
-from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.locking import locked
-from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import LoggedProgress, Progress
 from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.seeding import derive_seed
@@ -111,6 +110,8 @@ class Experiment:
             atomic_write_text(self.directory / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
         self.progress.expect(learners.steps + likelihood_steps(recipe))
         model, teacher_result = learners.teacher()
+        for note in loaded_notes(recipe, model):
+            self.progress.message(note)
         judge = self._judge(data.dataset, model)
         own = judge if data.teacher_dataset is data.dataset else self._judge(data.teacher_dataset, model)
         results = [self._measured(own, data.teacher_dataset, teacher_result, (model,), infers=True)]
@@ -129,7 +130,7 @@ class Experiment:
                 results.append(self._measured(judge, data.dataset, result, history, infers=infers))
         seen = data.seen(data.tasks[0], recipe.seed)
         draw_likelihoods(chosen.recipe, first, seen, teacher, self.directory, self.progress)
-        record = self._record(data, judge, results, chosen)
+        record = self._record(data, judge, results, chosen, loaded_notes(recipe, model))
         if is_main_process():
             atomic_write_text(self.directory / "metrics.json", record.to_json())
         return record
@@ -167,12 +168,9 @@ class Experiment:
         if judge is None:
             return result
         folder = self.directory / result.directory
-        settings = dict(vars(self.recipe.evaluation))
-        key = fingerprint(
-            models=[model_key(model) for model in history], settings=settings,
-            data=dataset.fingerprint if dataset else None, kind=type(self.recipe.evaluation).__qualname__,
-            seed=judge.seed, reference=judge.reference_key, **({"variant": result.method} if variant else {}),
-        )  # fmt: skip
+        key = measurement_key(
+            self.recipe.evaluation, judge, history, dataset, variant=result.method if variant else None
+        )
         stage = Stage(folder, "evaluation", key)
 
         def measure(place: Path) -> dict[str, float]:
@@ -190,7 +188,9 @@ class Experiment:
         merged = {**result.values, **values}
         return ModelResult(result.method, result.seed, result.directory, merged, result.settings)
 
-    def _record(self, data: RunData, judge: Judge | None, results: list[ModelResult], chosen: Chosen) -> RunResults:
+    def _record(
+        self, data: RunData, judge: Judge | None, results: list[ModelResult], chosen: Chosen, loaded: list[str]
+    ) -> RunResults:
         recipe = self.recipe
         return RunResults(
             recipe=self.name,
@@ -203,11 +203,13 @@ class Experiment:
             references=judge.references if judge else {},
             notes=[
                 *(judge.notes if judge else []),
+                *loaded,
                 *transfer_notes(recipe, data.dataset, data.teacher_dataset),
                 *self._budget_notes(chosen.recipe),
                 *choice_notes(recipe, chosen.choices),
             ],
             environment=describe_environment(),
+            resolved=self.resolved,
             dry_run=self.dry_run,
             variants=[*judge.variants()] if judge else [],
             teacher_elsewhere=data.teacher_dataset is not data.dataset,

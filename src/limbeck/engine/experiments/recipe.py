@@ -14,7 +14,7 @@ from limbeck.engine.caching.teacher_cache import TeacherCache, check_repeated
 from limbeck.engine.evaluations.evaluation import Evaluation
 from limbeck.engine.experiments.axes import Axis, check_axes
 from limbeck.engine.experiments.choosing import candidates, check_choices, few_of
-from limbeck.engine.experiments.recipe_parts import About, Baseline, Start
+from limbeck.engine.experiments.recipe_parts import About, Baseline, Start, check_folder_name
 from limbeck.engine.experiments.transfer import check_transfer
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.settings.options import TrainerOptions, Training
@@ -110,6 +110,8 @@ class Recipe:
         taken = {"teacher", self.method} & set(self.baselines)
         if taken or self.method == "teacher":
             raise RecipeError(f"the name {(taken or {'teacher'}).pop()!r} is taken; give the baseline another name")
+        for name in self.methods:
+            check_folder_name(name)
         if self.data is None:
             self._check_without_data()
         elif self.tasks is not None and self.condition not in ("none", self.tasks):

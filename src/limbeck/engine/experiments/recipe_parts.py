@@ -7,8 +7,11 @@ from typing import Literal
 
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Objective
+from limbeck.errors import RecipeError
 
-__all__ = ["About", "Baseline", "Start"]
+__all__ = ["About", "Baseline", "Start", "check_folder_name"]
+
+_LONGEST = 200  # bytes; file systems allow 255, of which folders that are moved aside need some
 
 Start = Literal["random", "teacher", "source"]
 """A student's initial weights.
@@ -56,3 +59,18 @@ class Baseline:
     rows: Literal["task", "all"] = "task"
     pairs: bool = True
     choices: dict[str, list[float]] = field(default_factory=dict)
+
+
+def check_folder_name(method: str) -> None:
+    """Check that the name of a method can be that of a folder, in which its students are kept.
+
+    Raises:
+        RecipeError: it is empty, leads elsewhere, or has characters that no folder's name may have.
+    """
+    stray = sorted({character for character in method if character in "/\\" or not character.isprintable()})
+    if not stray and method.strip() == method and method not in ("", ".", "..") and len(method.encode()) <= _LONGEST:
+        return
+    why = f"it has {', '.join(map(repr, stray))}" if stray else "a folder cannot have this name"
+    raise RecipeError(
+        f"the method's name {method!r} is also that of the folder of its students, but {why}; give it another name"
+    )

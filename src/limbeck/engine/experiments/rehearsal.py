@@ -11,6 +11,7 @@ from limbeck.data import Dataset
 from limbeck.engine.evaluations.classifiers.predictive import class_count
 from limbeck.engine.evaluations.images.feature_networks import wants_network
 from limbeck.engine.experiments.recipe import Recipe, rows_of
+from limbeck.engine.experiments.rehearsal_steps import rehearse_steps
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.placement import running_device
 from limbeck.engine.stages.seeding import seeded
@@ -18,7 +19,7 @@ from limbeck.engine.training.compiling import check_compiler
 from limbeck.engine.training.loop import make_loop, quiet
 from limbeck.errors import LimbeckError, RecipeError
 
-__all__ = ["check_classes", "check_method", "classes_of", "rehearse"]
+__all__ = ["check_classes", "check_method", "check_runs", "classes_of", "rehearse"]
 
 _ROWS = 4  # rows of a rehearsal; batch norms need more than one
 
@@ -41,18 +42,7 @@ def check_classes(model: DGM, dataset: Dataset, condition: str, who: str) -> Non
     Raises:
         RecipeError: it has fewer classes than there are labels, or cannot run on the data.
     """
-    x = _few(dataset, condition, 2).x
-    if x is None:
-        return
-    try:
-        count = class_count(model, x)
-    except RuntimeError as error:
-        shape = "x".join(map(str, x.shape[1:]))
-        raise RecipeError(
-            f"{who} cannot run on the {condition} of {dataset.name}, {shape} each: {' '.join(str(error).split())}"
-        ) from None
-    except LimbeckError as error:
-        raise RecipeError(f"{who}: {error}") from None
+    count = check_runs(model, dataset, condition, who)
     largest = max(int(split.parts["labels"].max()) for split in dataset.splits.values())
     if count is not None and largest >= count:
         raise RecipeError(
@@ -61,12 +51,41 @@ def check_classes(model: DGM, dataset: Dataset, condition: str, who: str) -> Non
         )
 
 
+def check_runs(model: DGM, dataset: Dataset, condition: str, who: str) -> int | None:
+    """Check that a model can run on its data.
+
+    Args:
+        model: any model.
+        dataset: what it is trained or measured on, with ``labels``.
+        condition: the part of the data that it is given.
+        who: what to call it in messages.
+
+    Returns:
+        The number of its classes; ``None`` if its target is not a class, or it is given nothing.
+
+    Raises:
+        RecipeError: it cannot run on the data.
+    """
+    x = _few(dataset, condition, 2).x
+    if x is None:
+        return None
+    try:
+        return class_count(model, x)
+    except RuntimeError as error:
+        shape = "x".join(map(str, x.shape[1:]))
+        raise RecipeError(
+            f"{who} cannot run on the {condition} of {dataset.name}, {shape} each: {' '.join(str(error).split())}"
+        ) from None
+    except LimbeckError as error:
+        raise RecipeError(f"{who}: {error}") from None
+
+
 def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset | None) -> None:
     """Check models and machine, and run one step of each method on a few rows with untrained models.
 
     Training a teacher may take hours. A user should not learn after them that a method names a layer which its student
-    lacks, or that the machine has no such device or, if steps are to be compiled, no compiler. Steps are run only for
-    classifiers, for which they take a moment.
+    lacks, or that the machine has no such device or, if steps are to be compiled, no compiler. Steps are run where they
+    take a moment: for classifiers, and for small models of anything else.
 
     Args:
         recipe: the experiment.
@@ -82,6 +101,7 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
         check_compiler(running_device(recipe.trainer.accelerator))
     if dataset is None or teacher_dataset is None or recipe.target != "labels" or recipe.condition == "none":
+        rehearse_steps(recipe, dataset, teacher_dataset)
         return
     if recipe.fits_teacher:
         check_classes(recipe.teacher, teacher_dataset, recipe.condition, "the teacher")

@@ -17,7 +17,7 @@ from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.engine.stages.stage import Stage
-from limbeck.engine.training.checkpoints import remove_checkpoints
+from limbeck.engine.training.checkpoints import CHECKPOINTS, remove_checkpoints
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.engine.training.objective_files import save_objective
 from limbeck.errors import ModelError, RecipeError
@@ -82,14 +82,15 @@ class TrainingStage:
         Raises:
             LimbeckError: see :func:`limbeck.engine.fit`.
         """
-        found = self.finished(folder, progress)
-        if found is not None:
-            return found
-        with seeded(derive_seed(self.seed, "initialisation")):
-            model = type(self.template)(**self.template.config)
-        if self.initial is not None:
-            _start(model, self.initial, self.label)
-        return model, self.values(self.train(model, folder, progress))
+        with self.record(folder).restored_on_failure(CHECKPOINTS, progress):
+            found = self.finished(folder, progress)
+            if found is not None:
+                return found
+            with seeded(derive_seed(self.seed, "initialisation")):
+                model = type(self.template)(**self.template.config)
+            if self.initial is not None:
+                _start(model, self.initial, self.label)
+            return model, self.values(self.train(model, folder, progress))
 
     def finished(self, folder: Path, progress: Progress) -> tuple[DGM, dict[str, Any]] | None:
         """Claim a directory, and read back what is finished there.

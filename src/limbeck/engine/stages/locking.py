@@ -13,7 +13,10 @@ from typing import IO
 from limbeck.errors import StorageError
 from limbeck.files import storage_error
 
-__all__ = ["locked"]
+__all__ = ["LOCK", "locked"]
+
+LOCK = ".lock"
+"""Name of the file in a directory by which it is held."""
 
 
 @contextlib.contextmanager
@@ -30,7 +33,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     while True:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            handle = (directory / ".lock").open("w")
+            handle = (directory / LOCK).open("w")
         except OSError as error:
             raise storage_error(directory, error) from None
         with handle:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import limbeck
 from limbeck.core.objective import Combined, Objective
 from limbeck.engine.stages.fingerprints import describe_tensor, weights_fingerprint
+from limbeck.engine.stages.source_code import own_code
 from limbeck.names import public_name
 
 __all__ = ["describe_objective", "describe_value"]
@@ -34,9 +35,9 @@ def describe_objective(objective: Objective) -> Any:
         "replay": [objective.replay_weight, objective.replay],
     }
     if type(objective) is not Objective:  # a subclass with its own loss and settings
-        own = {name: value for name, value in vars(objective).items() if isinstance(value, bool | int | float | str)}
-        plain = {name: value for name, value in own.items() if not name.startswith("_") and name != "training"}
-        found |= {"class": public_name(type(objective)), "settings": plain}
+        own = _plain(objective)
+        plain = {name: value for name, value in own.items() if not name.startswith("_")}
+        found |= {"class": public_name(type(objective)), "settings": plain, **_own(objective)}
     return found
 
 
@@ -52,7 +53,10 @@ def describe_value(value: Any) -> Any:
             "keywords": describe_value(value.keywords),
         }
     if isinstance(value, nn.Module):
-        return {"module": public_name(type(value)), "told": repr(value), "weights": weights_fingerprint(value)}
+        told = {"module": public_name(type(value)), "told": repr(value), "weights": weights_fingerprint(value)}
+        own = _own(*value.modules())
+        # What the user's own module says of itself need not name all that it was constructed with.
+        return {**told, **own, "settings": [_plain(part) for part in value.modules()]} if own else told
     if isinstance(value, Tensor):
         return describe_tensor(value)
     if isinstance(value, re.Pattern):
@@ -61,7 +65,8 @@ def describe_value(value: Any) -> Any:
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.metadata.get("fingerprint", True)]
-        return {"class": public_name(type(value)), **{name: describe_value(getattr(value, name)) for name in names}}
+        settings = {name: describe_value(getattr(value, name)) for name in names}
+        return {"class": public_name(type(value)), **settings, **_own(value)}
     if isinstance(value, Mapping):
         return {str(key): describe_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -80,10 +85,24 @@ def _describe_callable(value: Any) -> Any:
         # The version identifies the library's own code; a user's code may change from one run to the next.
         own = name.startswith("limbeck.")
         code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
-        return {"function": name, "code": code, "enclosed": enclosed, "defaults": given}
-    if isinstance(value, type) or not hasattr(value, "__dict__"):
-        return name
-    return {"object": name, "attributes": describe_value(vars(value))}
+        return {"function": name, "code": code, "enclosed": enclosed, "defaults": given, **_own(value)}
+    told: Any = name
+    if not isinstance(value, type) and hasattr(value, "__dict__"):
+        told = {"object": name, "attributes": describe_value(vars(value))}
+    user_code = _own(value)
+    return {"callable": told, **user_code} if user_code else told
+
+
+def _own(*values: Any) -> dict[str, str]:
+    """The entry for the user's own code behind values; none for code that a version identifies."""
+    found = own_code(*values)
+    return {} if found is None else {"own_code": found}
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The attributes of an object that are plain values, but for whether it is in training mode."""
+    found = {name: item for name, item in vars(value).items() if isinstance(item, bool | int | float | str)}
+    return {name: item for name, item in found.items() if name != "training"}
 
 
 def _code(code: CodeType) -> list[Any]:

@@ -7,12 +7,12 @@ import glob
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.storage import CONFIG, WEIGHTS
-from limbeck.engine.stages.locking import locked
+from limbeck.engine.stages.locking import LOCK, locked
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
 from limbeck.errors import StorageError
@@ -87,6 +87,47 @@ class Stage:
                 self.begin(progress)  # may move the directory together with its lock, which is then taken once more
         self.begin(progress)
         yield
+
+    @contextlib.contextmanager
+    def restored_on_failure(self, kept: Collection[str], progress: Progress) -> Iterator[None]:
+        """Begin in the block; if it fails with nothing worth keeping, the results that were moved aside come back.
+
+        Otherwise a mistake in a command would dismantle finished work before it is told of.
+
+        Args:
+            kept: names of files of which any is worth keeping: the work can be continued from them.
+            progress: receives what came back.
+        """
+        before, former = None, None
+        if is_main_process() and not self.begun and self.directory.is_dir():
+            before, former = self.directory.stat(), self._former()
+        try:
+            yield
+        except Exception:
+            if before is not None and not any((self.directory / name).exists() for name in kept):
+                self._restore(before, former, progress)
+            raise
+
+    def _restore(self, before: os.stat_result, former: Path | None, progress: Progress) -> None:
+        """Put back the directory that was moved aside, told by its identity, and the one that took its place."""
+        directory = self.directory.resolve()
+        pattern = f"{glob.escape(directory.name)}.replaced-*"
+        aside = next((path for path in directory.parent.glob(pattern) if os.path.samestat(path.stat(), before)), None)
+        if aside is None:
+            return
+        for name in self.lasting:
+            if (directory / name).exists() and not (aside / name).exists():
+                (directory / name).rename(aside / name)
+        if former is not None:
+            directory.rename(former)
+        elif {path.name for path in directory.iterdir()} <= {self.path.name, LOCK}:
+            for path in directory.iterdir():
+                path.unlink()
+            directory.rmdir()
+        else:
+            self._move_aside()
+        aside.rename(directory)
+        progress.message(f"{self.directory} is as it was before")
 
     def reopen(self) -> None:
         """Withdraw the result: its files can no longer be read and must be made again.

@@ -19,6 +19,7 @@ from limbeck.errors import CheckpointError, StorageError
 from limbeck.files import atomic_write_bytes
 
 __all__ = [
+    "CHECKPOINTS",
     "LAST",
     "NEXT",
     "PREVIOUS",
@@ -35,7 +36,8 @@ NEXT = "next.ckpt"
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
 
-_NEWEST_FIRST = (NEXT, LAST, PREVIOUS)
+CHECKPOINTS = (NEXT, LAST, PREVIOUS)
+"""Names of all of them, the newest first."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def find_checkpoint(directory: Path, progress: Progress) -> Checkpoint | None:
         CheckpointError: there are checkpoints, but none can be read.
     """
     damaged = []
-    for name in _NEWEST_FIRST:
+    for name in CHECKPOINTS:
         path = directory / name
         if not path.exists():
             continue
@@ -142,5 +144,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def remove_checkpoints(directory: Path) -> None:
     """Delete checkpoints that a finished model has made useless."""
-    for name in _NEWEST_FIRST:
+    for name in CHECKPOINTS:
         (directory / name).unlink(missing_ok=True)
