@@ -15,6 +15,7 @@ from limbeck.models import LadderVAE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.md"))
 TEACHER = "runs/ladder-vae-digits/default/teacher"
 
 
@@ -90,7 +91,7 @@ def test_commands_exist(page, workplace):
             assert find_recipe(words[2]), line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", text):
@@ -112,8 +113,11 @@ def test_own_recipe_runs(workplace, monkeypatch, capsys):
                 Path(name).write_text(block, encoding="utf-8")
     monkeypatch.syspath_prepend(str(workplace))
     try:
-        status = main(["run", "mine.yaml", "--dry-run"])
+        for options in ([], ["--evaluation=brightness.Brightness"]):
+            status = main(["run", "mine.yaml", *options, "--dry-run"])
+            assert status == 0, capsys.readouterr().err
     finally:
-        sys.modules.pop("mine", None)
-    assert status == 0, capsys.readouterr().err
-    assert (workplace / "runs/mine/dry-run/report.html").stat().st_size > 10_000
+        for name in ("mine", "brightness"):
+            sys.modules.pop(name, None)
+    page = (workplace / "runs/mine/dry-run/report.html").read_text(encoding="utf-8")
+    assert "error of the mean brightness" in page
