@@ -163,7 +163,7 @@ def test_a_reduced_run_of_a_table_of_ones_own(name: str, tmp_path: Path, capsys:
 def test_a_table_of_another_width_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.csv"
     np.savetxt(path, np.random.default_rng(0).normal(size=(400, 3)), delimiter=",")
-    assert main(["run", "flow-table", "--dry-run", f"--data.path={path}"]) == 1
+    assert main(["run", "flow-table", "--dry-run", f"--data.path={path}"]) == 2
     told = capsys.readouterr().err
     assert "rows of 6 numbers, but these have 3" in told
     assert "features" in told

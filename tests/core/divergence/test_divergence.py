@@ -473,7 +473,7 @@ def test_gradients_of_discrete_kl(family, temperature):
     )
 
 
-MODULES = {"CRD", "FeatureDistance", "Learned", "LwF", "ObservationModel", "Regressor", "VID"}
+MODULES = {"CRD", "FeatureDistance", "Learned", "LwF", "ObservationModel", "Regressor", "Trimmed", "VID"}
 MAKERS = MODULES | {"decoupled_kl", "standardized_kl", "tempered_kl"}  # called with settings, they return a divergence
 
 
