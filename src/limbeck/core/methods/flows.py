@@ -111,7 +111,8 @@ def skd(
             teacher's, :math:`|s(t^{-1}(z)) - z|_1`, and the same at each step.
         trim: the share of the samples, those on which the two flows are furthest apart, that counts for nothing; see
             :class:`~limbeck.divergence.Trimmed`. A teacher with heavy tails needs about 0.02: single samples of it
-            are so large that they would be the whole gradient of their step.
+            are so large that they would be the whole gradient of their step. A pool is sifted once instead, by what
+            the teacher finds least likely; both can be had.
         pool: for the form without inverse, as for :func:`ilkd`.
         align: as for :func:`ilkd`.
 
