@@ -24,18 +24,20 @@ class ZukoStep(Bijection):
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
+        # In tuples, since going through a list of modules costs as much as a small layer.
+        self._forwards, self._backwards = tuple(transforms), tuple(reversed(transforms))
 
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         total: Tensor | float = 0
-        for lazy in self.transforms:
+        for lazy in self._forwards:
             h, change = lazy(x).call_and_ladj(h)
             total = total + (change if change.ndim < h.ndim else change.sum(-1))
         return h, total  # type: ignore[return-value]
 
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
         """See :class:`~limbeck.models.flows.bijection.Bijection`."""
-        for lazy in reversed(self.transforms):
+        for lazy in self._backwards:
             h = lazy(x).inv(h)
         return h
 
