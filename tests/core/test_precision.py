@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
 
+import limbeck
+from limbeck import methods
+from limbeck.core.delta import Delta
+from limbeck.core.divergence import lp
 from limbeck.core.precision import precise, product
 
 
@@ -21,3 +28,37 @@ def test_a_product_is_not_rounded_under_autocast() -> None:
         assert (a @ b).dtype is torch.bfloat16
         found = product(a, b)
     assert torch.equal(found, a @ b)
+
+
+class Wide(limbeck.DGM):
+    """A latent that is worth little beside the sum over thousands of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3000)
+
+    def generate(self, sites: limbeck.Sites, x: Tensor | None = None) -> None:
+        z = sites.latent("z", sites.standard_normal(2))
+        sites.target("y", Normal(self.layer(z), 0.3))
+
+
+def test_sums_of_laws_in_half_precision_keep_their_digits() -> None:
+    """Under autocast a network's output, and so the law that it tells, is in half precision."""
+    torch.manual_seed(0)
+    teacher, student = Wide(), Wide()
+    noise, y = {"z": torch.randn(4, 2)}, torch.randn(4, 3000).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        run = teacher.trace(noise=noise, values={"y": y})
+        loss = methods.surrogate()(teacher, student, batch_size=4)
+        density = run.log_prob()
+    law = run["y"].kept_distribution()
+    assert law.mean.dtype is torch.bfloat16
+    assert loss.terms["y"].dtype is density.dtype is torch.float32
+    own = run["z"].kept_distribution().log_prob(run["z"].kept_value()).sum(1)
+    exact = own + law.log_prob(y).double().sum(1)
+    assert density.tolist() == pytest.approx(exact.tolist(), rel=1e-5)
+
+
+def test_a_sum_beyond_half_precision_is_finite() -> None:
+    zeros, ones = (Delta(torch.full((1, 70_000), value, dtype=torch.float16)) for value in (0.0, 1.0))
+    assert lp(zeros, ones).item() == 70_000.0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import Self
 
-__all__ = ["precise", "product"]
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Precise", "precise", "product"]
 
 
 def precise(feature: Tensor) -> Tensor:
-    """At least single precision: the squares of half floats overflow, and their sums round.
+    """At least single precision: the squares of half floats overflow, and their sums round; bytes have no differences.
 
     Args:
         feature: any shape.
@@ -17,7 +20,10 @@ def precise(feature: Tensor) -> Tensor:
     Returns:
         The feature itself where it is in single precision or better, else a copy of the same shape in float32.
     """
-    return feature.to(torch.promote_types(feature.dtype, torch.float32))
+    dtype = feature.dtype
+    if dtype is torch.float32 or dtype is torch.float64:  # the usual case, at every site of every step
+        return feature
+    return feature.to(torch.promote_types(dtype, torch.float32))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -34,3 +40,22 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
+
+
+class Precise(nn.Module):
+    """A module whose numbers stay in at least single precision where the models beside it go to half.
+
+    bfloat16 cannot count beyond 256, and torch solves no equations in half precision.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Torch's way to move and cast a module."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if not moved.is_floating_point() or precise(moved) is moved:
+                return moved
+            return tensor.to(moved.device, torch.float32)
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return self

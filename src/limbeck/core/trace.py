@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from limbeck.core.precision import precise
 from limbeck.core.reparam import Law
+from limbeck.core.stacking import family
 from limbeck.errors import SiteError
 
 __all__ = [
@@ -146,14 +148,16 @@ class Trace:
     Attributes:
         batch_size: number of rows.
         declared: names of all sites of the run in the order of the program, kept or not.
+        given: names for which the run was given values, as far as the program did not ask for them by itself.
     """
 
-    __slots__ = ("_sites", "batch_size", "declared")
+    __slots__ = ("_sites", "batch_size", "declared", "given")
 
     def __init__(self, sites: dict[str, Site], batch_size: int, declared: Iterable[str] = ()) -> None:
         self._sites = sites
         self.batch_size = batch_size
         self.declared = declared
+        self.given: set[str] = set()
 
     def __getitem__(self, name: str) -> Site:
         try:
@@ -238,19 +242,34 @@ class Trace:
             kinds: kinds of random site to include; by default latents and targets: log p(y, z | x), [U] Eq. 1.
 
         Returns:
-            Shape (batch,), in nats.
+            Shape (batch,), in nats, in single precision or better.
 
         Raises:
-            SiteError: a site's distribution or value was not kept.
+            SiteError: a site's distribution or value was not kept, or a value was given under a name of no site.
         """
+        self._check_given()
         total: Tensor | None = None
         for site in self.of_kind(*(kinds or (Kind.LATENT, Kind.TARGET))):
             if site.distribution is None or site.value is None:
                 raise SiteError(f"site {site.name!r}: its distribution and value were not kept, so it has no log_prob")
-            term = site.distribution.log_prob(site.value).reshape(self.batch_size, -1).sum(1)
+            # A law may be in half precision, as under autocast: its sums would keep two or three digits.
+            term = precise(site.distribution.log_prob(site.value)).reshape(self.batch_size, -1).sum(1)
             if site.mask is not None:
                 term = torch.where(site.mask, term, 0.0)
             total = term if total is None else total + term
         if total is None:
             raise SiteError("the trace has no site of the kinds asked for, so it has no log_prob")
         return total
+
+    def _check_given(self) -> None:
+        """Refuse the density of a run that was given values of no site: those meant instead were drawn, or are missing.
+
+        A loop may stop before its last value, so that a name with an index need not be that of a site.
+        """
+        if strays := self.given.difference(self.declared):
+            families = {family(name) for name in self.declared}
+            if unknown := sorted(name for name in strays if family(name) not in families):
+                raise SiteError(
+                    f"a value was given for {unknown[0]!r}, but the sites are {', '.join(self.declared)}: the log_prob "
+                    "would not be that of the given values"
+                )

@@ -100,6 +100,17 @@ def test_counts_that_cannot_vary_have_finite_gradients() -> None:
     assert torch.isfinite(raw.grad).all()
 
 
+@pytest.mark.parametrize("logit", [17.0, 30.0, 200.0])
+def test_a_success_that_is_certain_has_a_finite_gradient(logit: float) -> None:
+    """Its probability rounds to 1, and the logarithm of the rest to minus infinity."""
+    raw = torch.tensor([[logit]], requires_grad=True)
+    relaxed = relax(D.Geometric(logits=raw), torch.tensor([[0.3]]), torch.zeros(1, 1), Relaxation("relaxed"))
+    relaxed.sum().backward()
+    assert raw.grad is not None
+    assert torch.isfinite(raw.grad).all()
+    assert relaxed.item() == pytest.approx(-0.5, abs=0.05)
+
+
 def test_what_has_no_gradient_is_refused() -> None:
     digits = D.Categorical(logits=torch.zeros(2, 3))
     with pytest.raises(ReparameterizationError, match="OneHotCategorical"):
@@ -107,6 +118,11 @@ def test_what_has_no_gradient_is_refused() -> None:
     law = D.NegativeBinomial(torch.tensor([3.0]), torch.tensor([0.5]))
     with pytest.raises(ReparameterizationError, match="NegativeBinomial has no relaxed form"):
         relax(law, torch.tensor([0.5]), torch.tensor([1.0]), Relaxation("relaxed"))
+    coin = D.Bernoulli(torch.tensor([0.5]))
+    spin = D.Independent(D.TransformedDistribution(coin, D.AffineTransform(-1.0, 2.0), validate_args=False), 1)
+    for gradient in ("straight-through", "relaxed"):
+        with pytest.raises(ReparameterizationError, match="declare the law that it transforms"):
+            relax(spin, torch.tensor([0.2]), torch.tensor([1.0]), Relaxation(gradient))
 
 
 def test_annealing() -> None:

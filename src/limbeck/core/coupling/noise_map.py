@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
 from limbeck.core.coupling.noise_layout import Arrangement, NoiseLayout, arranged
+from limbeck.core.precision import Precise, precise
 from limbeck.errors import MatchError
 
 __all__ = ["MapKind", "NoiseMap", "Start"]
@@ -22,7 +23,7 @@ Start = Literal["arrange", "position", "random"]
 """The initial value of a learned map."""
 
 
-class NoiseMap(nn.Module):
+class NoiseMap(Precise):
     r"""The matrix R of :math:`\epsilon_S = R \epsilon`, with :math:`R R^T = I`, so that both are standard normal.
 
     A learned R is :math:`R_0 (I - B)^{-1} (I + B)` cut to its first rows, with :math:`B = A / (2 \sqrt n)`
@@ -124,10 +125,13 @@ class NoiseMap(nn.Module):
             noise: standard normals, shape (batch, columns).
 
         Returns:
-            Standard normals, shape (batch, rows).
+            Standard normals, shape (batch, rows), in half precision if the noise is.
         """
-        matrix = self.matrix  # once: a learned one is computed each time
-        return noise.to(matrix.dtype) @ matrix.T
+        # Mixed precision would round the matrix, whose rows would then no longer be orthonormal.
+        with torch.autocast(noise.device.type, enabled=False):
+            matrix = self.matrix  # once: a learned one is computed each time
+            mapped = noise.to(matrix.dtype) @ matrix.T
+        return mapped if precise(noise) is noise else mapped.to(noise.dtype)
 
 
 def _rotated(matrix: Tensor, seed: int) -> nn.Linear:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.core.precision import precise
+from limbeck.core.precision import Precise
 
 __all__ = ["Moments"]
 
 
-class Moments(nn.Module):
+class Moments(Precise):
     """The best Gaussian with one mean and one variance per channel, as estimated so far.
 
     Batches are merged by the rule of Chan et al. (1979): every batch has the same weight, whatever their order. The
-    buffers are saved and move with the module, but never below single precision: bfloat16 cannot count beyond 256.
+    buffers are saved and move with the module, but never below single precision.
 
     Args:
         channels: of the feature.
@@ -35,16 +33,6 @@ class Moments(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
         self.rows: Tensor
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Torch's way to move and cast a module."""
-
-        def kept(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if precise(moved) is moved else precise(tensor.to(moved.device))
-
-        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
-        return self
 
     @torch.no_grad()
     def forward(self, feature: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
+from limbeck.core.precision import precise
 from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import DivergenceError
 
@@ -33,7 +34,7 @@ def comparable(p: D.Distribution, q: D.Distribution) -> tuple[Any, Any, torch.Si
 
 
 def reduce(elements: Tensor, shape: torch.Size, normalize: bool) -> Tensor:
-    """Sum ``elements`` over all dimensions but the first; shape ``(batch,)``.
+    """Sum ``elements`` over all dimensions but the first; shape ``(batch,)``, in single precision or better.
 
     Args:
         elements: of shape ``(batch, ...)``, one term per independent part of the site.
@@ -42,6 +43,7 @@ def reduce(elements: Tensor, shape: torch.Size, normalize: bool) -> Tensor:
     """
     if elements.dim() == 0 or elements.shape[0] != shape[0]:
         raise DivergenceError(f"the batch dimension of a site with values of shape {tuple(shape)} is part of its event")
+    elements = precise(elements)  # under autocast a law is in half precision, whose sums keep two or three digits
     if normalize and elements.dim() > 1 and elements.shape == shape:
         return elements.flatten(1).mean(1)  # one operation instead of two, at every site of every step
     total = elements.flatten(1).sum(1) if elements.dim() > 1 else elements

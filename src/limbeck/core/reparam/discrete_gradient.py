@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch import distributions as D
+from torch.nn import functional as F
 
 from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import ReparameterizationError
@@ -55,7 +56,7 @@ def relax(distribution: D.Distribution, noise: Tensor, value: Tensor, relaxation
         Shape of ``value``; equal to it for ``"straight-through"``, and in the limit of temperature 0.
 
     Raises:
-        ReparameterizationError: the values are class numbers, or the law has no relaxed form.
+        ReparameterizationError: the values are class numbers or transformed, or the law has no relaxed form.
 
     Example:
         >>> logits = torch.zeros(2, requires_grad=True)
@@ -70,6 +71,11 @@ def relax(distribution: D.Distribution, noise: Tensor, value: Tensor, relaxation
         raise ReparameterizationError(
             f"the value of a {type(base).__name__} is a class number, which has no gradient; declare a "
             "OneHotCategorical, or leave discrete_gradient at 'none'"
+        )
+    if isinstance(base, D.TransformedDistribution):
+        raise ReparameterizationError(
+            f"no gradient is passed through the transforms of a discrete {type(base).__name__}; declare the law that "
+            "it transforms, and transform its value in the program, or leave discrete_gradient at 'none'"
         )
     if relaxation.gradient == "straight-through":
         return _straight_through(base, value)
@@ -117,8 +123,9 @@ def _count(base: Any, u: Tensor, value: Tensor, temperature: float) -> Tensor:
 
 
 def _geometric(base: D.Geometric, u: Tensor, value: Tensor, temperature: float) -> Tensor:
-    # The quantile before it is rounded down; half of one is what rounding takes away on average.
-    continuous = torch.log1p(-u) / torch.log1p(-base.probs) - 0.5
+    # The quantile before it is rounded down; half of one is what rounding takes away on average. log(1 - p) from the
+    # logits, since a p that rounds to 1 would give the logarithm an infinite slope.
+    continuous = -torch.log1p(-u) / F.softplus(base.logits) - 0.5
     return torch.lerp(_straight_through(base, value), continuous.to(value.dtype), min(1.0, temperature))
 
 

@@ -4,8 +4,8 @@ One small function per law. Scalar laws are increasing in their noise, so two me
 are coupled comonotonically, which is the optimal transport between them on the line; Bernoulli alone is decreasing,
 because the convention of [U] is ``z = 1`` where ``noise < p``.
 
-Wherever a textbook inverse CDF cancels in the tails (Laplace, Cauchy, half-normal), it is rewritten so that noise as
-small as the smallest that is ever drawn gives a finite and accurate value in float32.
+Wherever a textbook inverse CDF cancels in the tails (Laplace, Cauchy, half-normal, Kumaraswamy), it is rewritten so
+that noise as small as the smallest that is ever drawn gives a finite and accurate value in float32.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import distributions as D
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from limbeck.core.delta import Delta
+from limbeck.core.precision import precise
 from limbeck.core.reparam.discrete import push_binomial, push_geometric, push_poisson
 from limbeck.core.reparam.noise import Law, draw
 from limbeck.core.reparam.student_t import push_student_t
@@ -65,7 +66,14 @@ def by_icdf(d: D.Distribution, u: Tensor) -> Tensor:
 
 
 def _normal(d: D.Normal, noise: Tensor) -> Tensor:
-    return torch.addcmul(d.loc, d.scale, noise)
+    return torch.addcmul(d.loc, d.scale, _no_finer(noise, d.loc))
+
+
+def _no_finer(noise: Tensor, like: Tensor) -> Tensor:
+    """Noise for a law in half precision, which may come from a discrete law or a conversion, in finer steps."""
+    if noise.dtype is like.dtype or precise(like) is like:
+        return noise
+    return noise.to(like.dtype)
 
 
 def _log_normal(d: Any, noise: Tensor) -> Tensor:
@@ -106,11 +114,17 @@ def _half_cauchy(d: D.HalfCauchy, u: Tensor) -> Tensor:
     return d.scale / torch.tan(0.5 * math.pi * (1.0 - u))
 
 
+def _kumaraswamy(d: D.Kumaraswamy, u: Tensor) -> Tensor:
+    # Torch takes a root of 1 - (1 - u)^(1 / b), which rounds to 0 for a small u, where the root is infinitely steep.
+    base = -torch.expm1(torch.log1p(-u) / d.concentration0)
+    return base ** d.concentration1.reciprocal()
+
+
 # -------------------------------------------------------------------------------------------------------- vectors
 
 
 def _multivariate_normal(d: D.MultivariateNormal | D.LowRankMultivariateNormal, noise: Tensor) -> Tensor:
-    return d.loc + (d.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+    return d.loc + (d.scale_tril @ _no_finer(noise, d.loc).unsqueeze(-1)).squeeze(-1)
 
 
 # ------------------------------------------------------------------------------------------------------- discrete
@@ -118,10 +132,13 @@ def _multivariate_normal(d: D.MultivariateNormal | D.LowRankMultivariateNormal, 
 
 def _fine_noise(d: D.Distribution, generator: torch.Generator | None) -> Tensor:
     """Uniform noise in at least single precision: in half, its steps are coarser than rare events are rare."""
-    like = parameter(d)
-    if like.dtype not in (torch.float32, torch.float64):
-        like = like.new_empty(0, dtype=torch.float32)
-    return draw(Law.UNIFORM, d._batch_shape + d._event_shape, like, generator)
+    return draw(Law.UNIFORM, d._batch_shape + d._event_shape, _single(parameter(d)), generator)
+
+
+def _single(like: Tensor) -> Tensor:
+    """A tensor of the same device in at least single precision."""
+    fine = like.dtype is torch.float32 or like.dtype is torch.float64
+    return like if fine else like.new_empty(0, dtype=torch.float32)
 
 
 def _bernoulli(d: D.Bernoulli, u: Tensor) -> Tensor:
@@ -131,8 +148,9 @@ def _bernoulli(d: D.Bernoulli, u: Tensor) -> Tensor:
 
 
 def _categorical_noise(d: Any, generator: torch.Generator | None) -> Tensor:
-    # `logits` is computed from `probs` on first use; the push needs it anyway.
-    return draw(Law.GUMBEL, d.logits.shape, d.logits, generator)
+    # `logits` is computed from `probs` on first use; the push needs it anyway. In half precision two categories would
+    # often be equal, and the first of them would win.
+    return draw(Law.GUMBEL, d.logits.shape, _single(d.logits), generator)
 
 
 def _categorical(d: D.Categorical, gumbel: Tensor) -> Tensor:
@@ -141,7 +159,7 @@ def _categorical(d: D.Categorical, gumbel: Tensor) -> Tensor:
 
 def _one_hot(d: D.OneHotCategorical, gumbel: Tensor) -> Tensor:
     scores = (d.logits + gumbel).detach()
-    return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+    return torch.zeros_like(scores, dtype=d.logits.dtype).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
 
 
 def _one_hot_straight_through(d: D.OneHotCategoricalStraightThrough, gumbel: Tensor) -> Tensor:
@@ -157,7 +175,7 @@ def _logit_relaxed_bernoulli(d: D.relaxed_bernoulli.LogitRelaxedBernoulli, u: Te
 
 
 def _exp_relaxed_categorical(d: ExpRelaxedCategorical, gumbel: Tensor) -> Tensor:
-    return torch.log_softmax((d.logits + gumbel) / d.temperature, dim=-1)
+    return torch.log_softmax((d.logits + gumbel) / d.temperature, dim=-1).to(d.logits.dtype)
 
 
 # -------------------------------------------------------------------------------------------------- deterministic
@@ -187,6 +205,7 @@ BUILT_IN: dict[type[D.Distribution], Rule] = {
     # torch builds these as |base| or through decreasing maps, neither of which is increasing in the base's noise.
     D.HalfNormal: Rule(Law.UNIFORM, _half_normal),
     D.HalfCauchy: Rule(Law.UNIFORM, _half_cauchy),
+    D.Kumaraswamy: Rule(Law.UNIFORM, _kumaraswamy),
     D.StudentT: Rule(Law.UNIFORM, push_student_t),
     D.Bernoulli: Rule(Law.REVERSED, _bernoulli, _fine_noise),
     D.Binomial: Rule(Law.UNIFORM, push_binomial, _fine_noise),

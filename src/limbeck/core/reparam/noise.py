@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from limbeck.core.precision import precise
 from limbeck.errors import ReparameterizationError
 
 __all__ = ["Law", "convert", "draw", "inside_unit_interval", "temper"]
@@ -75,7 +76,8 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
         target: the law it should have.
 
     Returns:
-        Noise of law ``target`` and of the same shape; ``noise`` itself if the laws are equal.
+        Noise of law ``target`` and of the same shape, in single precision if that given is in half; ``noise`` itself if
+        the laws are equal.
 
     Raises:
         ReparameterizationError: if the laws are not both among normal, uniform, reversed and Gumbel.
@@ -93,7 +95,7 @@ def convert(noise: Tensor, source: Law, target: Law) -> Tensor:
             "noise can be converted into each other. Give the teacher's and the student's site distributions whose "
             "noise has one law."
         )
-    return conversion(noise)
+    return conversion(precise(noise))  # torch has no quantiles in half precision
 
 
 def _normal_to_uniform(noise: Tensor) -> Tensor:
