@@ -23,7 +23,9 @@ from torch.distributions import (
 from torch.distributions.transforms import ExpTransform
 
 from limbeck.core.delta import Delta
+from limbeck.core.divergence import lp
 from limbeck.core.graph import DGM
+from limbeck.core.objective import Match, Objective
 from limbeck.core.reparam import Law
 from limbeck.core.sites import Sites
 from limbeck.core.trace import Kind
@@ -238,10 +240,29 @@ def test_rows_in_which_a_site_does_not_exist() -> None:
     torch.testing.assert_close(trace.log_prob(), terms[0] + terms[1] + terms[2] * mask)
 
 
-def test_a_mask_of_the_wrong_shape_names_the_site() -> None:
+def test_a_feature_of_rows_that_have_ended_is_not_compared() -> None:
+    class States(DGM):
+        def __init__(self, size: float) -> None:
+            super().__init__()
+            self.size = torch.nn.Parameter(torch.tensor(size))
+
+        def generate(self, sites, x=None):
+            for step in range(2):
+                sites.deterministic(
+                    f"h[{step}]", self.size.expand(4, 1), mask=torch.tensor([True, False, False, step > 0])
+                )
+
+    loss = Objective([Match("h[*]", divergence=lp)])(States(1.0), States(3.0), batch_size=4)
+    assert loss.terms["h[*]"].item() == pytest.approx(2 / 4 + 2 * 2 / 4)  # one row of four, then two
+
+
+@pytest.mark.parametrize("kind", ["latent", "deterministic"])
+def test_a_mask_of_the_wrong_shape_names_the_site(kind: str) -> None:
     class Wrong(Ragged):
         def generate(self, sites, x=None):
-            sites.latent("z", sites.standard_normal(2), mask=torch.ones(2, 2, dtype=torch.bool))
+            law = sites.standard_normal(2)
+            declared = law if kind == "latent" else law.mean
+            getattr(sites, kind)("z", declared, mask=torch.ones(2, 2, dtype=torch.bool))
 
     with pytest.raises(SiteError, match=r"site 'z': its mask .* must be one bool a row \(2\)"):
         Wrong().trace(2)

@@ -17,7 +17,8 @@ from limbeck.core.storage import CONFIG, WEIGHTS
 from limbeck.errors import ModelError, StorageError
 from limbeck.layouts import Reader
 from limbeck.models import LadderVAE
-from tests.zoo import Angular, Bits, Mixed, ladder
+from tests.small_models import Angular, Bits, Mixed
+from tests.zoo import ladder
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def rewrite(directory: Path, **changes) -> None:
 
 
 def test_what_is_written(saved: Path) -> None:
-    assert json.loads((saved / CONFIG).read_text()) == {"class": "tests.zoo.Mixed", "config": {"width": 4}}
+    assert json.loads((saved / CONFIG).read_text()) == {"class": "tests.small_models.Mixed", "config": {"width": 4}}
     assert load_file(saved / WEIGHTS).keys() == Mixed(4).state_dict().keys()
 
 
@@ -72,8 +73,9 @@ def test_missing_weights(saved: Path) -> None:
         Mixed.from_pretrained(saved)
 
 
-NOT_OURS = ["", "{", "\x00", "[1, 2]", '"text"', "{}", '{"class": "tests.zoo.Mixed"}', '{"class": 5, "config": {}}',
-            '{"class": "tests.zoo.Mixed", "config": [4]}']  # fmt: skip
+NOT_OURS = ["", "{", "\x00", "[1, 2]", '"text"', "{}", '{"class": "tests.small_models.Mixed"}',
+            '{"class": 5, "config": {}}',
+            '{"class": "tests.small_models.Mixed", "config": [4]}']  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NOT_OURS)
@@ -104,7 +106,7 @@ def test_a_pickle_is_not_loaded(saved: Path) -> None:
 
 
 def test_wrong_class(saved: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds a tests\.zoo\.Mixed, not the expected Bits"):
+    with pytest.raises(ModelError, match=r"holds a tests\.small_models\.Mixed, not the expected Bits"):
         Bits.from_pretrained(saved)
 
 
@@ -122,7 +124,9 @@ def test_another_librarys_layout(saved: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         Mixed, "from_there", classmethod(lambda cls, directory: cls(int(directory.name))), raising=False
     )
-    monkeypatch.setattr("limbeck.core.storage.FOREIGN", {"index.json": Reader("tests.zoo.Mixed", "from_there")})
+    monkeypatch.setattr(
+        "limbeck.core.storage.FOREIGN", {"index.json": Reader("tests.small_models.Mixed", "from_there")}
+    )
     (saved / "index.json").write_text("{}")
     theirs = saved.rename(saved.with_name("7"))
     for loaded in (
@@ -132,7 +136,7 @@ def test_another_librarys_layout(saved: Path, monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(loaded, Mixed)
         assert loaded.config == {"width": 7}
         assert loaded.logits.is_meta
-    with pytest.raises(ModelError, match=r"holds a tests\.zoo\.Mixed, not the expected Bits"):
+    with pytest.raises(ModelError, match=r"holds a tests\.small_models\.Mixed, not the expected Bits"):
         Bits.from_pretrained(theirs)
 
 

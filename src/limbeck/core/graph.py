@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from limbeck.core.expectation import mean
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.frozen import frozen
+from limbeck.core.recorded_arguments import recorded_arguments
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
 from limbeck.core.sites import Sites
@@ -54,15 +54,7 @@ class DGM(Trainable, ABC):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the constructor's arguments, so that ``save_pretrained`` can write them."""
         model = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **kwargs)
-        bound.apply_defaults()
-        config = dict(list(bound.arguments.items())[1:])
-        for name, parameter in inspect.signature(cls.__init__).parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                config.update(config.pop(name, {}))
-            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and not config.get(name):
-                config.pop(name, None)
-        object.__setattr__(model, "config", config)
+        object.__setattr__(model, "config", recorded_arguments(cls.__init__, model, *args, **kwargs))
         return model
 
     @abstractmethod
@@ -161,7 +153,9 @@ class DGM(Trainable, ABC):
         """
         sites = self._sites(batch_size, x, noise, values, laws=laws, keep=keep, generator=generator,
                             temperature=temperature, relaxation=relaxation)  # fmt: skip
+        sites.trace.given.update(values or ())
         self.generate(sites, x)
+        sites.check_unchanged()
         return sites.trace
 
     def trace_inference(
@@ -195,6 +189,7 @@ class DGM(Trainable, ABC):
         sites = self._sites(len(y), x, noise, values, laws=laws, keep=keep, generator=generator,
                             temperature=temperature)  # fmt: skip
         self.infer(sites, y, x)
+        sites.check_unchanged()
         return sites.trace
 
     @torch.no_grad()
@@ -205,6 +200,7 @@ class DGM(Trainable, ABC):
         *,
         temperature: float = 1.0,
         noise: Mapping[str, Tensor] | None = None,
+        laws: Mapping[str, Law] | None = None,
         generator: torch.Generator | None = None,
         output: Literal["sample", "mean"] = "sample",
     ) -> dict[str, Tensor]:
@@ -215,6 +211,7 @@ class DGM(Trainable, ABC):
             x: conditioning input, shape (batch, ...).
             temperature: scales the noise of the latents: below 1 nearer to the mode, more typical and less varied.
             noise: noises of the latents, for the same draw from several models.
+            laws: theirs, as in ``trace(...).laws``; needed where a latent has another family in this model.
             generator: source of fresh noise.
             output: ``"sample"`` draws each target; ``"mean"`` returns the mean of its last conditional (class
                 probabilities where it is categorical), the usual picture of a model whose output noise is only a
@@ -224,18 +221,21 @@ class DGM(Trainable, ABC):
             Target name to value, shape (batch, ...).
 
         Raises:
-            ModelError: the output is neither.
+            ModelError: the output is neither, or a target has no mean.
         """
         if output not in ("sample", "mean"):
             raise ModelError(f"the output of a draw must be sample or mean, not {output!r}")
         keep = keep_fields(KEEP_VALUE if output == "sample" else KEEP_DISTRIBUTION, Kind.TARGET)
-        trace = self.trace(batch_size, x, noise=noise, keep=keep, generator=generator, temperature=temperature)
+        trace = self.trace(batch_size, x, noise=noise, laws=laws, keep=keep, generator=generator,
+                           temperature=temperature)  # fmt: skip
         if output == "sample":
             return trace.targets
         return {name: mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
 
     def forward(self, noise: dict[str, Tensor], x: Tensor | None = None) -> dict[str, Tensor]:
         """The model as a pure function of its noise, for ``torch.export`` and the like.
+
+        For these, make the program's laws with ``validate_args=False``: they cannot follow checks of values.
 
         Args:
             noise: noise of every latent, as in ``trace(...).noise``.

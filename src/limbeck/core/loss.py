@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from limbeck.errors import DataError
+
 __all__ = ["Batch", "Loss"]
 
 
@@ -17,10 +19,21 @@ class Batch:
     Attributes:
         y: what the model is for, shape (batch, ...): images for a generative model, labels for a classifier.
         x: the conditioning input, shape (batch, ...), or ``None``.
+
+    Raises:
+        DataError: ``x`` has another number of rows than ``y``.
     """
 
     y: Tensor
     x: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        # Rows are chosen by number: the first of them would be paired all the same.
+        if self.x is not None and len(self.x) != len(self.y):
+            raise DataError(
+                f"the data has {len(self.y)} rows of y and {len(self.x)} of x, but each x needs its y; give both from "
+                "the same split, Batch(y, x)"
+            )
 
     def __len__(self) -> int:
         return len(self.y)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from limbeck.core.delta import Delta
+from limbeck.core.in_place import changes
 from limbeck.core.reparam import Law, convert, is_discrete, law, noise_like, push, temper
 from limbeck.core.reparam.discrete_gradient import Relaxation, relax
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
@@ -39,7 +40,7 @@ class Sites:
         relaxation: which gradient discrete latents pass backwards; by default none.
     """
 
-    __slots__ = ("_generator", "_keep", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
+    __slots__ = ("_generator", "_keep", "_kept", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
                  "batch_size", "device", "dtype", "trace")  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Sites:
         self._relaxation = relaxation
         # A dictionary rather than a set: the trace lists the names in the order of the program.
         self._seen: dict[str, None] = {}
+        self._kept: list[tuple[str, Tensor, int]] = []
         self.trace = Trace({}, batch_size, self._seen)
 
     def latent(self, name: str, distribution: Distribution, mask: Tensor | None = None) -> Tensor:
@@ -93,7 +95,7 @@ class Sites:
         """Declare a random variable that the model is for. Arguments, result and errors as for :meth:`latent`."""
         return self._random(name, distribution, Kind.TARGET, mask)
 
-    def deterministic(self, name: str, value: Tensor) -> Tensor:
+    def deterministic(self, name: str, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Declare a hidden feature, so that it can be matched; a degenerate distribution ([U] Sec. 3.5).
 
         Where a value was given for this name, the program continues from that value, while the site's law remains the
@@ -103,12 +105,13 @@ class Sites:
         Args:
             name: unique name.
             value: the feature, shape (batch, ...).
+            mask: the rows in which it exists, as for :meth:`latent`.
 
         Returns:
             ``value``, or the value that was given for this name.
 
         Raises:
-            SiteError: the given value has another shape.
+            SiteError: the given value has another shape, or the mask is not one bool a row.
         """
         self._declare(name)
         taken = self._values.get(name, value)
@@ -117,14 +120,18 @@ class Sites:
                 f"site {name!r}: its value has shape {tuple(value.shape)}, but one of shape {tuple(taken.shape)} was "
                 "given; teacher and student must agree on shared sites"
             )
+        if mask is not None:
+            self._check_mask(name, mask)
         kept = self._keep(name, Kind.DETERMINISTIC)
         if kept:
+            self._kept.append((name, value, changes(value)))
             self.trace._sites[name] = Site(
                 name,
                 Kind.DETERMINISTIC,
                 Law.NONE,
                 Delta(value) if kept & KEEP_DISTRIBUTION else None,
                 taken if kept & KEEP_VALUE else None,
+                mask=mask,
             )
         return taken
 
@@ -146,7 +153,22 @@ class Sites:
         A recurrent program that is given all its values can run all steps in one call. It may only change how fast the
         program runs, never what it computes.
         """
+        self.trace.given.discard(name)
         return self._values.get(name)
+
+    def check_unchanged(self) -> None:
+        """Make sure, after the program, that the values which the trace keeps are those that were declared.
+
+        Raises:
+            SiteError: one was changed in place afterwards.
+        """
+        for name, value, before in self._kept:
+            if changes(value) != before:
+                raise SiteError(
+                    f"site {name!r}: its value was changed in place after it was declared, such as by "
+                    "nn.ReLU(inplace=True), += or clamp_, so that another would be compared and passed on; make a new "
+                    "tensor instead"
+                )
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of shape (batch, *shape) on the model's device, for roots of the graph."""
@@ -188,13 +210,12 @@ class Sites:
                 f"site {name!r}: dimension 0 of its distribution must be the batch ({self.batch_size}), but its batch "
                 f"shape is {tuple(batch_shape)}; expand it, or use sites.zeros / sites.standard_normal for roots"
             )
-        if mask is not None and (mask.shape != (self.batch_size,) or mask.dtype != torch.bool):
-            raise SiteError(
-                f"site {name!r}: its mask is {mask.dtype} of shape {tuple(mask.shape)}, but must be one bool a row "
-                f"({self.batch_size})"
-            )
+        if mask is not None:
+            self._check_mask(name, mask)
         kept = self._keep(name, kind)
         if kept:
+            if kept & KEEP_VALUE:
+                self._kept.append((name, value, changes(value)))
             self.trace._sites[name] = Site(
                 name,
                 kind,
@@ -205,6 +226,13 @@ class Sites:
                 mask,
             )
         return value
+
+    def _check_mask(self, name: str, mask: Tensor) -> None:
+        if mask.shape != (self.batch_size,) or mask.dtype != torch.bool:
+            raise SiteError(
+                f"site {name!r}: its mask is {mask.dtype} of shape {tuple(mask.shape)}, but must be one bool a row "
+                f"({self.batch_size})"
+            )
 
     def _noise_for(self, name: str, distribution: Distribution, kind: Kind, site_law: Law, shape: torch.Size) -> Tensor:
         given = None if self._noise is None else self._noise.get(name)
