@@ -8,12 +8,13 @@ from typing import ClassVar
 import pytest
 
 import limbeck.models
+from limbeck import methods
 from limbeck.core.divergence.transport import lp
 from limbeck.core.methods.basic import surrogate
 from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation
 from limbeck.models.ladder.ladder_vae import LadderVAE
 from limbeck.names import public_name
-from tests.zoo import Mixed
+from tests.small_models import Mixed
 
 
 class Local:
@@ -32,8 +33,9 @@ class Local:
         (ImageEvaluation, "limbeck.engine.ImageEvaluation"),
         (lp, "limbeck.core.divergence.lp"),
         (surrogate, "limbeck.core.methods.surrogate"),
-        (Mixed, "tests.zoo.Mixed"),
-        (Mixed(4), "tests.zoo.Mixed"),
+        (methods.Ramp, "limbeck.core.schedule.Ramp"),  # as in the keys of finished work
+        (Mixed, "tests.small_models.Mixed"),
+        (Mixed(4), "tests.small_models.Mixed"),
         (Local.Inner, f"{__name__}.Local.Inner"),
         (functools.partial(lp), "functools.partial"),
         (len, "builtins.len"),

@@ -1,4 +1,4 @@
-"""Weights that change during a training."""
+"""Weights that change during a training; ``limbeck.methods.Ramp`` is the public name."""
 
 from __future__ import annotations
 

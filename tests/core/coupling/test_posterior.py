@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from torch.distributions import Normal
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 
+from limbeck.core import methods
 from limbeck.core.coupling import SharedNoise, SharedValues, TeacherSamples, WithPosterior
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
@@ -16,6 +17,9 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError, ModelError, SiteError
+from limbeck.models import LadderVAE
+from limbeck.models.gaussians import gaussian, precision_weighted
+from tests.core.methods.formulas import two_levels
 
 
 class Line(DGM):
@@ -173,3 +177,67 @@ def test_two_targets_need_a_way_to_form_one_y() -> None:
     with pytest.raises(ModelError, match=r"split_targets"):
         Two().split_targets(torch.zeros(2, 1))
     assert list(Line().split_targets(torch.zeros(2, 1))) == ["y"]
+
+
+@pytest.mark.parametrize("share", ["noise", "values"])
+@pytest.mark.parametrize("inferred_from", ["sample", "mean"])
+def test_the_surrogate_with_inference_adds_the_kl_of_the_posteriors(share, inferred_from) -> None:
+    teacher, student = (two_levels(seed) for seed in (0, 1))
+    torch.manual_seed(3)
+    plain = methods.surrogate(0.1)(teacher, student, batch_size=4)
+    torch.manual_seed(3)
+    both = methods.surrogate(0.1, posterior_weight=0.5, share=share, inferred_from=inferred_from)
+    loss = both(teacher, student, batch_size=4)
+    assert set(loss.terms) - set(plain.terms) == {"z1|y", "z2|y"}
+    for name, term in plain.terms.items():
+        torch.testing.assert_close(loss.terms[name], term)
+    expected = posterior_terms(teacher, student, share, inferred_from)
+    for name in ("z1", "z2"):
+        torch.testing.assert_close(loss.terms[f"{name}|y"].detach(), 0.5 * expected[name], rtol=1e-10, atol=0.0)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in student.inference_parameters())
+
+
+@torch.no_grad()
+def posterior_terms(teacher: LadderVAE, student: LadderVAE, share: str, inferred_from: str) -> dict[str, Tensor]:
+    """The KL between the posteriors of a two-level ladder, level by level, from the parts of the models alone."""
+    torch.manual_seed(3)
+    drawn = teacher.trace(4)["y"]
+    y = drawn.value if inferred_from == "sample" else drawn.distribution.mean
+    code = teacher.trace_inference(y)
+    z2 = code["z2"].value
+    below = gaussian(teacher.top_down[1](z2))  # p(z1 | z2)
+    evidence = student._evidence(y, None)
+    # The roots are standard, so that a code and its noise are one there.
+    own_below = gaussian(student.top_down[1](z2))
+    own = precision_weighted(own_below, evidence[0])
+    laws = {"z2": (code["z2"].distribution, evidence[1]), "z1": (code["z1"].distribution, own)}
+    if share == "noise":
+        units = (below, own_below)
+        laws["z1"] = tuple(
+            Normal((law.loc - unit.loc) / unit.scale, law.scale / unit.scale)
+            for law, unit in zip(laws["z1"], units, strict=True)
+        )
+    return {name: kl_divergence(*pair).flatten(1).sum(1).mean() for name, pair in laws.items()}
+
+
+def test_a_students_posterior_is_that_of_its_teacher_in_noise_whatever_the_scale_of_its_latents() -> None:
+    """A student whose z is twice the teacher's and whose decoder halves it: the same model, other values."""
+
+    class Scaled(DGM):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor(factor, dtype=torch.float64))
+
+        def generate(self, sites, x=None):
+            z = sites.latent("z", Normal(self.factor * sites.zeros(2), self.factor.expand(sites.batch_size, 2)))
+            sites.target("y", Normal(z / self.factor, 0.5))
+
+        def infer(self, sites, y, x=None):
+            sites.latent("z", Normal(self.factor * 0.8 * y, (self.factor * 0.2**0.5).expand_as(y)))
+
+    teacher, student = Scaled(1.0), Scaled(2.0)
+    by_noise = methods.surrogate(0.0, posterior_weight=1.0)(teacher, student, batch_size=50)
+    assert by_noise.total.item() == pytest.approx(0.0, abs=1e-12)
+    by_values = methods.surrogate(0.0, posterior_weight=1.0, share="values")(teacher, student, batch_size=50)
+    assert by_values.total.item() > 0.5

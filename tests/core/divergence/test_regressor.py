@@ -16,6 +16,8 @@ from limbeck.engine.training.fit import fit
 from limbeck.errors import DivergenceError
 from limbeck.methods import feature
 from limbeck.models import MLPClassifier
+from tests.core.divergence.observed_features import CLOSE, pair
+from tests.features import CASES
 
 DOUBLE = torch.float64
 
@@ -87,3 +89,17 @@ def test_refusals() -> None:
         Regressor(2, 2)(Delta(torch.zeros(1, 4)), Delta(torch.zeros(1, 2)))
     with pytest.raises(DivergenceError, match=r"positive, not 0 and 2"):
         Regressor(0, 2)
+
+
+def test_fitnet_is_the_mean_squared_error_of_a_1x1_convolution() -> None:
+    divergence = CASES["fitnet"].sized()
+    assert isinstance(divergence, Regressor)
+    theirs, own = pair((5, 4, 4), (3, 4, 4))
+    same = torch.cat([own, torch.zeros(3, 2, 4, 4, dtype=torch.float64)], 1)
+    torch.testing.assert_close(divergence(Delta(theirs), Delta(own)), (theirs - same).square().mean((1, 2, 3)), **CLOSE)
+    layer = divergence.network.pointwise[0]
+    with torch.no_grad():
+        layer.weight.copy_(normal(5, 3, 1, 1, seed=8))
+    mapped = F.conv2d(own, layer.weight, layer.bias)
+    expected = (theirs - mapped).square().mean((1, 2, 3))
+    torch.testing.assert_close(divergence(Delta(theirs), Delta(own)), expected, **CLOSE)

@@ -36,6 +36,11 @@ def test_the_share_is_rounded_up(share: float, left_out: int) -> None:
     assert int((rows == 0.0).sum()) == left_out
 
 
+def test_rounding_leaves_out_no_row_too_many() -> None:
+    rows = Trimmed(0.07)(Delta(torch.zeros(100, 1)), Delta(torch.arange(1.0, 101.0)[:, None]))
+    assert int((rows == 0.0).sum()) == 7  # 0.07 * 100 is above 7
+
+
 def test_what_would_leave_nothing_is_refused() -> None:
     with pytest.raises(DivergenceError, match=r"must lie in \[0, 1\), not 1.0"):
         Trimmed(1.0)

@@ -1,4 +1,4 @@
-"""The methods against the papers' formulas, written out here by hand, and the proposition they rest on."""
+"""Surrogate, local, joint and scratch against the papers' formulas, written out here by hand."""
 
 from __future__ import annotations
 
@@ -7,56 +7,18 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from limbeck.core import methods
-from limbeck.core.coupling import IndependentNoise
-from limbeck.core.divergence import kl, kl_monte_carlo
-from limbeck.core.graph import DGM
+from limbeck.core.divergence import kl
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
-from limbeck.models import LadderVAE
-from limbeck.models.gaussians import gaussian, precision_weighted
-from tests.zoo import (
-    BRANCH,
-    BY_NAME,
-    CHAIN,
-    Bits,
-    LinearGaussian,
-    Mixed,
-    exact_bits_surrogate,
-    exact_gap,
-    exact_surrogate,
-    gaussian_kl,
-    inputs,
-)
-
-DOUBLE = torch.float64
-
-
-def seeded(seed: int = 5) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def kl_normal(m1: Tensor, s1: Tensor, m2: Tensor, s2: Tensor) -> Tensor:
-    """KL(N(m1, s1^2) || N(m2, s2^2)), elementwise, as every textbook has it."""
-    return torch.log(s2 / s1) + (s1**2 + (m1 - m2) ** 2) / (2 * s2**2) - 0.5
-
-
-def kl_bits(logits1: Tensor, logits2: Tensor) -> Tensor:
-    p, q = torch.sigmoid(logits1), torch.sigmoid(logits2)
-    return p * torch.log(p / q) + (1 - p) * torch.log((1 - p) / (1 - q))
-
-
-def kl_classes(logits1: Tensor, logits2: Tensor) -> Tensor:
-    p, q = torch.softmax(logits1, -1), torch.softmax(logits2, -1)
-    return (p * torch.log(p / q)).sum(-1)
-
-
-# ------------------------------------------------------------------------------------------------------ the ladder VAE
+from tests.core.methods.formulas import DOUBLE, engine, kl_bits, kl_classes, kl_normal, linear_pair, two_levels
+from tests.exact import gaussian_kl
+from tests.small_models import Mixed, seeded
+from tests.zoo import BY_NAME, inputs
 
 
 def ladder_conditional(model, level: int, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +28,7 @@ def ladder_conditional(model, level: int, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_surrogate_of_the_ladder_vae_by_hand(seed: int) -> None:
+def test_surrogate_of_the_ladder_vae_is_algorithm_1(seed: int) -> None:
     teacher, student = BY_NAME["ladder"].pair(seed, DOUBLE)
     student.eval()
     rows, weight, scale = 6, 0.3, teacher.output_scale
@@ -91,7 +53,7 @@ def test_surrogate_of_the_ladder_vae_by_hand(seed: int) -> None:
     assert loss.total.item() == pytest.approx((target + sum(latent.values())).item(), rel=1e-10)
 
 
-def test_local_of_the_ladder_vae_by_hand() -> None:
+def test_local_of_the_ladder_vae_is_the_sum_of_its_divergences() -> None:
     teacher, student = BY_NAME["ladder"].pair(0, DOUBLE)
     student.eval()
     loss = methods.local()(teacher, student, batch_size=6, generator=seeded())
@@ -106,9 +68,6 @@ def test_local_of_the_ladder_vae_by_hand() -> None:
         squared = (teacher.top_down[0](z) - student.top_down[0](z)) ** 2
         total += (squared / (2 * teacher.output_scale**2)).sum().item() / 6
     assert loss.total.item() == pytest.approx(total, rel=1e-10)
-
-
-# ------------------------------------------------------------------------------------- the mixed graph: bits and reals
 
 
 def mixed_conditionals(model: Mixed, z2: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +85,7 @@ def mixed_noise(rows: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("method", ["surrogate", "local"])
-def test_mixed_graph_by_hand(method: str) -> None:
+def test_both_methods_of_the_mixed_graph_are_their_formulas(method: str) -> None:
     teacher, student = BY_NAME["mixed"].pair(0, DOUBLE)
     rows, weight = 32, 0.7
     objective = methods.surrogate(latent_weight=weight) if method == "surrogate" else methods.local()
@@ -157,164 +116,6 @@ def test_mixed_graph_by_hand(method: str) -> None:
     for name, term in terms.items():
         assert loss.terms[name].item() == pytest.approx(term.item(), rel=1e-10), name
     assert loss.total.item() == pytest.approx(sum(terms.values()).item(), rel=1e-10)
-
-
-# ------------------------------------------------------------------------------------------------- local distillation
-
-
-def engine(objective: Objective, teacher, student, *, batches: int = 20, rows: int = 4096) -> tuple[float, float]:
-    """The loss estimated by the engine, and its standard error."""
-    generator = seeded(11)
-    with torch.no_grad():
-        losses = torch.stack(
-            [objective(teacher, student, batch_size=rows, generator=generator).total for _ in range(batches)]
-        )
-    return losses.mean().item(), losses.std().item() / math.sqrt(batches)
-
-
-def linear_pair(nodes: list, seed: int) -> tuple[LinearGaussian, LinearGaussian]:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LinearGaussian(nodes).double(), LinearGaussian(nodes).double()
-
-
-@pytest.mark.parametrize("nodes", [CHAIN, BRANCH], ids=["chain", "branch"])
-def test_local_is_the_kl_of_the_joint(nodes: list) -> None:
-    teacher, student = linear_pair(nodes, 0)
-    exact = gaussian_kl(teacher.joint("latent", "target"), student.joint("latent", "target"))
-    mean, error = engine(methods.local(), teacher, student)
-    assert 0 < error < 0.02 * exact
-    assert abs(mean - exact) < 5 * error
-
-
-@pytest.mark.parametrize("name", ["mixed", "loop", "laplace", "classifier"])
-def test_local_agrees_with_a_monte_carlo_estimate_of_the_kl_of_the_joint(name: str) -> None:
-    entry = BY_NAME[name]
-    teacher, student = entry.pair(0, DOUBLE)
-    student.eval()
-    rows = 20_000
-    with torch.no_grad():
-        loss = methods.local()(teacher, student, **entry.rows(rows, DOUBLE), generator=seeded()).total.item()
-        taught = teacher.trace(**entry.rows(rows, DOUBLE), generator=seeded())
-        learned = student.trace(x=entry.rows(rows, DOUBLE).get("x"), values=taught.values)
-        ratio = taught.log_prob() - learned.log_prob()
-    error = ratio.std().item() / math.sqrt(rows)
-    assert error < 0.1 * loss
-    assert abs(ratio.mean().item() - loss) < 5 * error
-
-
-# ------------------------------------------------------------------------------------------------- Proposition 3.1
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("nodes", [CHAIN, BRANCH], ids=["chain", "branch"])
-def test_surrogate_exceeds_the_marginal_kl_by_the_kl_of_the_noise_given_the_targets(nodes: list, seed: int) -> None:
-    teacher, student = linear_pair(nodes, seed)
-    surrogate = exact_surrogate(teacher, student)
-    marginal = gaussian_kl(teacher.joint("target"), student.joint("target"))
-    gap = exact_gap(teacher, student)
-    assert gap > 1e-3
-    assert surrogate >= marginal
-    assert surrogate - marginal == pytest.approx(gap, rel=1e-8, abs=1e-8)
-
-
-@pytest.mark.parametrize("nodes", [CHAIN, BRANCH], ids=["chain", "branch"])
-def test_the_engine_estimates_the_exact_surrogate(nodes: list) -> None:
-    teacher, student = linear_pair(nodes, 1)
-    exact = exact_surrogate(teacher, student)
-    mean, error = engine(methods.surrogate(latent_weight=0.0), teacher, student)
-    assert 0 < error < 0.02 * exact
-    assert abs(mean - exact) < 5 * error
-
-
-def bits_pair(seed: int) -> tuple[Bits, Bits]:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Bits().double(), Bits().double()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_discrete_graph_enumerated(seed: int) -> None:
-    teacher, student = bits_pair(seed)
-    with torch.no_grad():
-        p, q = teacher.marginal(), student.marginal()
-        assert p.sum().item() == pytest.approx(1.0, abs=1e-12)
-        marginal = (p * (p / q).log()).sum().item()
-        surrogate = exact_bits_surrogate(teacher, student)
-    assert surrogate >= marginal
-    assert surrogate - marginal > 1e-4
-
-
-def test_the_engine_estimates_the_enumerated_surrogate() -> None:
-    teacher, student = bits_pair(0)
-    exact = exact_bits_surrogate(teacher, student)
-    mean, error = engine(methods.surrogate(latent_weight=0.0), teacher, student)
-    assert 0 < error < 0.05 * exact
-    assert abs(mean - exact) < 5 * error
-
-
-# ------------------------------------------------------------------------------------------- marginalised distillation
-
-
-def test_marginalized_is_the_kl_of_averaged_class_probabilities() -> None:
-    teacher, student = BY_NAME["classifier"].pair(0, DOUBLE)
-    student.eval()
-    rows, draws, x = 5, 7, inputs(5, DOUBLE)
-    loss = methods.marginalized(draws)(teacher, student, x=x, generator=seeded())
-
-    generator, averaged = seeded(), []
-    for model in (teacher, student):  # [U] Eq. 11: each side with its own noise
-        eps = torch.randn(rows * draws, 3, generator=generator, dtype=DOUBLE)
-        torch.empty(rows * draws, 4, dtype=DOUBLE).exponential_(generator=generator)  # its targets' own noise
-        with torch.no_grad():
-            mean, raw = model.encoder(x).chunk(2, 1)
-            scale = F.softplus(raw) + 0.1
-            total = torch.zeros(rows, 4, dtype=DOUBLE)
-            for n in range(draws):
-                total += torch.softmax(model.decoder(mean + scale * eps[n::draws]), -1)
-        averaged.append(total / draws)
-    p, q = averaged
-    assert loss.total.item() == pytest.approx((p * (p / q).log()).sum(1).mean().item(), rel=1e-10)
-
-
-def test_marginalized_with_many_draws_is_the_marginal_kl() -> None:
-    teacher, student = bits_pair(3)
-    with torch.no_grad():
-        p, q = teacher.marginal(), student.marginal()
-        loss = methods.marginalized(40_000)(teacher, student, batch_size=1, generator=seeded()).total.item()
-    assert loss == pytest.approx((p * (p / q).log()).sum().item(), abs=0.01)
-
-
-def test_marginalized_of_a_gaussian_target_by_monte_carlo() -> None:
-    teacher, student = linear_pair(CHAIN, 0)
-    exact = gaussian_kl(teacher.joint("target"), student.joint("target"))
-    objective = methods.marginalized(1024, target=lambda p, q: kl_monte_carlo(p, q, samples=8))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        losses = torch.stack([objective(teacher, student, batch_size=64).total for _ in range(8)])
-    assert abs(losses.mean().item() - exact) < 0.15 * exact + 4 * losses.std().item() / math.sqrt(8)
-
-
-@pytest.mark.parametrize("name", ["mixed", "branch", "loop"])
-def test_marginalized_needs_a_single_target(name: str) -> None:
-    entry = BY_NAME[name]
-    teacher, student = entry.pair()
-    with pytest.raises(MatchError, match=r"single target"):
-        methods.marginalized(2, target=kl_monte_carlo)(teacher, student, **entry.rows(2))
-
-
-def test_marginalized_compares_no_latents() -> None:
-    teacher, student = BY_NAME["chain"].pair()
-    with pytest.raises(MatchError, match=r"'z1'.*only targets"):
-        Objective([Match("z1")], IndependentNoise(2))(teacher, student, batch_size=2)
-
-
-def test_marginalized_needs_a_draw() -> None:
-    with pytest.raises(MatchError, match=r"at least 1"):
-        methods.marginalized(0)
-
-
-# ---------------------------------------------------------------------------------------------------- joint and scratch
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.9, 1.0])
@@ -419,27 +220,8 @@ def test_the_batch_tells_x_and_the_number_of_rows() -> None:
     assert torch.equal(given, told)
 
 
-@pytest.mark.parametrize("share", ["noise", "values"])
-@pytest.mark.parametrize("inferred_from", ["sample", "mean"])
-def test_the_surrogate_with_inference_adds_the_kl_of_the_posteriors(share, inferred_from) -> None:
-    teacher, student = (ladder(seed) for seed in (0, 1))
-    torch.manual_seed(3)
-    plain = methods.surrogate(0.1)(teacher, student, batch_size=4)
-    torch.manual_seed(3)
-    both = methods.surrogate(0.1, posterior_weight=0.5, share=share, inferred_from=inferred_from)
-    loss = both(teacher, student, batch_size=4)
-    assert set(loss.terms) - set(plain.terms) == {"z1|y", "z2|y"}
-    for name, term in plain.terms.items():
-        torch.testing.assert_close(loss.terms[name], term)
-    expected = posterior_terms(teacher, student, share, inferred_from)
-    for name in ("z1", "z2"):
-        torch.testing.assert_close(loss.terms[f"{name}|y"].detach(), 0.5 * expected[name], rtol=1e-10, atol=0.0)
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in student.inference_parameters())
-
-
-def test_the_surrogate_beside_the_students_own_bound() -> None:
-    teacher, student = (ladder(seed) for seed in (0, 1))
+def test_own_bound_weight_adds_the_students_own_bound() -> None:
+    teacher, student = (two_levels(seed) for seed in (0, 1))
     torch.manual_seed(3)
     loss = methods.surrogate(0.1, own_bound_weight=0.25)(teacher, student, batch_size=4)
     torch.manual_seed(3)
@@ -453,53 +235,3 @@ def test_the_surrogate_beside_the_students_own_bound() -> None:
     assert min(own) < 4.0 * loss.terms["replay/y"].item() < max(own)
     half = methods.joint(0.5, methods.surrogate(0.1, own_bound_weight=0.25))
     assert half.replay_weight == 0.125
-
-
-@torch.no_grad()
-def posterior_terms(teacher: LadderVAE, student: LadderVAE, share: str, inferred_from: str) -> dict[str, Tensor]:
-    """The KL between the posteriors of a two-level ladder, level by level, from the parts of the models alone."""
-    torch.manual_seed(3)
-    drawn = teacher.trace(4)["y"]
-    y = drawn.value if inferred_from == "sample" else drawn.distribution.mean
-    code = teacher.trace_inference(y)
-    z2 = code["z2"].value
-    below = gaussian(teacher.top_down[1](z2))  # p(z1 | z2)
-    evidence = student._evidence(y, None)
-    # The roots are standard, so that a code and its noise are one there.
-    own_below = gaussian(student.top_down[1](z2))
-    own = precision_weighted(own_below, evidence[0])
-    laws = {"z2": (code["z2"].distribution, evidence[1]), "z1": (code["z1"].distribution, own)}
-    if share == "noise":
-        units = (below, own_below)
-        laws["z1"] = tuple(
-            Normal((law.loc - unit.loc) / unit.scale, law.scale / unit.scale)
-            for law, unit in zip(laws["z1"], units, strict=True)
-        )
-    return {name: kl_divergence(*pair).flatten(1).sum(1).mean() for name, pair in laws.items()}
-
-
-def test_a_students_posterior_is_that_of_its_teacher_in_noise_whatever_the_scale_of_its_latents() -> None:
-    """A student whose z is twice the teacher's and whose decoder halves it: the same model, other values."""
-
-    class Scaled(DGM):
-        def __init__(self, factor: float) -> None:
-            super().__init__()
-            self.factor = torch.nn.Parameter(torch.tensor(factor, dtype=torch.float64))
-
-        def generate(self, sites, x=None):
-            z = sites.latent("z", Normal(self.factor * sites.zeros(2), self.factor.expand(sites.batch_size, 2)))
-            sites.target("y", Normal(z / self.factor, 0.5))
-
-        def infer(self, sites, y, x=None):
-            sites.latent("z", Normal(self.factor * 0.8 * y, (self.factor * 0.2**0.5).expand_as(y)))
-
-    teacher, student = Scaled(1.0), Scaled(2.0)
-    by_noise = methods.surrogate(0.0, posterior_weight=1.0)(teacher, student, batch_size=50)
-    assert by_noise.total.item() == pytest.approx(0.0, abs=1e-12)
-    by_values = methods.surrogate(0.0, posterior_weight=1.0, share="values")(teacher, student, batch_size=50)
-    assert by_values.total.item() > 0.5
-
-
-def ladder(seed: int) -> LadderVAE:
-    torch.manual_seed(seed)
-    return LadderVAE(image_size=8, image_channels=1, levels=2, latent_channels=2, width=3).double().eval()

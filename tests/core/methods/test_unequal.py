@@ -10,83 +10,28 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Normal
 
 from limbeck.core import methods
-from limbeck.core.coupling import MappedNoise
 from limbeck.core.coupling.noise_layout import NoiseLayout
 from limbeck.core.divergence import kl_monte_carlo
-from limbeck.core.graph import DGM
 from limbeck.core.methods import mapped
 from limbeck.core.objective import Objective
-from limbeck.core.sites import Sites
-from tests.zoo import LinearGaussian
-
-TEACHER = [["z2", "latent", 3, []], ["z1", "latent", 2, ["z2"]], ["y", "target", 4, ["z1", "z2"]]]
-FEWER = [["c", "latent", 3, []], ["y", "target", 4, ["c"]]]
-AS_MANY = [["c", "latent", 4, []], ["d", "latent", 1, ["c"]], ["y", "target", 4, ["c", "d"]]]
-MORE = [["c", "latent", 3, []], ["d", "latent", 4, ["c"]], ["y", "target", 4, ["c", "d"]]]
-KINDS = ["arrange", "position", "random", "learned"]
-
-
-def pair(student: list, seed: int = 0) -> tuple[LinearGaussian, LinearGaussian]:
-    torch.manual_seed(seed)
-    return LinearGaussian(TEACHER).double(), LinearGaussian(student).double()
-
-
-def expected_kl(mean: Tensor, slope: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """E KL(N(m1, p) || N(m2, q)) where m1 - m2 = ``mean`` + ``slope`` e with e ~ N(0, I)."""
-    size = len(p)
-    second = torch.outer(mean, mean) + slope @ slope.T
-    trace = torch.linalg.solve(q, p + second).trace()
-    return 0.5 * (trace - size + torch.logdet(q) - torch.logdet(p))
-
-
-class Case:
-    """A teacher, a student and a map, with every quantity of the theory."""
-
-    def __init__(self, kind: str, student: list, seed: int = 0) -> None:
-        self.teacher, self.student = pair(student, seed)
-        coupling = MappedNoise(kind, seed=seed)
-        coupling.prepare(self.teacher, self.student)
-        if kind == "learned":  # somewhere on its way
-            with torch.no_grad():
-                next(coupling.parameters()).normal_().mul_(10.0)
-        self.coupling = coupling
-        with torch.no_grad():
-            self.R = coupling.noise_map.matrix.clone()
-            self.A, self.a, self.S = self.teacher.given_noise()
-            both, self.b, self.T = self.student.given_noise()
-        places = coupling.noise_map.places
-        own = [n for n in range(both.shape[1]) if n not in places.tolist()]
-        self.B, self.C = both[:, places], both[:, own]
-        lost = torch.eye(self.A.shape[1]).double() - self.R.T @ self.R
-        self.blur = self.A @ lost @ self.A.T
-
-    def loss(self, own: bool = True) -> Tensor:
-        """E KL(p_T(y | e) || p_S(y | R e, e')); without ``own`` the student's e' is integrated out."""
-        slope = torch.cat([self.A - self.B @ self.R, -self.C] if own else [self.A - self.B @ self.R], 1)
-        noise = self.T if own else self.T + self.C @ self.C.T
-        return expected_kl(self.a - self.b, slope, self.S, noise)
-
-    def information(self) -> Tensor:
-        """I_T(y; e | R e)."""
-        return 0.5 * (torch.logdet(self.S + self.blur) - torch.logdet(self.S))
-
-    def given_shared(self, own: bool = True) -> Tensor:
-        """E KL(p_T(y | e_S) || p_S(y | e_S, e')), e_S = R e."""
-        slope = torch.cat([self.A @ self.R.T - self.B, -self.C] if own else [self.A @ self.R.T - self.B], 1)
-        noise = self.T if own else self.T + self.C @ self.C.T
-        return expected_kl(self.a - self.b, slope, self.S + self.blur, noise)
-
-    def targets(self) -> Tensor:
-        """KL(p_T(y) || p_S(y)): what one would like to make small."""
-        student = MultivariateNormal(self.b, self.B @ self.B.T + self.C @ self.C.T + self.T)
-        return kl_divergence(MultivariateNormal(self.a, self.A @ self.A.T + self.S), student)
-
-
-# ------------------------------------------------------------------------------------------------- what it bounds
+from tests.core.methods.unequal_cases import (
+    AS_MANY,
+    FEWER,
+    KINDS,
+    MORE,
+    SIGMA,
+    Affine,
+    Case,
+    expected_kl,
+    isotropic_loss,
+    pair,
+    rebuilt,
+    setting,
+)
+from tests.small_models import LinearGaussian
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,113 +73,6 @@ def test_the_lost_information_is_no_matter_of_the_student() -> None:
     assert abs(case.targets()) < 1e-8  # such a student even has the teacher's law
 
 
-# ------------------------------------------------------------------------------------------------- what is optimal
-
-
-class Affine(DGM):
-    """y = weight e + N(0, scale^2): the simplest generator, with a scale that is learned or fixed."""
-
-    def __init__(self, weight: Tensor, scale: float = 0.5, latents: int = 1) -> None:
-        super().__init__()
-        self.latents = latents
-        self.weight = nn.Parameter(weight.clone())
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale), dtype=weight.dtype))
-
-    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
-        size = self.weight.shape[1] // self.latents
-        z = [sites.latent(f"z{level}", sites.standard_normal(size)) for level in range(self.latents)]
-        mean = torch.cat(z, 1) @ self.weight.T
-        sites.target("y", Normal(mean, self.log_scale.exp().expand_as(mean)))
-
-
-def isotropic_loss(a: Tensor, sigma: float, weight: Tensor, log_scale: Tensor, r: Tensor) -> Tensor:
-    size, ratio = len(a), sigma**2 * (-2 * log_scale).exp()
-    squared = (a - weight @ r).square().sum() * (-2 * log_scale).exp()
-    return 0.5 * (size * (ratio - 1.0 - ratio.log()) + squared)
-
-
-def setting(rows: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A (4 x 6) with singular values 2, 1.5, 0.6, 0.3, and rows of a random rotation."""
-    generator = torch.Generator().manual_seed(seed)
-    u, _ = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=generator))
-    v, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=generator))
-    a = u @ torch.diag(torch.tensor([2.0, 1.5, 0.6, 0.3]).double()) @ v[:4]
-    r, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=generator))
-    return a, r[:rows]
-
-
-SIGMA = 0.5
-
-
-def test_best_mean_and_best_scale_given_a_map() -> None:
-    a, r = setting()
-    lost = (a - a @ r.T @ r).square().sum()
-    weight = (a @ r.T).requires_grad_()
-    log_scale = (0.5 * torch.log(SIGMA**2 + lost / 4)).requires_grad_()
-    best = isotropic_loss(a, SIGMA, weight, log_scale, r)
-    for gradient in torch.autograd.grad(best, (weight, log_scale)):
-        assert gradient.abs().max() < 1e-10
-    assert best.item() == pytest.approx(2 * math.log1p(lost.item() / (4 * SIGMA**2)), abs=1e-10)
-    # A scale that stays the teacher's pays for the blur in full; a learned one only its logarithm.
-    fixed = isotropic_loss(a, SIGMA, weight, torch.tensor(math.log(SIGMA), dtype=torch.float64), r)
-    assert fixed.item() == pytest.approx(lost.item() / (2 * SIGMA**2), abs=1e-10)
-    assert fixed > best
-    information = 0.5 * torch.logdet(torch.eye(4).double() + a @ (torch.eye(6).double() - r.T @ r) @ a.T / SIGMA**2)
-    assert best > information  # what one scale for all pixels costs beyond what is lost
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(100):
-        nudge = 0.1 * torch.randn(weight.shape, dtype=torch.float64, generator=generator)
-        shift = 0.1 * torch.randn((), dtype=torch.float64, generator=generator)
-        assert isotropic_loss(a, SIGMA, weight + nudge, log_scale + shift, r) > best
-
-
-def test_the_best_map_is_the_principal_subspace() -> None:
-    """For the squared error and for the information alike."""
-    a, _ = setting()
-    best = torch.linalg.svd(a).Vh[:2]
-    values = torch.linalg.svdvals(a)
-
-    def lost(r: Tensor) -> tuple[float, float]:
-        blur = a @ (torch.eye(6).double() - r.T @ r) @ a.T
-        return blur.trace().item(), 0.5 * torch.logdet(torch.eye(4).double() + blur / SIGMA**2).item()
-
-    squared, information = lost(best)
-    assert squared == pytest.approx(values[2:].square().sum().item(), abs=1e-10)
-    assert information == pytest.approx(0.5 * torch.log1p(values[2:].square() / SIGMA**2).sum().item(), abs=1e-10)
-    others = [lost(setting(seed=seed)[1]) for seed in range(1, 300)]
-    assert min(s for s, _ in others) > squared
-    assert min(i for _, i in others) > information
-
-
-def test_learning_finds_the_best_map() -> None:
-    a, _ = setting()
-    torch.manual_seed(0)
-    teacher = Affine(a, SIGMA, latents=3).eval()
-    left = {}
-    for kind in ("random", "learned"):
-        objective = mapped(kind, start="random", seed=1)
-        trained = Affine(torch.zeros(4, 2).double(), SIGMA)
-        objective.prepare(teacher, trained)
-        groups = [{"params": trained.parameters()}, {"params": objective.parameters(), "lr": 0.2}]
-        optimizer = torch.optim.Adam(groups, lr=0.06)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
-        generator = torch.Generator().manual_seed(2)
-        for _ in range(200):
-            optimizer.zero_grad()
-            objective(teacher, trained, batch_size=128, generator=generator).backward()
-            optimizer.step()
-            schedule.step()
-        with torch.no_grad():
-            r = objective.coupling.noise_map.matrix
-            left[kind] = isotropic_loss(a, SIGMA, trained.weight, trained.log_scale, r).item()
-    best = 2 * math.log1p(torch.linalg.svdvals(a)[2:].square().sum().item() / (4 * SIGMA**2))
-    assert best < left["learned"] < 1.05 * best
-    assert left["random"] > 2 * best
-
-
-# ------------------------------------------------------------------------------------------------ noise of its own
-
-
 def test_draws_of_own_noise_tighten_the_bound_towards_the_student_without_it() -> None:
     """K = 1 is the plain bound with e' given, K to infinity the one with e' integrated out."""
     case = Case("arrange", MORE)
@@ -261,14 +99,6 @@ def test_draws_of_own_noise_tighten_the_bound_towards_the_student_without_it() -
     assert lower > case.targets()
 
 
-def rebuilt(case: Case) -> Case:
-    both, case.b, case.T = (part.detach() for part in case.student.given_noise())
-    places = case.coupling.noise_map.places
-    own = [n for n in range(both.shape[1]) if n not in places.tolist()]
-    case.B, case.C = both[:, places], both[:, own]
-    return case
-
-
 def test_with_one_draw_the_students_own_noise_is_only_a_burden() -> None:
     """Its gradient shrinks every weight on e': the loss is smallest at C = 0."""
     a, r = setting(4)
@@ -279,9 +109,6 @@ def test_with_one_draw_the_students_own_noise_is_only_a_burden() -> None:
         exact = expected_kl(torch.zeros(4).double(), torch.cat([a - a @ r.T @ r, -own], 1),
                             SIGMA**2 * torch.eye(4).double(), torch.eye(4).double())  # fmt: skip
         assert loss.item() == pytest.approx(exact.item(), abs=1e-10)
-
-
-# -------------------------------------------------------------------------------------------- what does not hold
 
 
 def test_names_alone_say_nothing_of_what_a_latent_means() -> None:

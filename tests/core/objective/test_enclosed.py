@@ -16,7 +16,7 @@ from limbeck.core.methods import mapped
 from limbeck.core.objective import Match, Objective
 from limbeck.core.objective.comparison import Pair, compare
 from limbeck.errors import MatchError
-from tests.zoo import LinearGaussian
+from tests.small_models import LinearGaussian
 
 
 class Scaled(nn.Module):

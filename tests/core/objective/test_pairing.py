@@ -8,12 +8,16 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from limbeck.core import methods
+from limbeck.core.coupling import SharedNoise, SharedValues
 from limbeck.core.divergence import VID, kl
 from limbeck.core.graph import DGM
 from limbeck.core.objective import Match, Objective
 from limbeck.core.trace import Kind
 from limbeck.engine.training.variances import learned_variances
-from limbeck.errors import DivergenceError
+from limbeck.errors import DivergenceError, MatchError, SiteError
+from tests.core.objective.gaussian_sites import Gaussians, Renamed
+from tests.small_models import seeded
+from tests.zoo import BY_NAME
 
 
 class Following(DGM):
@@ -126,3 +130,77 @@ def test_joint_keeps_what_was_prepared() -> None:
     assert set(both.parameters()) == set(objective.parameters()) != set()
     both.train_weight = 0.0
     assert both(teacher, student, x=x).total.isfinite()
+
+
+NAMES = {f"{old}[{t}]": f"{new}.{t}" for old, new in (("z", "w"), ("y", "out"), ("pen", "p")) for t in range(4)}
+
+
+@pytest.mark.parametrize("coupling", [SharedNoise(), SharedValues()], ids=["noise", "values"])
+@pytest.mark.parametrize("how", ["pattern", "pattern of a kind", "mapping"])
+def test_noise_and_values_follow_the_names(coupling, how: str) -> None:
+    teacher, plain = BY_NAME["loop"].pair()
+    kinds = {"z": Kind.LATENT, "y": Kind.TARGET, "pen": Kind.TARGET}
+    expected = Objective([Match(f"{v}[*]") for v in kinds], coupling)(teacher, plain, batch_size=6, generator=seeded())
+    if how == "mapping":
+        matches = [Match({old: new for old, new in NAMES.items() if old.startswith(v)}) for v in kinds]
+    else:
+        pairs = {"z": "w", "y": "out", "pen": "p"}
+        matches = [
+            Match(f"{v}[*]", f"{pairs[v]}.*", kind=kind if how == "pattern of a kind" else None)
+            for v, kind in kinds.items()
+        ]
+    loss = Objective(matches, coupling)(teacher, Renamed(plain, NAMES), batch_size=6, generator=seeded())
+    assert loss.terms.keys() == expected.terms.keys()
+    assert torch.equal(loss.total, expected.total)
+
+
+def test_each_kind_may_have_a_pattern_of_its_own() -> None:
+    """Both patterns fit every name; the kind decides which of them renames it."""
+    teacher, plain = BY_NAME["chain"].pair()
+    expected = methods.surrogate(1.0, latent=kl)(teacher, plain, batch_size=6, generator=seeded())
+    student = Renamed(plain, {"z2": "latent/z2", "z1": "latent/z1", "y": "target/y"})
+    matches = [Match("*", "target/*", kind=Kind.TARGET), Match("*", "latent/*", kind=Kind.LATENT)]
+    assert torch.equal(Objective(matches)(teacher, student, batch_size=6, generator=seeded()).total, expected.total)
+
+
+def test_two_teacher_sites_cannot_drive_one_student_site() -> None:
+    teacher, student = Gaussians(a="latent", b="latent", y="target"), Gaussians(w="latent", y="target")
+    with pytest.raises(MatchError, match=r"a, b .*'w'"):
+        Objective([Match({"a": "w", "b": "w"})])(teacher, student, batch_size=2)
+
+
+def test_an_optional_match_may_find_nothing_and_a_required_one_may_not() -> None:
+    teacher, student = BY_NAME["features"].pair()
+    rows = BY_NAME["features"].rows(4)
+    target = Match(kind=Kind.TARGET)
+    loss = Objective([target, Match(kind=Kind.LATENT, required=False)])(teacher, student, **rows)
+    assert list(loss.terms) == ["y"]
+    with pytest.raises(MatchError, match=r"latent.*'z\*'.*h, y"):
+        Objective([target, Match("z*", kind=Kind.LATENT)])(teacher, student, **rows)
+    with pytest.raises(MatchError, match=r"no teacher site fits.*'nothing'.*h, y"):
+        Objective([target, Match("nothing")])(teacher, student, **rows)
+    names = {"y": "y", "nothing": "y"}
+    with pytest.raises(MatchError, match=r"fits the name 'nothing' of the match.*h, y"):
+        Objective([Match(names)])(teacher, student, **rows)
+    assert list(Objective([Match(names, required=False)])(teacher, student, **rows).terms) == ["y"]
+
+
+@pytest.mark.parametrize("method", [methods.surrogate, methods.local, methods.marginalized])
+def test_a_missing_student_site_is_named_with_those_near_it(method) -> None:
+    teacher = Gaussians(y_target="target")
+    student = Gaussians(y_targets="target", unrelated="target")
+    with pytest.raises(MatchError, match=r"no site 'ytarget'.*near: ytargets\b") as caught:
+        method()(teacher, student, batch_size=2)
+    assert "unrelated" not in str(caught.value)
+
+
+def test_a_missing_student_site_unlike_any_other_is_named_with_all() -> None:
+    with pytest.raises(MatchError, match=r"no site 'y'.*it has: out, other"):
+        methods.surrogate()(Gaussians(y="target"), Gaussians(out="target", other="target"), batch_size=2)
+
+
+@pytest.mark.parametrize("method", [methods.surrogate, methods.local])
+def test_a_latent_that_only_the_student_has_is_refused(method) -> None:
+    teacher, student = Gaussians(z1="latent", y="target"), Gaussians(z1="latent", z0="latent", y="target")
+    with pytest.raises(SiteError, match=r"site 'z0': no noise was given"):
+        method()(teacher, student, batch_size=2)

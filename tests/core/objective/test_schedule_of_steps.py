@@ -15,7 +15,8 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Combined, Match, Objective
 from limbeck.core.schedule import Ramp
 from limbeck.errors import MatchError
-from tests.zoo import BY_NAME, LinearGaussian
+from tests.small_models import LinearGaussian
+from tests.zoo import BY_NAME
 
 
 def linear() -> LinearGaussian:

@@ -146,7 +146,8 @@ class SharedObservations:
         if self._rows is not None:
             self._rows = self._rows.to(first_parameter(teacher).device)
             count = request.batch_size or 0
-            rows = torch.randint(len(self._rows), (count,), generator=request.generator)
+            device = None if request.generator is None else request.generator.device
+            rows = torch.randint(len(self._rows), (count,), generator=request.generator, device=device)
             return self._rows[rows.to(self._rows.device)]
         if self.pool:
             raise MatchError("the pool of samples is drawn by objective.prepare(teacher, student); call it first")

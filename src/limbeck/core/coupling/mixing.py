@@ -88,7 +88,8 @@ def mixture(distribution: Distribution, samples: int) -> Distribution:
         return Bernoulli(probs=base.probs.reshape(rows, samples, *base.batch_shape[1:]).mean(1), validate_args=False)
     whole = Independent(base, len(base.batch_shape) - 1)
     parts = _reshape_rows(whole, rows, samples)
-    weights = Categorical(logits=torch.zeros(rows, samples, device=base.mean.device, dtype=base.mean.dtype))
+    equal = torch.zeros(rows, samples, device=base.mean.device, dtype=base.mean.dtype)
+    weights = Categorical(logits=equal, validate_args=False)  # the check would read a number back from a GPU
     return MixtureSameFamily(weights, parts, validate_args=False)
 
 

@@ -10,7 +10,10 @@ and, on the same codes, the reconstructions: :math:`KL(p_T(y' | \epsilon) || p_S
 never sees data learns to encode, to reconstruct and to compute bounds. The posteriors are compared in units of the
 *noise*: a student that shares its teacher's noise need not have latents of the same scale or meaning, so its decoder
 could not use a code in the teacher's latents. A Gaussian posterior N(m, s) of a latent whose prior conditional is
-N(mu, sigma) is N((m - mu) / sigma, s / sigma) in noise.
+N(mu, sigma) is N((m - mu) / sigma, s / sigma) in noise, provided that mu and sigma are known: the equation holds where
+an inference program draws each latent after those that its prior depends on. Drawn from the bottom up, the sum over
+conditionals is no longer this KL, though 0 only where they agree; in units of the latents' values the order does not
+matter.
 """
 
 from __future__ import annotations

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.categorical import categorical_kl
 from limbeck.core.divergence.class_logits import check_labels
+from limbeck.core.divergence.closed_forms import CLOSED_FORM, TEMPERED
 from limbeck.core.divergence.rows import comparable, describe, reduce
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import DivergenceError, ReparameterizationError
@@ -48,7 +46,7 @@ def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normal
     """
     left, right, shape = comparable(p, q)
     if temperature != 1.0:
-        tempered = _TEMPERED.get(_family(left))
+        tempered = TEMPERED.get(_family(left))
         if tempered is None or _family(right) is not _family(left):
             raise DivergenceError(
                 f"a temperature applies to two categorical or two Bernoulli sites, not to "
@@ -57,7 +55,7 @@ def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normal
         if not temperature > 0.0:
             raise DivergenceError(f"a temperature must be positive, not {temperature}")
         return reduce(tempered(left, right, temperature) * temperature**2, shape, normalize)
-    closed_form = _CLOSED_FORM.get((type(left), type(right)))
+    closed_form = CLOSED_FORM.get((type(left), type(right)))
     if closed_form is not None:
         return reduce(closed_form(left, right), shape, normalize)
     if isinstance(left, Delta) or isinstance(right, Delta):
@@ -95,7 +93,11 @@ def kl_monte_carlo(
         generator: source of randomness. Needs a ``p`` that ``limbeck.reparam`` can draw from.
 
     Returns:
-        Shape ``(batch,)``.
+        Shape ``(batch,)``. A sample of ``p`` outside the support of ``q`` makes it infinite on a GPU.
+
+    Raises:
+        DivergenceError: on a CPU, where a sample lies outside the support of ``q``; or the shapes differ, a side is a
+            point mass, or there are no samples.
 
     Example:
         >>> teacher, student = D.StudentT(torch.full((2,), 5.0)), D.Normal(torch.zeros(2), 1.0)
@@ -111,31 +113,40 @@ def kl_monte_carlo(
     for _ in range(samples):
         value = _sample(left, generator)
         try:
-            _check_support(right, value)
-            log_ratio = reduce(left.log_prob(value), shape, False) - reduce(right.log_prob(value), shape, False)
+            log_q = _log_prob(right, value)
         except ValueError as error:
             raise DivergenceError(
                 f"KL({describe(p)} || {describe(q)}) is infinite: a sample of the first lies outside the support of "
                 "the second. Choose distributions with one support."
             ) from error
+        log_ratio = reduce(left.log_prob(value), shape, False) - reduce(log_q, shape, False)
         total = log_ratio if total is None else total + log_ratio
     assert total is not None
     return reduce(total / samples, shape, normalize)
 
 
-def _check_support(law: D.Distribution, value: Tensor) -> None:
-    """Raise ``ValueError`` for a value outside a law's support, where ``log_prob`` would not.
+def _log_prob(law: D.Distribution, value: Tensor) -> Tensor:
+    """Log density; outside the support it raises ``ValueError``, or is -inf on a GPU, which the question would stall.
 
-    That is where its validation is switched off, which zuko does for the whole process when it is imported.
+    Torch's own check is left to a law that has it switched on; zuko switches it off for the whole process.
     """
-    if law._validate_args:
-        return
+    inside = None if law._validate_args else _inside(law, value)
+    if inside is not None and value.device.type == "cpu":
+        if not bool(inside.all()):
+            raise ValueError(f"outside the support of {describe(law)}")
+        inside = None
+    log_prob: Tensor = law.log_prob(value)
+    return log_prob if inside is None else log_prob.masked_fill(~inside, -torch.inf)
+
+
+def _inside(law: D.Distribution, value: Tensor) -> Tensor | None:
+    """Which values lie in a law's support, shape ``batch_shape``; ``None`` where the law does not tell."""
     try:
         support: Any = law.support
     except NotImplementedError:
-        return
-    if support is not None and not support.check(value).all():
-        raise ValueError(f"outside the support of {describe(law)}")
+        return None
+    found: Tensor | None = None if support is None else support.check(value)
+    return found
 
 
 def cross_entropy(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Tensor:
@@ -201,70 +212,9 @@ def nll(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Ten
     return reduce(-right.log_prob(left.value), shape, normalize)
 
 
-# --------------------------------------------------------------------------------------------------- closed forms
-
-
-def _normal(p: D.Normal, q: D.Normal) -> Tensor:
-    ratio = p.scale / q.scale
-    difference = (p.loc - q.loc) / q.scale
-    # (r - 1)(r + 1) rather than r^2 - 1: no cancellation where a student is almost its teacher.
-    return 0.5 * torch.addcmul((ratio - 1.0) * (ratio + 1.0), difference, difference) - ratio.log()
-
-
-def _categorical(p: Any, q: Any) -> Tensor:
-    return categorical_kl(p.logits, q.logits, p.probs)
-
-
-def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
-    log_p, log_q = (torch.log_softmax(d.logits / temperature, dim=-1) for d in (p, q))
-    return categorical_kl(log_p, log_q)
-
-
-def _bernoulli(p: Any, q: Any) -> Tensor:
-    # Worked out here where the law holds logits: asked for `probs`, torch takes several times as long.
-    probs = vars(p)["probs"] if "probs" in vars(p) else p.logits.sigmoid()
-    return _bernoulli_terms(probs, p.logits, q.logits)
-
-
-def _binomial(p: D.Binomial, q: D.Binomial) -> Tensor:
-    if not bool((p.total_count == q.total_count).all()):
-        raise DivergenceError("the binomials of teacher and student count different numbers of trials")
-    # torch's own takes log(1 - q) of a rounded q, which is inaccurate next to 1.
-    return p.total_count * _bernoulli_terms(p.probs, p.logits, q.logits)
-
-
-def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
-    log_p = p.logits / temperature
-    return _bernoulli_terms(torch.sigmoid(log_p), log_p, q.logits / temperature)
-
-
-def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
-    # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit of the teacher, a
-    # bit that it masks, has the entropy 0 of the largest finite one.
-    crossed = F.binary_cross_entropy_with_logits(logit_q, probs, reduction="none")
-    return crossed - F.binary_cross_entropy_with_logits(logit_p.nan_to_num(torch.nan), probs, reduction="none")
-
-
-# Kept apart from torch's registry because these are the sites of every step's loss: its dispatch and its in-place
-# masking cost several times the arithmetic.
-_CLOSED_FORM: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
-    (D.Normal, D.Normal): _normal,
-    (D.Categorical, D.Categorical): _categorical,
-    (D.OneHotCategorical, D.OneHotCategorical): _categorical,
-    (D.Bernoulli, D.Bernoulli): _bernoulli,
-    (D.Binomial, D.Binomial): _binomial,
-}
-
-_TEMPERED: dict[type | None, Callable[[Any, Any, float], Tensor]] = {
-    D.Categorical: _categorical_tempered,
-    D.OneHotCategorical: _categorical_tempered,
-    D.Bernoulli: _bernoulli_tempered,
-}
-
-
 def _family(distribution: D.Distribution) -> type | None:
     """Return the tempered family a distribution belongs to, by inheritance."""
-    return next((family for family in _TEMPERED if family and isinstance(distribution, family)), None)
+    return next((family for family in TEMPERED if family and isinstance(distribution, family)), None)
 
 
 def _sample(p: D.Distribution, generator: torch.Generator | None) -> Tensor:

@@ -11,6 +11,8 @@ from torch import distributions as D
 
 from limbeck.core.delta import Delta
 from limbeck.core.divergence.rows import comparable, describe, reduce
+from limbeck.core.expectation import WITHOUT_MEAN
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["lp", "mean_lp", "wasserstein2"]
@@ -18,6 +20,8 @@ __all__ = ["lp", "mean_lp", "wasserstein2"]
 # Families in which every member is an increasing affine image of one standard variable.
 _LOCATION_SCALE = (D.Normal, D.Laplace, D.Uniform, D.Gumbel, D.Exponential, D.HalfNormal)
 _GAUSSIAN_VECTOR = (D.MultivariateNormal, D.LowRankMultivariateNormal)
+# A category's number is a label: the distance between labels means nothing, and torch gives NaN for the mean.
+_WITHOUT_MEAN = (D.Categorical, *WITHOUT_MEAN)
 
 
 def wasserstein2(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Tensor:
@@ -54,9 +58,12 @@ def wasserstein2(p: D.Distribution, q: D.Distribution, *, normalize: bool = Fals
         mean, scale = left.loc - right.loc, left.scale - right.scale
         return reduce(torch.addcmul(mean * mean, scale, scale), shape, normalize)
     if isinstance(left, Delta) or isinstance(right, Delta):
-        (mean1, std1), (mean2, std2) = _moments(left, p, q), _moments(right, p, q)
-        # One standard deviation is zero; the other enters as a variance.
-        return reduce((mean1 - mean2).square() + std1 + std2, shape, normalize)
+        try:
+            (mean1, variance1), (mean2, variance2) = ((_mean(side), precise(side.variance)) for side in (left, right))
+        except NotImplementedError as error:
+            raise _no_closed_form(p, q) from error
+        # One of the variances is zero.
+        return reduce((mean1 - mean2).square() + variance1 + variance2, shape, normalize)
     if isinstance(left, _GAUSSIAN_VECTOR) or isinstance(right, _GAUSSIAN_VECTOR):
         factor1, factor2 = _scale_tril(left), _scale_tril(right)
         if factor1 is not None and factor2 is not None:
@@ -96,7 +103,7 @@ def lp(
         raise DivergenceError(
             f"lp compares two deterministic sites, not {describe(p)} and {describe(q)}: use wasserstein2 or kl"
         )
-    return _norm(left.value - right.value, shape, order, normalize, root)
+    return _norm(precise(left.value) - precise(right.value), shape, order, normalize, root)
 
 
 def mean_lp(
@@ -126,7 +133,14 @@ def mean_lp(
         tensor([7.])
     """
     left, right, shape = comparable(p, q)
-    return _norm(_moments(left, p, q)[0] - _moments(right, p, q)[0], shape, order, normalize, root)
+    try:
+        difference = _mean(left) - _mean(right)
+    except NotImplementedError as error:
+        raise DivergenceError(
+            f"mean_lp compares the means of two laws, but one of {describe(p)} and {describe(q)} has none: use "
+            "limbeck.divergence.kl (or kl_monte_carlo)"
+        ) from error
+    return _norm(difference, shape, order, normalize, root)
 
 
 def _norm(difference: Tensor, shape: torch.Size, order: float, normalize: bool, root: bool) -> Tensor:
@@ -143,15 +157,15 @@ def _norm(difference: Tensor, shape: torch.Size, order: float, normalize: bool, 
     return total.masked_fill(zero, 1.0).pow(1.0 / order).masked_fill(zero, 0.0)
 
 
-def _moments(side: Any, p: D.Distribution, q: D.Distribution) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a side, elementwise."""
-    # A category's number is a label: the distance between labels means nothing, and torch gives NaN for the mean.
-    if isinstance(side, D.Categorical):
-        raise _no_closed_form(p, q)
-    try:
-        return side.mean, side.variance
-    except NotImplementedError as error:
-        raise _no_closed_form(p, q) from error
+def _mean(side: Any) -> Tensor:
+    """Mean of a side, elementwise.
+
+    Raises:
+        NotImplementedError: torch's way to say that there is none.
+    """
+    if isinstance(side, _WITHOUT_MEAN):
+        raise NotImplementedError
+    return precise(side.mean)
 
 
 def _scale_tril(side: Any) -> Tensor | None:

@@ -49,12 +49,18 @@ class StepInputs:
 
     def random_integers(self, first: int, last: int, image: Tensor) -> Tensor:
         """One random integer for each image, at least ``first`` and below ``last``; shape (batch,), on the CPU."""
-        return torch.randint(first, last, (len(image),), generator=self.generator)
+        return torch.randint(first, last, (len(image),), generator=self.generator, device=self._device).cpu()
 
     def noised(self, schedule: Diffusion, image: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The images with noise added, at their times of a diffusion, and that noise; shapes as ``image``."""
-        noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
+        noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype, device=self._device)
+        noise = noise.to(image.device)
         return schedule.noised(image, noise, t), noise
+
+    @property
+    def _device(self) -> torch.device:
+        """Where random numbers are drawn: on that of their generator, without one on the CPU."""
+        return torch.device("cpu") if self.generator is None else self.generator.device
 
 
 class DiffusionObjective(Objective):

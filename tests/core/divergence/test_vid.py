@@ -1,8 +1,7 @@
-"""Variational information distillation: densities, mean networks, what is looked at, and the information it reports."""
+"""Variational information distillation: densities against formulas, and information that is known."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -13,26 +12,10 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, StudentT
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence import vid as vid_module
-from limbeck.core.divergence.mean_network import Grid, MeanNetwork
-from limbeck.core.divergence.moments import Moments
 from limbeck.core.divergence.observation import inverse_softplus
 from limbeck.divergence import VID
+from tests.core.divergence.observed_features import CLOSE, LAWS, made
 from tests.features import normal
-
-CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-LAWS = ["gaussian", "student-t", "mixture"]
-
-
-def made(template: VID, *shapes: tuple[int, ...], batch: int = 4, seed: int = 0) -> tuple[VID, Tensor, Tensor]:
-    """Sized, with variances and weights that differ between channels."""
-    theirs, own = normal(shapes, seed, batch)
-    torch.manual_seed(seed)
-    divergence = template.fitted(Delta(theirs), Delta(own))
-    with torch.no_grad():
-        for parameter in divergence.undecayed():
-            parameter.add_(torch.rand_like(parameter))
-    return divergence, theirs, own
 
 
 def by_hand(divergence: VID, own: Tensor) -> Tensor:
@@ -65,7 +48,7 @@ def log_density(divergence: VID, theirs: Tensor, predicted: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_negative_log_likelihood_of_maps(law: str, normalize: bool) -> None:
+def test_it_is_the_negative_log_likelihood_of_maps(law: str, normalize: bool) -> None:
     divergence, theirs, own = made(VID(law=law, normalize=normalize), (5, 4, 3), (2, 4, 3))
     expected = -log_density(divergence, theirs, by_hand(divergence, own)).sum((1, 2, 3))
     found = divergence(Delta(theirs), Delta(own))
@@ -84,7 +67,7 @@ def test_the_gaussian_is_eq_5_with_its_constant() -> None:
     torch.testing.assert_close(divergence(Delta(theirs), Delta(own)), expected, **CLOSE)
 
 
-def test_logits_from_penultimate_features() -> None:
+def test_logits_are_predicted_from_penultimate_features() -> None:
     divergence, theirs, own = made(VID(bias=False), (4,), (6,))
     weight = divergence.network.pointwise[0].weight[:, :, 0, 0]
     assert [name for name, _ in divergence.network.named_parameters()] == ["pointwise.0.weight"]
@@ -139,7 +122,7 @@ def test_the_variance_is_the_laws(law: str) -> None:
     assert quad(weighted, -math.inf, math.inf)[0] == pytest.approx(divergence.variances.item(), rel=1e-4)
 
 
-def test_the_map_of_likelihoods() -> None:
+def test_the_map_of_likelihoods_adds_up_to_the_loss_and_changes_nothing() -> None:
     divergence, theirs, own = made(VID(), (5, 4, 3), (2, 4, 3))
     divergence(Delta(theirs), Delta(own))
     state = {name: value.clone() for name, value in divergence.state_dict().items()}
@@ -160,138 +143,6 @@ def test_half_precision_features_are_scored_in_single() -> None:
     assert rows.isfinite().all()
 
 
-# ------------------------------------------------------------------------------------------------------ mean networks
-
-
-SIZES = [
-    ((3, 8, 8), (5, 8, 8)), ((3, 16, 16), (5, 8, 8)), ((3, 4, 4), (5, 8, 8)), ((3, 9, 6), (5, 3, 3)),
-    ((3, 2, 3), (5, 6, 9)), ((3, 8, 4), (5, 4, 8)), ((3, 7, 7), (5, 5, 5)), ((3, 5, 5), (5, 7, 7)),
-    ((3,), (5, 1, 1)), ((3,), (5, 2, 2)), ((3,), (5, 4, 4)), ((3,), (5, 7, 7)), ((3,), (5, 8, 8)), ((3,), (5, 28, 28)),
-    ((3,), (5, 32, 32)), ((3,), (5, 12, 6)), ((3,), (5, 11, 11)), ((3,), (5, 17, 3)), ((3, 2, 2), (5,)), ((3,), (5,)),
-    ((3, 12), (5, 12)), ((3, 12), (5, 4)), ((3, 5), (5, 12)), ((3,), (5, 16)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("student", "teacher"), SIZES)
-@pytest.mark.parametrize("layers", [1, 3])
-def test_sizes_are_met(student: tuple[int, ...], teacher: tuple[int, ...], layers: int) -> None:
-    network = MeanNetwork(student, teacher, outputs=2, layers=layers)
-    assert network(torch.randn(2, *student)).shape == (2, math.prod(teacher[1:]), 10)
-
-
-def kernels(network: MeanNetwork) -> list[tuple[int, int, int]]:
-    """Kernel, stride and padding of each transposed convolution."""
-    return [
-        (layer.kernel_size[0], layer.stride[0], layer.padding[0])
-        for layer in network.modules()
-        if isinstance(layer, torch.nn.ConvTranspose2d)
-    ]
-
-
-def test_a_vector_grows_into_a_map_as_in_the_paper() -> None:
-    network = MeanNetwork((6,), (5, 16, 16), layers=3)
-    assert kernels(network) == [(4, 1, 0), (4, 2, 1), (4, 2, 1)]
-    assert not any(isinstance(module, torch.nn.ReLU | torch.nn.BatchNorm2d) for module in network.modules())
-    (own,) = normal(((6,),), 0, 3)
-    network.double()
-    x = own[:, :, None, None]
-    for layer, (_, stride, padding) in zip(network.spatial[1:], kernels(network), strict=True):
-        x = F.conv_transpose2d(x, layer.weight, layer.bias, stride=stride, padding=padding)
-    torch.testing.assert_close(network(own), x.flatten(2).mT, **CLOSE)
-    assert kernels(MeanNetwork((6,), (5, 28, 28))) == [(7, 1, 0), (4, 2, 1), (4, 2, 1)]
-    assert kernels(MeanNetwork((6,), (5, 2, 2))) == [(2, 1, 0)]
-    assert kernels(MeanNetwork((6,), (5, 11, 11))) == [(4, 1, 0), (4, 2, 1), (4, 2, 1)]
-
-
-def test_hidden_widths() -> None:
-    def widths(**settings) -> list[int]:
-        network = MeanNetwork((3, 4, 4), (8, 4, 4), **settings)
-        return [layer.out_channels for layer in network.pointwise if isinstance(layer, torch.nn.Conv2d)]
-
-    assert widths(layers=3, hidden=2.0) == [16, 16, 8]
-    assert widths(layers=2, hidden=0.5) == [4, 8]
-    assert widths(layers=1) == [8]
-
-
-# ----------------------------------------------------------------------------------------------------------- positions
-
-
-@pytest.mark.parametrize(("size", "positions"), [((8, 8), 64), ((8, 8), 16), ((9, 5), 7), ((12,), 5), ((3, 3), 1)])
-def test_every_position_belongs_to_one_grid(size: tuple[int, ...], positions: int) -> None:
-    torch.manual_seed(0)
-    feature = torch.arange(math.prod(size), dtype=torch.float64).view(1, 1, *size)
-    grids = {}
-    for _ in range(2000):
-        grid = Grid.drawn(size, positions)
-        grids[tuple(place.start for place in grid.places)] = grid.of(feature).flatten().tolist()
-    assert len(grids) == grid.share >= math.prod(size) / positions
-    assert grid.share == 1 or math.prod(size) / grid.share > positions / 2
-    assert sorted(itertools.chain(*grids.values())) == feature.flatten().tolist()
-
-
-def test_looking_at_some_positions_is_unbiased(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean over all places of the grid is what all positions give, gradient included."""
-    divergence, theirs, own = made(VID(layers=1, positions=None), (5, 7, 6), (2, 7, 6))
-    own.requires_grad_()
-    whole = divergence(Delta(theirs), Delta(own))
-    expected = torch.autograd.grad(whole.sum(), own)[0]
-    rows, gradients = [], []
-    for first in range(3):
-        for second in range(2):
-            grid = Grid((3, 2), (first, second))
-            monkeypatch.setattr(vid_module.Grid, "drawn", lambda *_, grid=grid: grid)
-            rows.append(divergence(Delta(theirs), Delta(own)))
-            gradients.append(torch.autograd.grad(rows[-1].sum(), own)[0])
-    torch.testing.assert_close(torch.stack(rows).mean(0), whole, **CLOSE)
-    torch.testing.assert_close(torch.stack(gradients).mean(0), expected, **CLOSE)
-
-
-def test_the_layout_makes_no_difference() -> None:
-    divergence, theirs, own = made(VID(layers=1, positions=None), (5, 8, 6), (2, 8, 6))
-    grid = Grid((2, 3), (1, 0))
-    for feature in (theirs, own):
-        other = feature.contiguous(memory_format=torch.channels_last)
-        assert torch.equal(grid.of(other), grid.of(feature))
-        other.requires_grad_()
-        (gradient,) = torch.autograd.grad(grid.of(other).square().sum(), other)
-        assert gradient.is_contiguous(memory_format=torch.channels_last)
-    last = [Delta(x.contiguous(memory_format=torch.channels_last)) for x in (theirs, own)]
-    torch.testing.assert_close(divergence(*last), divergence(Delta(theirs), Delta(own)), **CLOSE)
-
-
-def test_evaluation_looks_at_all_positions() -> None:
-    divergence, theirs, own = made(VID(layers=1, positions=4), (5, 8, 8), (2, 8, 8))
-    whole = made(VID(layers=1, positions=None), (5, 8, 8), (2, 8, 8))[0]
-    assert not torch.equal(divergence(Delta(theirs), Delta(own)), whole(Delta(theirs), Delta(own)))
-    torch.testing.assert_close(divergence.eval()(Delta(theirs), Delta(own)), whole(Delta(theirs), Delta(own)), **CLOSE)
-
-
-# --------------------------------------------------------------------------------------------------------- information
-
-
-def test_moments_are_those_of_all_that_was_seen() -> None:
-    moments = Moments(3).double()
-    batches = [5.0 + 3.0 * normal(((4, 3),), seed, 2 + seed)[0] for seed in range(4)]
-    for batch in batches:
-        moments(batch)
-    seen = torch.cat([batch.flatten(0, 1) for batch in batches])
-    torch.testing.assert_close(moments.mean, seen.mean(0), **CLOSE)
-    torch.testing.assert_close(moments.variance, seen.var(0, correction=0), **CLOSE)
-    moments.eval()
-    expected = -Normal(moments.mean, moments.variance.sqrt()).log_prob(batches[0]).sum(2).mean()
-    torch.testing.assert_close(moments(batches[0]), expected, **CLOSE)
-    torch.testing.assert_close(moments.mean, seen.mean(0), **CLOSE)
-
-
-def test_moments_count_on_in_half_precision() -> None:
-    moments = Moments(1).to(torch.bfloat16)
-    for value in [0.0] * 300 + [1.0] * 300:
-        moments(torch.full((1, 1, 1), value))
-    assert moments.rows == 600
-    torch.testing.assert_close(moments.mean, torch.tensor([0.5]))
-    assert moments.to("meta").mean.device.type == "meta"
-
-
 def linear_gaussian(rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """t = 2 s + noise of deviation 0.5, and other factors; each channel apart."""
     own = torch.randn(rows, 3, generator=generator, dtype=torch.float64)
@@ -299,7 +150,7 @@ def linear_gaussian(rows: int, generator: torch.Generator) -> tuple[Tensor, Tens
     return own * torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64) + 0.5 * noise, own
 
 
-def test_information_of_a_linear_gaussian_pair() -> None:
+def test_information_of_a_linear_gaussian_pair_is_the_exact_one() -> None:
     """I(t; s) = sum over channels of log(1 + a^2 / sigma^2) / 2, in nats, where the channels are independent."""
     generator = torch.Generator().manual_seed(0)
     theirs, own = linear_gaussian(40_000, generator)

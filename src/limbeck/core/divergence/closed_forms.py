@@ -1,0 +1,96 @@
+"""KL divergences of two laws of one family, element by element, in nats: those that each step of a training needs.
+
+They are kept apart from torch's registry because its dispatch and its in-place masking cost several times the
+arithmetic, and because some of its formulas round badly where a student is almost its teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch import distributions as D
+
+from limbeck.core.divergence.categorical import categorical_kl
+from limbeck.errors import DivergenceError
+
+__all__ = ["CLOSED_FORM", "TEMPERED"]
+
+_HUGE = 1e20  # far beyond what finite logits give, far below what the largest finite number does
+
+
+def _normal(p: D.Normal, q: D.Normal) -> Tensor:
+    ratio = p.scale / q.scale
+    difference = (p.loc - q.loc) / q.scale
+    # (r - 1)(r + 1) rather than r^2 - 1: no cancellation where a student is almost its teacher.
+    return 0.5 * torch.addcmul((ratio - 1.0) * (ratio + 1.0), difference, difference) - ratio.log()
+
+
+def _categorical(p: Any, q: Any) -> Tensor:
+    return categorical_kl(p.logits, q.logits, p.probs)
+
+
+def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
+    log_p, log_q = (torch.log_softmax(d.logits / temperature, dim=-1) for d in (p, q))
+    return categorical_kl(log_p, log_q)
+
+
+def _bernoulli(p: Any, q: Any) -> Tensor:
+    # Worked out here where the law holds logits: asked for `probs`, torch takes several times as long.
+    probs = vars(p)["probs"] if "probs" in vars(p) else p.logits.sigmoid()
+    return _bernoulli_terms(probs, p.logits, q.logits)
+
+
+def _binomial(p: D.Binomial, q: D.Binomial) -> Tensor:
+    if not bool((p.total_count == q.total_count).all()):
+        raise DivergenceError("the binomials of teacher and student count different numbers of trials")
+    # torch's own takes log(1 - q) of a rounded q, which is inaccurate next to 1.
+    return p.total_count * _bernoulli_terms(p.probs, p.logits, q.logits)
+
+
+def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
+    log_p = p.logits / temperature
+    return _bernoulli_terms(torch.sigmoid(log_p), log_p, q.logits / temperature)
+
+
+def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
+    # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit, a bit that is
+    # masked, counts as the largest finite one, or 0 would be multiplied by infinity: the entropy of the teacher's is 0,
+    # and so is the divergence where the student masks what the teacher masks. Where it masks more it is infinite.
+    crossed = F.binary_cross_entropy_with_logits(logit_q.nan_to_num(torch.nan), probs, reduction="none")
+    crossed = crossed.masked_fill(crossed > _HUGE, torch.inf)
+    return crossed - F.binary_cross_entropy_with_logits(logit_p.nan_to_num(torch.nan), probs, reduction="none")
+
+
+def _poisson(p: D.Poisson, q: D.Poisson) -> Tensor:
+    # A rate of 0 has no logarithm, but 0 log 0 = 0.
+    return torch.xlogy(p.rate, p.rate) - torch.xlogy(p.rate, q.rate) - (p.rate - q.rate)
+
+
+def _geometric(p: D.Geometric, q: D.Geometric) -> Tensor:
+    r"""With logits a, b, their difference d = b - a and success p: :math:`\log(1 + p (e^d - 1)) / p - d`."""
+    success, difference = p.probs, q.logits - p.logits
+    # The first rounds least where d is small, the second elsewhere; neither overflows.
+    near = torch.log1p(success * torch.expm1(difference.clamp(-1.0, 1.0)))
+    far = torch.logaddexp(F.logsigmoid(-p.logits), F.logsigmoid(p.logits) + difference)
+    return torch.where(difference.abs() < 1.0, near, far) / success - difference
+
+
+CLOSED_FORM: dict[tuple[type, type], Callable[[Any, Any], Tensor]] = {
+    (D.Normal, D.Normal): _normal,
+    (D.Categorical, D.Categorical): _categorical,
+    (D.OneHotCategorical, D.OneHotCategorical): _categorical,
+    (D.Bernoulli, D.Bernoulli): _bernoulli,
+    (D.Binomial, D.Binomial): _binomial,
+    (D.Poisson, D.Poisson): _poisson,
+    (D.Geometric, D.Geometric): _geometric,
+}
+
+TEMPERED: dict[type | None, Callable[[Any, Any, float], Tensor]] = {
+    D.Categorical: _categorical_tempered,
+    D.OneHotCategorical: _categorical_tempered,
+    D.Bernoulli: _bernoulli_tempered,
+}
