@@ -13,45 +13,9 @@ from limbeck.core.loss import Batch
 from limbeck.core.methods import surrogate
 from limbeck.errors import ModelError
 from limbeck.models import DDIM, LadderVAE
-from limbeck.models.diffusion.schedule import NoiseSchedule, sampling_times
+from limbeck.models.diffusion.schedule import NoiseSchedule
+from tests.models.diffusion.ddims import diffusers, image, model, noise, theirs
 from tests.zoo import TINY_UNET
-
-diffusers = pytest.importorskip("diffusers")
-
-
-def model(
-    seed: int = 0, dtype: torch.dtype = torch.float64, unet: dict[str, Any] | None = None, **settings: Any
-) -> DDIM:
-    """A tiny network whose output depends on everything it is given."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        built = DDIM(TINY_UNET | (unet or {}), **settings).to(dtype).eval()
-        with torch.no_grad():
-            for parameter in built.parameters():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return built
-
-
-def noise(rows: int = 2, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
-    return torch.randn(rows, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def image(ddim: DDIM, x_T: Tensor, x: Tensor | None = None) -> Tensor:
-    """What a model makes of noise, in the diffusion's units."""
-    return 2 * ddim.sample(noise={"x_T": x_T}, x=x, output="mean")["x_0"] - 1
-
-
-@torch.no_grad()
-def theirs(ddim: DDIM, x_T: Tensor, steps: int, spacing: str = "leading", **settings: Any) -> Tensor:
-    """The same by diffusers' own scheduler, in double precision."""
-    scheduler = diffusers.DDIMScheduler(**{"clip_sample": False, "timestep_spacing": spacing, **settings})
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
-    scheduler.set_timesteps(steps)
-    for t in scheduler.timesteps:
-        x_T = scheduler.step(ddim.unet(x_T, t).sample, t, x_T).prev_sample
-    return x_T
-
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "noise": {},
@@ -80,18 +44,11 @@ def test_samples_are_those_of_diffusers(name: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 50])
-def test_samples_in_single_precision(steps: int) -> None:
+def test_samples_of_single_precision_are_near(steps: int) -> None:
     ddim = model(dtype=torch.float32, steps=steps, scheduler={"prediction_type": "v_prediction"})
     x_T = noise(dtype=torch.float32)
     wanted = theirs(ddim, x_T, steps, prediction_type="v_prediction").float()
     torch.testing.assert_close(image(ddim, x_T), wanted, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("steps", [1, 4, 20])
-def test_trailing_times_are_those_of_diffusers_where_they_divide_all(steps: int) -> None:
-    ddim = model(steps=steps, spacing="trailing")
-    assert ddim.timesteps[0] == 999
-    torch.testing.assert_close(image(ddim, noise()), theirs(ddim, noise(), steps, "trailing"), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("spacing", "steps"), [("linspace", 10), ("trailing", 7)])
@@ -133,16 +90,13 @@ def test_equation_8_and_7_at_any_times(times: list[int]) -> None:
         torch.testing.assert_close(math.sqrt(1 / b) * moved, right, rtol=1e-9, atol=1e-9)
 
 
-def test_sites() -> None:
+def test_sites_are_noise_then_states_then_the_image() -> None:
     trace = model(timesteps=[900, 400, 20]).trace(3)
     assert {name: site.kind.value for name, site in trace.items()} == {
         "x_T": "latent", "x[400]": "deterministic", "x[20]": "deterministic", "x_0": "target",
     }  # fmt: skip
     assert all(value.shape == (3, 1, 4, 4) for value in trace.values.values())
     assert (trace["x_0"].distribution.scale == 0.5).all()
-
-
-# ------------------------------------------------------------------------------------------------------------ losses
 
 
 @pytest.mark.parametrize("first", ["residual", "network"])
@@ -193,41 +147,7 @@ def test_a_perfect_prediction_gives_back_image_and_noise(name: str) -> None:
     torch.testing.assert_close(seen[1], eps, rtol=1e-9, atol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------------------- times
-
-
-def test_quadratic_times_are_the_papers() -> None:
-    times = sampling_times(None, 100, "quadratic")
-    assert len(times) == 96
-    assert (times[0], times[-1]) == (800, 0)
-    assert times[1] == int((math.sqrt(800) * 98 / 99) ** 2)
-    assert sampling_times(None, 3, "quadratic", start=980) == (980, 245, 0)
-
-
-@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 50, 1000])
-def test_other_times_are_those_of_diffusers(spacing: Any, steps: int) -> None:
-    scheduler = diffusers.DDIMScheduler(timestep_spacing=spacing)
-    scheduler.set_timesteps(steps)
-    assert sampling_times(None, steps, spacing) == tuple(scheduler.timesteps.tolist())
-
-
-def test_constants_do_not_depend_on_what_precision_a_model_was_in() -> None:
-    ddim = model(steps=5, scheduler={"prediction_type": "v_prediction"})
-    before = image(ddim, noise())
-    signal, scale = ddim.schedule.at(torch.tensor([0, 999, 1000]), noise())
-    torch.testing.assert_close(signal**2 + scale**2, torch.ones(3, 1, 1, 1, dtype=torch.float64), rtol=1e-15, atol=0)
-    assert (signal[2], scale[2]) == (1.0, 0.0)
-    assert ddim.schedule.at(999, noise()) == (signal[1].item(), scale[1].item())
-    ddim.schedule.float().double()
-    assert torch.equal(image(ddim, noise()), before)
-    assert not ddim.schedule.state_dict()
-
-
-# ----------------------------------------------------------------------------------------- classes, sizes, other steps
-
-
-def test_classes() -> None:
+def test_classes_reach_the_network_and_others_are_refused() -> None:
     ddim = model(unet={"num_class_embeds": 3}, steps=2)
     assert ddim.classes == 3
     x = torch.eye(3, dtype=torch.float64)[[2, 0]]
@@ -245,7 +165,7 @@ def test_classes() -> None:
             ddim.trace(2, wrong)
 
 
-def test_resampled() -> None:
+def test_another_number_of_steps_samples_the_same_network() -> None:
     ddim = model(steps=10, spacing="trailing")
     few = ddim.resampled(steps=2)
     assert few.timesteps == (999, 499)

@@ -1,10 +1,10 @@
-"""The Helmholtz machine against its published sizes, enumeration of all its bits, and its losses written by hand."""
+"""The Helmholtz machine: its published sizes, its losses written by hand, and what it learns."""
 
 from __future__ import annotations
 
 import copy
 import math
-from itertools import combinations, product
+from itertools import combinations
 
 import pytest
 import torch
@@ -20,45 +20,17 @@ from limbeck.data import Faithful
 from limbeck.errors import ModelError
 from limbeck.metrics import Grid, kl_on_grid
 from limbeck.models import HelmholtzMachine
-from limbeck.models.helmholtz.graph import inverse
-
-TREE = {"z3": [], "y2": ["z3"], "z2": ["z3", "y2"], "z1": ["z3"], "y1": ["z1", "z2", "y2"], "y3": []}
-
-
-def machine(seed: int = 0, **arguments: object) -> HelmholtzMachine:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        built = HelmholtzMachine(**{"hidden": 3, **arguments}).double()
-        with torch.no_grad():  # laws that differ from their parents' states
-            for parameter in built.parameters():
-                parameter *= 2.0
-    return built
-
-
-def rows(count: int = 6, columns: int = 2) -> Tensor:
-    return torch.randn(count, columns, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def enumerated(model: HelmholtzMachine, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """log p(y, z) for every state of all bits, shape (states, rows), and the states, each (states, bits)."""
-    names = [name for name in model.graph if name not in model.target_names]
-    bits = torch.tensor(list(product((0.0, 1.0), repeat=model.latent_size * len(names))), dtype=torch.float64)
-    states = dict(zip(names, bits.split(model.latent_size, dim=1)))
-    joint = []
-    for i in range(len(bits)):
-        values = {name: state[i].expand(len(y), -1) for name, state in states.items()}
-        joint.append(model.trace(len(y), values={**values, **model.columns(y)}, noise={}).log_prob())
-    return torch.stack(joint), states
+from tests.models.helmholtz.machines import TREE, data_fit, machine, rows
 
 
 @pytest.mark.parametrize(("hidden", "published", "generative"), [(8, 354, 186), (2, 102, 54)])
-def test_published_sizes(hidden: int, published: int, generative: int) -> None:
+def test_sizes_are_the_published_ones(hidden: int, published: int, generative: int) -> None:
     model = HelmholtzMachine(hidden=hidden)
     assert sum(p.numel() for p in model.parameters()) == published
     assert sum(p.numel() for p in model.generative_parameters()) == generative
 
 
-def test_the_graph_of_the_paper() -> None:
+def test_the_graph_is_that_of_the_paper() -> None:
     trace = machine().trace(5)
     kinds = {name: site.kind for name, site in trace.items()}
     assert list(kinds) == ["z4", "z3", "y2", "z2", "z1", "y1"]
@@ -80,7 +52,7 @@ def test_columns_of_the_data_are_the_targets_in_the_order_given() -> None:
     assert torch.equal(machine(targets=["y2", "y1"]).columns(y)["y2"], y[:, :1])
 
 
-def test_what_the_data_s_rows_are_needed_for() -> None:
+def test_bounds_and_methods_that_infer_take_rows() -> None:
     """A bound on the exact likelihood, and methods that draw latents from the recogniser."""
     torch.manual_seed(0)
     model, y = HelmholtzMachine(hidden=3).double(), rows()
@@ -88,117 +60,6 @@ def test_what_the_data_s_rows_are_needed_for() -> None:
     torch.testing.assert_close(bound, model.log_likelihood(y), atol=0.2, rtol=0.0)
     for objective in (methods.own_bound(), methods.surrogate(latent_weight=1.0, posterior_weight=1.0)):
         assert torch.isfinite(objective(machine(1), model, batch_size=4).total)
-
-
-@pytest.mark.parametrize("graph", [None, TREE])
-def test_the_recogniser_has_the_true_posterior_s_structure(graph: dict | None) -> None:
-    """Given its parents in the recogniser, a latent is independent of all that is known; given fewer, it is not."""
-    targets = ["y1", "y2"] + (["y3"] if graph else [])
-    model = machine(graph=graph, targets=targets, latent_size=1)
-    y = rows(1, len(targets))
-    joint, states = enumerated(model, y)
-    weights = torch.softmax(joint[:, 0], 0)
-    before: list[str] = []
-    for latent, parents in model.backward_graph.items():
-        # The targets are fixed here, so only latents can be left out; which targets matter is checked below.
-        full = conditional(weights, states, latent, before)
-        assert torch.allclose(full, conditional(weights, states, latent, [n for n in parents if n in before]))
-        before.append(latent)
-    flat = {name: list(parents) for name, parents in model.backward_graph.items()}
-    if graph is None:
-        assert flat == {"z1": ["y2", "y1"], "z2": ["y2", "z1"], "z3": ["y2"], "z4": ["z3"]}
-    else:
-        assert flat == {"z1": ["y2", "y1"], "z2": ["y2", "z1", "y1"], "z3": ["y2", "z2", "z1"]}
-
-
-def conditional(weights: Tensor, states: dict[str, Tensor], latent: str, given: list[str]) -> Tensor:
-    """P(latent = 1 | given) in every joint state."""
-    result = torch.zeros(len(weights), dtype=torch.float64)
-    for i in range(len(weights)):
-        same = torch.ones(len(weights), dtype=torch.bool)
-        for name in given:
-            same &= (states[name] == states[name][i]).all(1)
-        ones = same & (states[latent][:, 0] == 1.0)
-        result[i] = weights[ones].sum() / weights[same].sum()
-    return result
-
-
-def test_the_recogniser_leaves_nothing_out_that_matters() -> None:
-    graph = inverse({"z4": [], "z3": ["z4"], "y2": ["z3"], "z2": ["y2"], "z1": ["z2"], "y1": ["z1"]}, ["y1", "y2"])
-    # y1 tells of z1 directly and y2 through z2, which is not drawn yet; once z1 is drawn, y1 adds nothing to z2.
-    assert graph["z1"] == ["y2", "y1"]
-    assert graph["z2"] == ["y2", "z1"]
-    # A common child makes its parents dependent.
-    assert inverse({"a": [], "b": [], "y": ["a", "b"]}, ["y"]) == {"b": ["y"], "a": ["b", "y"]}
-
-
-@pytest.mark.parametrize(
-    ("graph", "targets", "size"), [(None, None, 2), (TREE, ["y1", "y2", "y3"], 2), (TREE, ["y3", "y1"], 1)]
-)
-def test_likelihood_is_that_of_enumeration(graph: dict | None, targets: list[str] | None, size: int) -> None:
-    model = machine(graph=graph, targets=targets, latent_size=size)
-    y = 2.0 * rows(5, len(model.target_names))
-    found = model.log_likelihood(y)
-    assert found.dtype == torch.float64
-    assert torch.allclose(found, torch.logsumexp(enumerated(model, y)[0], 0), rtol=1e-12)
-
-
-def test_likelihood_is_float64_also_for_a_float32_model_and_far_from_all_mass() -> None:
-    model = machine().float()
-    y = torch.tensor([[0.3, -0.2], [400.0, -400.0]])
-    found = model.log_likelihood(y)
-    assert torch.allclose(found, copy.deepcopy(model).double().log_likelihood(y.double()), rtol=1e-12)
-    assert bool(torch.isfinite(found).all())
-    assert found[1] < -1e5
-
-
-def test_likelihood_has_the_right_gradient() -> None:
-    model, y = machine(), rows()
-    model.log_likelihood(y).sum().backward()
-    found = [p.grad.clone() for p in model.generative_parameters()]
-    model.zero_grad()
-    torch.logsumexp(enumerated(model, y)[0], 0).sum().backward()
-    assert all(torch.allclose(a, p.grad, rtol=1e-8) for a, p in zip(found, model.generative_parameters()))
-    assert all(p.grad is None for p in model.inference_parameters())
-
-
-def test_density_integrates_to_one_and_quadrature_has_converged() -> None:
-    teacher, student = machine(0), machine(1)
-    with torch.no_grad():
-        results = [
-            kl_on_grid(teacher.log_likelihood, student.log_likelihood, Grid.over([-12.0] * 2, [12.0] * 2, steps))
-            for steps in (101, 201)
-        ]
-    assert results[1][1] == pytest.approx(1.0, abs=1e-9)
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-7)
-    assert results[1][0] > 0.01
-
-
-def test_samples_have_the_density_that_is_told() -> None:
-    model = machine()
-    drawn = model.sample(4000, generator=torch.Generator().manual_seed(0))
-    points = torch.cat([drawn["y1"], drawn["y2"]], 1)
-    with torch.no_grad():
-        entropy, _ = kl_on_grid(
-            model.log_likelihood, lambda x: torch.zeros(len(x), dtype=x.dtype), Grid.over([-12.0] * 2, [12.0] * 2, 101)
-        )
-        told = model.log_likelihood(points)
-    assert told.mean().item() == pytest.approx(entropy, abs=4.0 * told.std().item() / math.sqrt(4000))
-
-
-def test_too_many_latents_are_refused_and_long_chains_are_not() -> None:
-    fan = {**{f"z{i}": [] for i in range(6)}, "y": [f"z{i}" for i in range(6)]}
-    with pytest.raises(ModelError, match=r"6 latents of 3 bits each, 2 to the 18 .* bound"):
-        machine(graph=fan, targets=["y"], latent_size=3).log_likelihood(rows(2, 1))
-    chain = {"z0": [], **{f"z{i}": [f"z{i - 1}"] for i in range(1, 30)}, "y": ["z29"]}
-    assert torch.isfinite(machine(graph=chain, targets=["y"]).log_likelihood(rows(2, 1))).all()
-
-
-def test_many_rows_are_worked_through_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, y = machine(), rows(20)
-    whole = model.log_likelihood(y)
-    monkeypatch.setattr("limbeck.models.helmholtz.exact._ENTRIES", 48)
-    assert torch.allclose(model.log_likelihood(y), whole, rtol=1e-14)
 
 
 def by_hand(networks: torch.nn.ModuleDict, name: str, given: list[Tensor], value: Tensor) -> Tensor:
@@ -281,10 +142,6 @@ def test_training_on_data_raises_the_exact_likelihood(training: str) -> None:
     after = data_fit(model, data)
     assert before < -2.3
     assert after > -1.85  # one Gaussian reaches about -2.0, the best machines -1.68
-
-
-def data_fit(model: HelmholtzMachine, data: Tensor) -> float:
-    return model.log_likelihood(data).mean().item()
 
 
 def test_a_student_of_two_units_follows_its_teacher() -> None:

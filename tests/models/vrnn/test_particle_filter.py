@@ -13,7 +13,7 @@ from limbeck.core.trace import Kind
 from limbeck.errors import ModelError
 from limbeck.models import VRNN
 from limbeck.models.vrnn.particle_filter import _systematic
-from tests.models.vrnn.test_vrnn import built, drawings
+from tests.models.vrnn.small_vrnns import built, drawings
 
 
 def ignoring() -> VRNN:

@@ -1,125 +1,29 @@
-"""Any network as a graph: what its sites are, that nothing stays on it, and which networks do not fit."""
+"""Any network as a graph: what its sites are, how it is trained, prepared and saved, and what cannot be built."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import os
 import subprocess
 import sys
 import warnings
-import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import limbeck
 from limbeck import methods
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind, keep_only
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Kind
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.training.fit import fit
 from limbeck.errors import ModelError
 from limbeck.models import NetworkClassifier
-from limbeck.models.wrapped.module_paths import penultimate_path
-
-WRN = {"depth": 10, "width": 2, "channels": 1, "classes": 4}
-
-
-class Small(nn.Module):
-    """A network of a user's: an activation that is used twice, a list of blocks, a head that is not the last module."""
-
-    def __init__(self, width: int = 3, inplace: bool = False) -> None:
-        super().__init__()
-        self.fc = nn.Linear(width, 4)
-        self.first = nn.Conv2d(1, width, 3)
-        self.blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.relu = nn.ReLU(inplace=inplace)
-        self.projection = nn.Linear(width, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        for block in self.blocks:
-            h = self.relu(block(h))
-        return self.fc(h.mean((2, 3)))
-
-
-class Pair(Small):
-    """One that returns, and has inside, what is not one tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = nn.LSTM(3, 3, batch_first=True)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        h, _ = self.memory(self.first(x).flatten(2).transpose(1, 2))
-        return {"logits": self.fc(h.mean(1))}
-
-
-def images(rows: int = 5, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(rows, 1, 8, 8, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def wide(seed: int = 0, **settings: int) -> NetworkClassifier:
-    """A network whose batch norms have seen something."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        model = NetworkClassifier("WideResNet", {**WRN, **settings})
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.uniform_(-0.2, 0.2)
-                module.running_var.uniform_(0.5, 2.0)
-    return model.eval()
-
-
-def narrow() -> NetworkClassifier:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return NetworkClassifier("ConvNet", {"widths": [3, 4, 5], "channels": 1, "classes": 4}).eval()
-
-
-def small(features: object = ("first",), **settings: object) -> NetworkClassifier:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return NetworkClassifier.wrap(Small(**settings), features).eval()
-
-
-def hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-
-
-def numbers(model: NetworkClassifier, x: Tensor) -> dict[str, Tensor]:
-    laws = {name: site.distribution for name, site in model.trace(x=x).items()}
-    return {name: law.logits if name == "y" else law.value for name, law in laws.items()}
-
-
-def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert list(one) == list(other)
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, other[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
-# --------------------------------------------------------------------------------------------------------- the graph
-
-
-class ByKeyword(Small):
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(input=self.first(input=x).mean((2, 3)))
-
-
-def test_layers_that_are_called_by_keyword() -> None:
-    model = NetworkClassifier.wrap(ByKeyword(), ["first"]).eval()
-    x = torch.randn(2, 1, 6, 6)
-    trace = model.trace(x=x)
-    torch.testing.assert_close(trace["penultimate"].value, trace["first"].value.mean((2, 3)))
-    given = torch.ones(2, 3)
-    assert torch.equal(model.trace(x=x, values={"penultimate": given})["y"].distribution.logits,
-                       torch.log_softmax(model.network.fc(given), 1))  # fmt: skip
+from tests.models.wrapped.wrapped_networks import WRN, Small, assert_close, hooks, images, numbers, rows, small, wide
 
 
 def test_sites_are_the_activations() -> None:
@@ -227,121 +131,6 @@ def test_constants_are_read_in_the_model_s_precision() -> None:
     assert model.mean.tolist() == [0.5] * 3
 
 
-# ------------------------------------------------------------------------------------------------- nothing stays on it
-
-
-class TestHooks:
-    def test_gone_after_a_run(self) -> None:
-        model = wide()
-        model.trace(x=images())
-        assert hooks(model) == 0
-
-    @pytest.mark.parametrize("channels", [2, 1])
-    def test_gone_after_an_exception(self, channels: int) -> None:
-        model = small(["first", "relu"])  # with one channel, the second run of its ReLU is the error
-        with pytest.raises((RuntimeError, ModelError)):
-            model.trace(x=torch.zeros(2, channels, 8, 8))
-        assert hooks(model) == 0
-
-    def test_gone_if_they_cannot_be_put_on(self) -> None:
-        model = small(["first", "blocks.1"])
-        model.network.blocks = nn.ModuleList(model.network.blocks[:1])
-        with pytest.raises(AttributeError):
-            model.trace(x=images())
-        assert hooks(model) == 0
-
-    def test_there_are_none_while_only_the_loss_is_computed(self) -> None:
-        model = small()
-        found: list[int] = []
-        model.network.fc.register_forward_hook(lambda module, given, output: found.append(hooks(model)))
-        model.loss(Batch(torch.zeros(5, dtype=torch.long), images()))
-        assert found == [1]
-
-    def test_what_is_not_kept_is_not_held(self) -> None:
-        model = wide()
-        refs: list[weakref.ref] = []
-        handle = model.network.groups[0].register_forward_hook(lambda m, given, out: refs.append(weakref.ref(out)))
-        with torch.no_grad():
-            trace = model.trace(x=images(), keep=keep_only("y"))
-            kept = model.trace(x=images(), keep=keep_only("h[1]"))
-        handle.remove()
-        assert list(trace) == ["y"]
-        assert [ref() is not None for ref in refs] == [False, True]
-        assert torch.equal(kept["h[1]"].distribution.value, refs[1]())
-
-
-class TestCompiled:
-    """With torch's tracer, but without its code generator, which would take most of a minute."""
-
-    @pytest.fixture(autouse=True)
-    def fresh(self) -> None:
-        torch._dynamo.reset()
-        torch._dynamo.utils.counters.clear()
-
-    def check(self, plain: NetworkClassifier, compiled: NetworkClassifier) -> None:
-        for seed in range(3):
-            assert_close(numbers(plain, images(seed=seed)), numbers(compiled, images(seed=seed)))
-        for keep in (keep_only("y"), keep_only("h[2]")):  # and once more with everything kept
-            one, other = (model.trace(x=images(), keep=keep) for model in (plain, compiled))
-            assert list(one) == list(other)
-            assert one.declared == other.declared
-        assert_close(numbers(plain, images()), numbers(compiled, images()))
-        torch.testing.assert_close(plain.network(images()), compiled.network(images()))
-        assert hooks(compiled) == 0
-
-    def test_network_in_place(self) -> None:
-        plain, compiled = narrow(), narrow()
-        compiled.network.compile(backend="aot_eager")
-        self.check(plain, compiled)
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1  # it was compiled at all
-
-    def test_network_from_outside(self) -> None:
-        plain = narrow()
-        compiled = NetworkClassifier.wrap(torch.compile(copy.deepcopy(plain.network), backend="aot_eager"))
-        self.check(plain, compiled)
-
-    def test_one_graph_serves_all_runs(self) -> None:
-        compiled = narrow()
-        compiled.network.compile(backend="eager")
-        for seed in range(12):
-            compiled.trace(x=images(seed=seed))
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-
-    def test_function_around_a_run(self) -> None:
-        model = narrow()
-        compiled = torch.compile(lambda x: numbers(model, x), backend="aot_eager")
-        for seed in (0, 1, 0):
-            assert_close(numbers(model, images(seed=seed)), compiled(images(seed=seed)))
-        assert hooks(model) == 0
-
-    def test_gradients_of_features(self) -> None:
-        models = [narrow().train(), narrow().train()]
-        models[1].network.compile(backend="aot_eager")
-        for model in models:
-            trace = model.trace(x=images())
-            (trace["h[1]"].value.square().mean() + trace["y"].distribution.logits.square().mean()).backward()
-        for (name, one), other in zip(models[0].named_parameters(), models[1].parameters()):
-            torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6, msg=name)
-
-    def test_nothing_is_held_after_a_run(self) -> None:
-        model = narrow()
-        model.network.compile(backend="eager")
-        for seed in range(3):
-            trace = model.trace(x=images(seed=seed))
-        value = weakref.ref(trace["h[1]"].value)
-        del trace
-        gc.collect()
-        assert value() is None
-
-
-# ------------------------------------------------------------------------------------------------------------ training
-
-
-def rows(count: int = 24) -> Batch:
-    x = images(count)
-    return Batch((4 * x[:, 0, 0, 0]).long(), x)
-
-
 def test_autocast_gives_low_precision_features_and_trains() -> None:
     model = wide()
     with torch.autocast("cpu", torch.bfloat16):
@@ -366,7 +155,7 @@ import sys, torch
 from limbeck import methods
 from limbeck.engine.training.fit import fit
 from limbeck.engine.settings.options import TrainerOptions, Training
-from tests.models.wrapped.test_network_classifier import rows, wide
+from tests.models.wrapped.wrapped_networks import rows, wide
 
 student = wide(1, width=1)
 trainer = TrainerOptions(accelerator="cpu", devices=int(sys.argv[1]), strategy=sys.argv[2])
@@ -396,9 +185,6 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert not torch.equal(one["network.first.weight"], start["network.first.weight"])
 
 
-# ----------------------------------------------------------------------------------------------------- a fast teacher
-
-
 class TestPrepared:
     @pytest.mark.parametrize("width", [1, 2])
     def test_features_are_those_of_the_teacher(self, width: int) -> None:
@@ -425,46 +211,15 @@ class TestPrepared:
         assert_close(numbers(inside, images()), numbers(limbeck.prepare(inside, images()), images()))
 
 
-# --------------------------------------------------------------------------------------------------- saving, and names
-
-
 def test_saving_needs_to_know_how_it_was_built(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"Small was built outside, .* network='package\.module:name'"):
         small().save_pretrained(tmp_path)
-    told = NetworkClassifier.wrap(Small(5), {"h": "first"}, network=f"{__name__}:Small", settings={"width": 5}).eval()
+    told = NetworkClassifier.wrap(
+        Small(5), {"h": "first"}, network=f"{Small.__module__}:Small", settings={"width": 5}
+    ).eval()
     told.save_pretrained(tmp_path)
     for cls in (DGM, NetworkClassifier):
         assert_close(numbers(told, images()), numbers(cls.from_pretrained(tmp_path), images()))
-
-
-@pytest.mark.parametrize(
-    ("parts", "expected"),
-    [
-        ({"fc": nn.Linear(2, 2), "projection": nn.Linear(2, 2)}, "fc"),
-        ({"features": nn.Linear(2, 2), "classifier": nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))},
-         "classifier.2"),
-        ({"head": nn.Linear(2, 2), "body": nn.Linear(2, 2)}, "head"),
-        ({"heads": nn.ModuleDict({"head": nn.Linear(2, 2)}), "tail": nn.Linear(2, 2)}, "heads.head"),
-        ({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)}, "b"),
-        ({"classifier": nn.Conv2d(2, 2, 1), "before": nn.Linear(2, 2)}, "before"),
-        ({"headless": nn.Linear(2, 2), "last": nn.Linear(2, 2)}, "last"),
-        ({"classifier": nn.Conv2d(2, 2, 1)}, None),
-    ],
-)  # fmt: skip
-def test_where_the_logits_come_from(parts: dict[str, nn.Module], expected: str | None) -> None:
-    network = nn.Module()
-    for name, module in parts.items():
-        network.add_module(name, module)
-    assert penultimate_path(network) == expected
-
-
-def test_where_the_logits_come_from_in_a_user_s_network() -> None:
-    model = small()
-    assert model.penultimate == "fc"
-    assert torch.equal(model.network.fc(model.trace(x=images())["penultimate"].value), model.network(images()))
-
-
-# ----------------------------------------------------------------------------------------------------- what cannot work
 
 
 @pytest.mark.parametrize(
@@ -481,68 +236,17 @@ def test_where_the_logits_come_from_in_a_user_s_network() -> None:
         (lambda: NetworkClassifier("WideResNet", {"width": 1}), "does not take these settings: .*depth"),
     ],
 )
-def test_what_cannot_be_built(build, words: str) -> None:
+def test_what_cannot_be_built_is_refused(build, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         build()
 
 
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (lambda: small(["relu"]), "module 'relu' runs more than once .* Small"),
-        (lambda: small(["blocks"]), "module 'blocks' did not run, .* not a list of modules"),
-        (lambda: small(["projection"]), "module 'projection' did not run"),
-        (
-            lambda: NetworkClassifier.wrap(Small(), penultimate="projection"),
-            "'projection' did not run, .* 'penultimate'",
-        ),
-        (lambda: small(["blocks.0"], inplace=True), "output of the module 'blocks.0' is changed in place"),
-        (lambda: NetworkClassifier.wrap(Pair(), ["memory"]), "module 'memory' returns a tuple"),
-        (lambda: NetworkClassifier.wrap(Pair()), "Pair must return logits .* not a dict"),
-        (lambda: NetworkClassifier.wrap(nn.Conv2d(1, 2, 3)), r"must return logits .* not shape \(5, 2, 6, 6\)"),
-    ],
-)
-def test_networks_that_do_not_fit(model, words: str) -> None:
-    with pytest.raises(ModelError, match=words):
-        model().trace(x=images())
-
-
-def test_an_activation_that_changes_its_input_is_itself_a_feature() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(72, 4))
-    with torch.no_grad():
-        value = NetworkClassifier.wrap(network, ["1"]).trace(x=images())["1"].value
-    torch.testing.assert_close(value, network[:2](images()))
-    for context in (torch.no_grad(), torch.enable_grad()):
-        with context, pytest.raises(ModelError, match="'0' is changed in place"):
-            NetworkClassifier.wrap(network, ["0"]).trace(x=images())
-    with torch.inference_mode():
-        NetworkClassifier.wrap(network, ["1"]).trace(x=images())
-
-
-def test_one_module_under_two_names() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    network.add_module("same", network[1])
-    with pytest.raises(ModelError, match="runs more than once"):
-        NetworkClassifier.wrap(network, ["same"]).trace(x=images())
-
-    class Once(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = self.other = nn.Linear(64, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.other(x.flatten(1)).relu()
-
-    trace = NetworkClassifier.wrap(Once(), {"a": "one", "b": "other"}).trace(x=images())
-    assert torch.equal(trace["a"].value, trace["b"].value)
-
-
-def test_nothing_to_classify() -> None:
+def test_something_to_classify_is_needed() -> None:
     with pytest.raises(ModelError, match="needs something to classify"):
         small().trace(3)
 
 
-def test_keeping_nothing() -> None:
+def test_sites_that_are_not_kept_are_declared() -> None:
     trace = wide().trace(x=images(), keep=lambda name, kind: KEEP_DISTRIBUTION if name == "y" else KEEP_NOTHING)
     assert list(trace) == ["y"]
     assert list(trace.declared) == ["h[0]", "h[1]", "h[2]", "h[3]", "penultimate", "logits", "y"]

@@ -48,7 +48,7 @@ class NetworkClassifier(DGM):
         features: module paths whose outputs are sites, under their own names; or site names to module paths. By default
             the network's own ``feature_paths``, as ``h[0]``, ``h[1]``, ...
         penultimate: path of the linear layer whose input is the site ``penultimate``; ``"auto"`` for the last linear
-            layer there is; ``None`` for no such site.
+            layer there is, if it runs once in a forward pass; ``None`` for no such site.
         normalize: whether inputs are standardised by the mean and deviation of each channel of the training data, which
             are kept with the weights.
 
@@ -123,8 +123,9 @@ class NetworkClassifier(DGM):
         for path in paths.values():
             check_path(module, path)
         self.features = paths
-        self.penultimate = penultimate_path(module) if penultimate == _AUTO else penultimate
-        if self.penultimate is not None:
+        self._guessed = penultimate == _AUTO
+        self.penultimate = penultimate_path(module) if self._guessed else penultimate
+        if self.penultimate is not None and not self._guessed:  # a guess may be the network itself
             check_path(module, self.penultimate)
         if normalize:
             self.register_buffer("mean", torch.zeros(()))
@@ -134,7 +135,7 @@ class NetworkClassifier(DGM):
 
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Declare features, ``penultimate``, ``logits`` and the class of ``x``, shape (batch, ...)."""
-        with Taps(sites, self.network, self.features, self.penultimate) as taps:
+        with Taps(sites, self.network, self.features, self.penultimate, self._guessed) as taps:
             output = self._logits(x)
         taps.check()
         logits = sites.deterministic("logits", output)
@@ -206,7 +207,7 @@ class NetworkClassifier(DGM):
         """
         found = source.state_dict() if isinstance(source, NetworkClassifier) else {}
         own = self.state_dict()
-        head = {f"network.{self.penultimate}.{name}" for name in ("weight", "bias")}
+        head = {f"network.{self.penultimate}.{name}".replace("..", ".") for name in ("weight", "bias")}
         unlike = {name for name in own.keys() & found.keys() if own[name].shape != found[name].shape}
         unlike -= {"mean", "deviation"}  # their sizes are set by data
         if own.keys() != found.keys() or not unlike <= head:
