@@ -58,3 +58,16 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split("s] ")[-1] for line in err.splitlines() if line] == [
         "student: 15 steps", "[student] is written", "judge: 0 steps"
     ]  # fmt: skip
+
+
+def test_bars_expect_fewer_steps_of_a_training_that_stopped() -> None:
+    progress = TerminalProgress()
+    progress.expect(200)
+    for _ in range(2):
+        progress.start("student", 100)
+        progress.advance(30)
+        progress.validated(0.25)
+        progress.stop(40)
+    whole, stage = progress._bars.tasks
+    assert (whole.total, whole.completed) == (80, 80)
+    assert (stage.total, stage.completed) == (40, 40)

@@ -15,7 +15,8 @@ from limbeck.core.objective import Match, Objective
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import describe_model
 from limbeck.engine.stages.objective_description import describe_objective
-from limbeck.engine.stages.source_code import is_own, own_code, what_code_does
+from limbeck.engine.stages.script_code import own_code
+from limbeck.engine.stages.source_code import is_own, what_code_does
 
 Loader = Callable[[dict[str, str]], ModuleType]
 

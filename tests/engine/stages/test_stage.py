@@ -49,6 +49,30 @@ def test_results_of_other_settings_are_moved_aside(tmp_path: Path) -> None:
     assert all("is kept as student.replaced-" in text for text in listener.messages)
 
 
+def test_a_link_to_a_directory(tmp_path: Path) -> None:
+    """What it points to is made, moved aside and made again; the link stays."""
+    (tmp_path / "link").symlink_to("disk/student")
+    for key in ("one", "two", "one"):
+        stage = Stage(tmp_path / "link", "training", key)
+        with stage.restored_on_failure((), Recorder()), stage.held(Recorder()):
+            assert stage.result is None or key == "one"
+            (tmp_path / "link/model.safetensors").write_text(key)
+            stage.finish({"of": key})
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk/student/model.safetensors").read_text() == "one"
+    assert len(list((tmp_path / "disk").iterdir())) == 2
+    other = Stage(tmp_path / "link", "training", "three")
+
+    def fail() -> None:
+        with other.restored_on_failure((), Recorder()):
+            other.begin(Recorder())
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert (tmp_path / "link/model.safetensors").read_text() == "one"
+
+
 def test_going_back_finds_what_was_moved_aside(tmp_path: Path) -> None:
     """Finished work, even where an interrupted attempt lies beside it; and else that."""
     folder, listener = tmp_path / "student", Recorder()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import FunctionType
 from typing import Any
 
 import limbeck
 from limbeck.core.graph import DGM
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.objective_description import describe_value
+from limbeck.engine.stages.script_code import SCRIPT, sources_behind
 from limbeck.engine.stages.source_code import code_hash, is_own, source_text, sources_of
 from limbeck.errors import ModelError
 from limbeck.names import public_name
@@ -44,12 +46,21 @@ def model_key(model: DGM) -> str:
 
 def _sources(model: DGM) -> list[str]:
     """The code of a model: of its module, of its parts' modules, of the user's bases of both, and of helpers."""
-    kind, parts = type(model), _parts(model)
+    kind, modules = type(model), _parts(model)
     own = {kind.__module__.partition(".")[0], "limbeck"}
-    if kind.__module__ not in sys.modules or kind.__module__ == "__main__":
-        here = {part for part in map(type, model.modules()) if part.__module__ == kind.__module__} | {kind}
-        return [*(source_text(part, own) for part in here), *sources_of(parts, own=own)]
-    return sources_of({kind.__module__, *parts}, own=own)
+    classes = {type(part) for part in model.modules()}
+    if kind.__module__ not in sys.modules:
+        return [*(source_text(part, own) for part in classes if part.__module__ == kind.__module__),
+                *sources_of(modules, own=own)]  # fmt: skip
+    modules |= {kind.__module__} - {SCRIPT}
+    return sources_behind([*classes, *_functions(model)], modules, own=own)
+
+
+def _functions(model: DGM) -> list[Any]:
+    """Functions that a model is made of: what builds its network, and what its parts were given."""
+    module, _, name = str(model.config.get("network", "")).partition(":")
+    given = [value for part in model.modules() for value in vars(part).values() if isinstance(value, FunctionType)]
+    return [*given, *([getattr(sys.modules.get(module), name, None)] if name else [])]
 
 
 def _parts(model: DGM) -> set[str]:
@@ -57,6 +68,6 @@ def _parts(model: DGM) -> set[str]:
     kinds = {type(part).__module__ for part in model.modules()}
     named = str(model.config.get("network", "")).partition(":")[0]  # the module of a network that is built by name
     library = type(model).__module__.partition(".")[0]
-    found = {kind for kind in kinds if kind != "__main__" and (kind.partition(".")[0] == library or kind == named)}
+    found = {kind for kind in kinds if kind != SCRIPT and (kind.partition(".")[0] == library or kind == named)}
     above = {base.__module__ for part in model.modules() for base in type(part).__mro__}
     return found | {module for module in above if is_own(module)}

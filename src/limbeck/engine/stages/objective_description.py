@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from enum import Enum
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 import limbeck
 from limbeck.core.objective import Combined, Objective
 from limbeck.engine.stages.fingerprints import describe_tensor, weights_fingerprint
-from limbeck.engine.stages.source_code import own_code
+from limbeck.engine.stages.script_code import code_values, own_code
 from limbeck.names import public_name
 
 __all__ = ["describe_objective", "describe_value"]
+
+_PLAIN = (bool, int, float, str)
 
 
 def describe_objective(objective: Objective) -> Any:
@@ -56,7 +58,7 @@ def describe_value(value: Any) -> Any:
         told = {"module": public_name(type(value)), "told": repr(value), "weights": weights_fingerprint(value)}
         own = _own(*value.modules())
         # What the user's own module says of itself need not name all that it was constructed with.
-        return {**told, **own, "settings": [_plain(part) for part in value.modules()]} if own else told
+        return {**told, **own, "settings": [_settings(part) for part in value.modules()]} if own else told
     if isinstance(value, Tensor):
         return describe_tensor(value)
     if isinstance(value, re.Pattern):
@@ -84,7 +86,7 @@ def _describe_callable(value: Any) -> Any:
         given = [describe_value(value.__defaults__), describe_value(value.__kwdefaults__)]
         # The version identifies the library's own code; a user's code may change from one run to the next.
         own = name.startswith("limbeck.")
-        code = limbeck.__version__ if own else hashlib.sha256(repr(_code(value.__code__)).encode()).hexdigest()[:16]
+        code = limbeck.__version__ if own else _code_hash(value)
         return {"function": name, "code": code, "enclosed": enclosed, "defaults": given, **_own(value)}
     told: Any = name
     if not isinstance(value, type) and hasattr(value, "__dict__"):
@@ -99,12 +101,29 @@ def _own(*values: Any) -> dict[str, str]:
     return {} if found is None else {"own_code": found}
 
 
+def _settings(part: nn.Module) -> dict[str, Any]:
+    """What a module was constructed with, as far as its weights do not tell it."""
+    kept = part.state_dict()
+    unsaved = {name: buffer for name, buffer in part.named_buffers(recurse=False) if name not in kept}
+    functions = {name: told for name, item in vars(part).items() if (told := _function(item))}
+    return _plain(part) | {name: describe_tensor(buffer) for name, buffer in unsaved.items()} | functions
+
+
+def _function(value: Any) -> list[Any]:
+    """A function by its name and code; nothing of what is none. What it encloses may be the module that has it."""
+    if isinstance(value, functools.partial):
+        given = [*value.args, *(item for pair in sorted(value.keywords.items()) for item in pair)]
+        return [*_function(value.func), *(item for item in given if isinstance(item, _PLAIN))]
+    if isinstance(value, BuiltinFunctionType):
+        return [value.__name__]
+    return [public_name(value), _code_hash(value)] if isinstance(value, FunctionType) else []
+
+
+def _code_hash(function: FunctionType) -> str:
+    return hashlib.sha256(repr(code_values(function.__code__)).encode()).hexdigest()[:16]
+
+
 def _plain(value: Any) -> dict[str, Any]:
     """The attributes of an object that are plain values, but for whether it is in training mode."""
-    found = {name: item for name, item in vars(value).items() if isinstance(item, bool | int | float | str)}
+    found = {name: item for name, item in vars(value).items() if isinstance(item, _PLAIN)}
     return {name: item for name, item in found.items() if name != "training"}
-
-
-def _code(code: CodeType) -> list[Any]:
-    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
-    return [code.co_code.hex(), code.co_names, constants]

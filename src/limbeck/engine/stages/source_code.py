@@ -11,35 +11,12 @@ import sysconfig
 import textwrap
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
 
-__all__ = ["code_hash", "is_own", "own_code", "parent_packages", "source_text", "sources_of", "what_code_does"]
+__all__ = ["code_hash", "is_own", "parent_packages", "source_text", "sources_of", "what_code_does"]
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _LIBRARIES = {"limbeck", "torch"}  # also where they are installed from a working copy
-
-
-def own_code(*things: Any) -> str | None:
-    """Hash of the user's own code that classes, functions or objects are made of.
-
-    A divergence or an evaluation is a few lines in a file that its author changes between two runs.
-
-    Args:
-        things: classes and functions; objects, which are told by their classes.
-
-    Returns:
-        Sixteen hexadecimal digits; ``None`` if none of this code is the user's own: then versions tell it.
-    """
-    modules = {name for thing in things for kind in _kinds(thing) if is_own(name := getattr(kind, "__module__", ""))}
-    return code_hash(sources_of(modules)) if modules else None
-
-
-def _kinds(thing: Any) -> tuple[Any, ...]:
-    """A class and those that it inherits from, the classes of an object, or a function."""
-    if isinstance(thing, type):
-        return thing.__mro__
-    return (thing,) if hasattr(thing, "__qualname__") else type(thing).__mro__
 
 
 def code_hash(sources: Iterable[str]) -> str:
@@ -117,8 +94,8 @@ def parent_packages(module: str) -> str:
     return ".".join(module.split(".")[:-1][:2])
 
 
-def source_text(of: type | ModuleType, own: Collection[str]) -> str:
-    """What the code of a class or module does; empty where it has no source."""
+def source_text(of: type | FunctionType | ModuleType, own: Collection[str]) -> str:
+    """What the code of a class, a function or a module does; empty where it has no source."""
     return _what_code_does(_text(of), frozenset(own))
 
 
@@ -127,7 +104,7 @@ def _what_code_does(source: str, own: frozenset[str]) -> str:
     return what_code_does(source, own)
 
 
-def _text(of: type | ModuleType) -> str:
+def _text(of: type | FunctionType | ModuleType) -> str:
     try:
         return inspect.getsource(of)
     except (OSError, TypeError):  # defined at an interactive prompt

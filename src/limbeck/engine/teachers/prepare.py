@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Trace
+from limbeck.engine.stages.copying import copied
 
 __all__ = ["prepare"]
 
@@ -72,7 +72,7 @@ def prepare(teacher: DGM, x: Tensor | None = None) -> DGM:
 
 
 def _frozen_copy(model: DGM) -> DGM:
-    return copy.deepcopy(model).eval().requires_grad_(False)
+    return copied(model).eval().requires_grad_(False)
 
 
 # ------------------------------------------------------------------------------------------------- what can be folded
