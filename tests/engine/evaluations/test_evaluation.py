@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from limbeck.core.loss import Batch
 from limbeck.data import Dataset, Digits, Domains
 from limbeck.engine import (
     ChainEvaluation,
@@ -24,6 +26,7 @@ from limbeck.engine import (
 from limbeck.engine.evaluations.evaluation import PARAMETERS, TRAIN_SECONDS, Evaluation, throughput_measure
 from limbeck.errors import RecipeError
 from limbeck.metrics import RunResults
+from tests.tiny import Quick, Tiny, built
 
 KINDS: list[type[Evaluation]] = [
     ChainEvaluation, ClassifierEvaluation, ContinualEvaluation, DensityEvaluation, DiffusionEvaluation,
@@ -92,3 +95,12 @@ def test_shared_measures(kind: type[Evaluation], images: Dataset) -> None:
     if speed is not None:
         unit, _, note = speed.label.partition(" per second")
         assert speed == throughput_measure(unit, note)
+
+
+def test_the_score_is_by_default_the_models_own_loss() -> None:
+    model, rows = built(Tiny).train(), Batch(torch.rand(300, 1, 8, 8))
+    expected = model.eval().loss(rows).total.item()
+    model.train()
+    assert Quick().score(model, rows) == pytest.approx(expected, rel=1e-5)
+    assert model.training
+    assert Quick().score(model.double(), rows) == pytest.approx(expected, rel=1e-5)

@@ -22,16 +22,15 @@ from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Baseline, Recipe
 from limbeck.engine.experiments.shared_stages import SharedStages
 from limbeck.engine.experiments.stage_keys import student_key
-from limbeck.engine.experiments.tasks import cut
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.sweeps.sweep_plan import Point, plan
 from limbeck.engine.training import fit
-from limbeck.errors import DataError, NonFiniteLossError, RecipeError
+from limbeck.errors import NonFiniteLossError, RecipeError
 from limbeck.metrics import RunResults
 from limbeck.models import MLPClassifier
 from tests.fast import Fast
 from tests.listening import Recorder
-from tests.tiny import Quick, Tiny, built, hashes
+from tests.tiny import Quick, Tiny, hashes
 
 FEW = Training(steps=3, batch_size=16, checkpoint_every=50, log_every=1)
 TASK, HIDDEN = [0.1, 1.0], [10.0, 100.0]
@@ -121,7 +120,7 @@ class TestRun:
         assert "scratch had nothing to choose" in told[0]
         assert words.expected == words.total == FEW.steps * (1 + 4 + 2 + 2 * 3)
 
-    def test_by_real_scores(self, tmp_path: Path) -> None:
+    def test_the_best_score_of_real_models_wins(self, tmp_path: Path) -> None:
         words = Recorder()
         results = run(recipe(), tmp_path / "run", words)
         folders = sorted(path.name for path in (tmp_path / "run/choices/vid").iterdir())
@@ -135,7 +134,7 @@ class TestRun:
         assert best == Candidate({"y|data": settings["weight of y|data"], "h[*]": settings["weight of h[*]"]}).slug
         assert sum("on 40 held-out rows" in text for text in words.messages) == 6
 
-    def test_done_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_choice_is_made_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = run(recipe(), tmp_path / "run")
         monkeypatch.setattr(fit, "fit", lambda *_, **__: pytest.fail("trained again"))
         monkeypatch.setattr(ClassifierEvaluation, "score", lambda *_: pytest.fail("measured again"))
@@ -148,7 +147,9 @@ class TestRun:
             path.unlink()
         assert run(recipe(), tmp_path / "run").notes == first.notes
 
-    def test_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_candidates_learn_and_are_scored_on_rows_of_their_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What is held out is a part of what the first seed's students see, and no candidate learns it."""
         from limbeck.engine.experiments import training_stage
 
@@ -189,11 +190,11 @@ class TestRun:
             run(recipe(training=dataclasses.replace(training, learning_rate=1e30), **plain | {"choices": {}}),
                 tmp_path / "not chosen")  # fmt: skip
 
-    def test_dry(self, tmp_path: Path) -> None:
+    def test_a_rehearsal_chooses_too(self, tmp_path: Path) -> None:
         results = run(recipe().dry(), tmp_path / "run")
         assert {result.method for result in results.results} == {"teacher", "vid", "kd", "scratch"}
 
-    def test_in_a_sweep(self, tmp_path: Path) -> None:
+    def test_workers_of_a_sweep_share_the_candidates(self, tmp_path: Path) -> None:
         """Workers share the candidates, and the point finds them."""
         shared = SharedStages(tmp_path / "stages")
         for method in (None, "vid"):
@@ -207,7 +208,7 @@ class TestRun:
         # kd's two candidates, kd and scratch.
         assert sum(1 for _ in (tmp_path / "stages").glob("training-*")) == before + 2 + 2
 
-    def test_with_a_cached_teacher(self, tmp_path: Path) -> None:
+    def test_a_cached_teacher_leads_to_the_same_choice(self, tmp_path: Path) -> None:
         """Candidates find their rows among all; the students are the same as without."""
         results = [
             run(recipe(teacher_cache=cache), tmp_path / name)
@@ -239,33 +240,6 @@ class TestPlan:
             assert not chosen.methods[method].choices
 
 
-class TestScore:
-    def test_errors_first_then_likelihood(self) -> None:
-        evaluation = ClassifierEvaluation(draws=1)
-        model = built(MLPClassifier, inputs=2, classes=2, widths=[])
-        assert isinstance(model, MLPClassifier)
-        x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-        rows = Batch(torch.tensor([0, 1, 0, 0]), x)
-
-        def score(scale: float) -> float:
-            with torch.no_grad():
-                model.head.bias.zero_()
-                model.head.weight.copy_(scale * torch.eye(2))
-            return evaluation.score(model, rows)
-
-        # One error at any positive scale; too sure of it is worse, but never as bad as another error.
-        assert 0.25 < score(1.0) < score(10.0) < score(1000.0) < 0.5
-        assert 0.75 < score(-1.0) < score(-1000.0) < 1.0
-
-    def test_by_default_the_models_own_loss(self) -> None:
-        model, rows = built(Tiny).train(), Batch(torch.rand(300, 1, 8, 8))
-        expected = model.eval().loss(rows).total.item()
-        model.train()
-        assert Quick().score(model, rows) == pytest.approx(expected, rel=1e-5)
-        assert model.training
-        assert Quick().score(model.double(), rows) == pytest.approx(expected, rel=1e-5)
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("choices", "words"),
@@ -278,28 +252,15 @@ class TestRefused:
             ({LEARNING_RATE: [0.0]}, "must differ, and learning rates be positive"),
         ],
     )
-    def test_choices(self, choices: dict[str, list[float]], words: str) -> None:
+    def test_impossible_choices_are_refused(self, choices: dict[str, list[float]], words: str) -> None:
         with pytest.raises(RecipeError, match=words):
             recipe(choices=choices)
 
     @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
-    def test_share(self, share: float) -> None:
+    def test_an_impossible_share_is_refused(self, share: float) -> None:
         with pytest.raises(RecipeError, match="choice_share"):
             recipe(choice_share=share)
 
-    def test_without_data(self) -> None:
+    def test_choosing_needs_data(self) -> None:
         with pytest.raises(RecipeError, match="no data"):
             Recipe("", Tiny(), Tiny(), Objective([Match("y")]), Quick(), choices={"y": [1.0]}, teacher_training=None)
-
-    def test_too_few_rows(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="cut"):
-            cut(Batch(torch.arange(3), torch.rand(3, 2)), 0.1, 0)
-
-
-def test_cut_is_fixed_by_its_seed() -> None:
-    rows = Batch(torch.rand(50), torch.arange(50.0)[:, None])
-    (rest, held_out), again, other = (cut(rows, 0.2, seed) for seed in (0, 0, 1))
-    assert (len(rest), len(held_out)) == (40, 10)
-    assert sorted(torch.cat([rest.x, held_out.x]).flatten().tolist()) == list(range(50))
-    assert torch.equal(held_out.x, again[1].x)
-    assert not torch.equal(held_out.x, other[1].x)

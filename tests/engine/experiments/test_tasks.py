@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
-from limbeck.core.loss import Loss
+from limbeck.core.loss import Batch, Loss
 from limbeck.core.methods import scratch
 from limbeck.core.objective import Match, Objective
 from limbeck.data import DataSource, TableDataset, TableSplit
@@ -20,7 +20,7 @@ from limbeck.engine.evaluations.evaluation import Evaluation, Judge
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.recipe import Baseline, Recipe
 from limbeck.engine.experiments.shared_stages import SharedStages
-from limbeck.engine.experiments.tasks import tasks_of
+from limbeck.engine.experiments.tasks import cut, tasks_of
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.training.fit import fit
@@ -115,7 +115,7 @@ def run(directory: Path, recipe: Recipe, **options) -> dict:
     return {result.method: result for result in results.results} | {"notes": results.notes}
 
 
-def test_a_sequence_of_tasks(tmp_path) -> None:
+def test_each_method_learns_one_task_after_the_other(tmp_path) -> None:
     found = run(tmp_path, recipe())
     teacher, ours = found["teacher"].values, found["ours"].values
     assert teacher["after 0 of 0"] == pytest.approx(MEANS[0], abs=0.1)
@@ -164,7 +164,7 @@ def test_shared_stages_train_the_same_models(tmp_path) -> None:
             assert key == "train_seconds" or together[method].values[key] == value
 
 
-def test_the_rows_of_each_task() -> None:
+def test_each_task_has_its_own_rows() -> None:
     dataset = Coded().load()
     tasks = tasks_of(recipe(), dataset)
     assert [len(task.rows) for task in tasks] == [40, 40, 40]
@@ -278,3 +278,17 @@ def test_validation_rows_of_every_task(tmp_path) -> None:
     training = Training(steps=4, batch_size=16, validate_every=2)
     with pytest.raises(DataError, match="validation split is empty"):
         run(tmp_path, recipe(data=Lacking(), training=training))
+
+
+def test_too_few_rows_cannot_be_cut(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cut"):
+        cut(Batch(torch.arange(3), torch.rand(3, 2)), 0.1, 0)
+
+
+def test_cut_is_fixed_by_its_seed() -> None:
+    rows = Batch(torch.rand(50), torch.arange(50.0)[:, None])
+    (rest, held_out), again, other = (cut(rows, 0.2, seed) for seed in (0, 0, 1))
+    assert (len(rest), len(held_out)) == (40, 10)
+    assert sorted(torch.cat([rest.x, held_out.x]).flatten().tolist()) == list(range(50))
+    assert torch.equal(held_out.x, again[1].x)
+    assert not torch.equal(held_out.x, other[1].x)

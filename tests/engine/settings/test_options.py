@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -138,3 +139,30 @@ class TestRate:
         assert rates[: peak + 1] == sorted(rates[: peak + 1])
         assert rates[peak:] == sorted(rates[peak:], reverse=True)
         assert max(rates) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"validate_every": 0}, "validate_every must be at least 1, not 0"),
+        ({"patience": 0}, "patience must be at least 1, not 0"),
+        ({"validate_every": None, "patience": 3}, "patience counts validations; give validate_every"),
+        ({"validate_every": None, "validate_on": "pairs"}, "say how often with validate_every"),
+        ({"validate_on": "samples"}, "validate_on must be one of rows, pairs"),
+        ({"betas": (0.9, 1.0)}, r"betas are two decays in \[0, 1\), not \(0.9, 1.0\)"),
+    ],
+)
+def test_refused_settings_of_validation(changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(RecipeError, match=match):
+        Training(**{"validate_every": 2} | changes)
+
+
+def test_settings_left_alone_are_no_part_of_an_identity() -> None:
+    assert not {"validate_on", "betas"} & set(Training(validate_every=2).essential())
+    assert Training(betas=(0.9, 0.98)).essential()["betas"] == (0.9, 0.98)
+    assert Training(validate_every=2, validate_on="pairs").essential()["validate_on"] == "pairs"
+
+
+def test_a_dry_run_validates() -> None:
+    assert Training(validate_every=1000, patience=2).shortened(4, 16).validate_every == 2
+    assert Training().shortened(4, 16).validate_every is None

@@ -15,62 +15,19 @@ from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.shared_stages import SharedStages
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
-from limbeck.engine.sweeps.sweep import Sweep, default_jobs
-from limbeck.engine.sweeps.sweep_plan import plan
-from limbeck.engine.sweeps.sweep_progress import Item, SweepProgress
+from limbeck.engine.sweeps.sweep import default_jobs
 from limbeck.engine.sweeps.sweep_worker import ReportingProgress
 from limbeck.engine.training.module import StudentModule
 from limbeck.errors import RecipeError
 from limbeck.metrics import RunResults
 from limbeck.metrics.sweep_results import SweepResults
-from tests.tiny import STEPS, counted, die, hashes, in_child, write_recipe
+from tests.engine.sweeps.small_sweeps import WEIGHTS, WIDTHS, sweep
+from tests.tiny import counted, die, hashes, in_child
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def sweep(folder: Path, *words: str, name: str = "sweep", jobs: int = 1, **changes: Any) -> Sweep:
-    """As the command line would make it."""
-    from limbeck.cli.recipe_parser import RecipeCommand
-    from limbeck.cli.sweep import _axes, _point
-    from limbeck.engine.experiments.axes import grid
-
-    command = RecipeCommand.of("sweep", [str(write_recipe(folder, **changes)), *words])
-    axes = _axes(command, command.parsed())
-    points = [_point(command, point) for point in grid(axes)]
-    return Sweep(axes, points, name="spots", directory=folder / name, cache=folder / "cache", command="", jobs=jobs)
-
-
-WIDTHS = "--over=student.width=3,5"
-WEIGHTS = "--over=objective.latent_weight=0,1,10"
-
-
-def labels(made: Sweep) -> list[list[str]]:
-    return [[f"{part.point} {part.method} {part.seed}" for part in parts] for parts in plan(made.points)]
-
-
-class TestPlan:
-    def test_every_model_once(self, tmp_path: Path) -> None:
-        """A teacher for all, a scratch student for each width, a surrogate for each point."""
-        first, second = labels(sweep(tmp_path, WIDTHS, WEIGHTS))
-        assert first == ["0 None 0", "0 scratch 0", "3 scratch 0"]
-        assert second == [f"{point} surrogate 0" for point in range(6)]
-
-    def test_longest_first(self, tmp_path: Path) -> None:
-        first, _ = labels(sweep(tmp_path, WIDTHS, training=STEPS | {"steps": 20}))
-        assert first == ["0 scratch 0", "1 scratch 0", "0 None 0"]
-
-    def test_teachers_that_differ(self, tmp_path: Path) -> None:
-        first, second = labels(sweep(tmp_path, "--over=teacher.width,student.width=3,5", "--seeds=2"))
-        assert {part for part in first if "None" in part} == {"0 None 0", "1 None 0"}
-        assert len(second) == 4
-
-    def test_teacher_that_needs_no_training(self, tmp_path: Path) -> None:
-        first, second = labels(sweep(tmp_path, WIDTHS, teacher_training=None))
-        assert len(first) == 4
-        assert second == []
 
 
 def test_points_are_ordinary_runs_and_stages_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +69,7 @@ def test_points_are_ordinary_runs_and_stages_are_shared(tmp_path: Path, monkeypa
     assert sweep(tmp_path, WIDTHS, WEIGHTS).run() == record
 
 
-def test_more_values_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_added_later_train_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another axis or value gives points other names: their models are found all the same."""
     sweep(tmp_path, WIDTHS).run()
     steps = []
@@ -128,7 +85,7 @@ def test_more_values_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [(StudentModule, "training_step", 5), (os, "fsync", 16), (os, "link", 2)],
     ids=["every few steps", "when data goes to the disk", "when a run takes a file"],
 )
-def test_killed_again_and_again(
+def test_a_sweep_killed_again_and_again_ends_as_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: Any, name: str, limit: int
 ) -> None:
     whole = sweep(tmp_path, WIDTHS, name="whole", baselines={}).run()
@@ -145,7 +102,9 @@ def test_killed_again_and_again(
     assert left == []
 
 
-def test_truncated_checkpoint_of_a_shared_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_checkpoint_of_a_shared_teacher_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep(tmp_path, WIDTHS, name="whole").run()
     with monkeypatch.context() as patch:
         patch.setattr(StudentModule, "training_step", counted(StudentModule.training_step, 9, die))
@@ -157,7 +116,7 @@ def test_truncated_checkpoint_of_a_shared_teacher(tmp_path: Path, monkeypatch: p
     assert "is damaged" in (last.parent / "log.txt").read_text()
 
 
-def test_one_point_fails(tmp_path: Path) -> None:
+def test_a_point_that_fails_leaves_the_others(tmp_path: Path) -> None:
     """A learning rate that is no good: the others go on, the message names the step, the next try tells the same."""
     made = sweep(tmp_path, "--over=training.learning_rate=0.01,1e30", baselines={})
     record = made.run()
@@ -168,7 +127,7 @@ def test_one_point_fails(tmp_path: Path) -> None:
     assert made.run() == record
 
 
-def test_mistake_in_the_users_own_code(tmp_path: Path) -> None:
+def test_a_mistake_in_the_users_own_code_is_told(tmp_path: Path) -> None:
     """Not one of our errors: told with its kind, and with where it happened in the log."""
     record = sweep(tmp_path, "--over=student.latents=2,3").run()
     assert [point.error[:40] for point in record.failed] != []
@@ -178,7 +137,7 @@ def test_mistake_in_the_users_own_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_same_in_several_processes(tmp_path: Path) -> None:
+def test_several_processes_train_the_same_models(tmp_path: Path) -> None:
     """Two processes, in another interpreter each: the same bits with the same number of threads a process."""
     one = sweep(tmp_path, WIDTHS, name="one").run()
     try:
@@ -194,7 +153,7 @@ def test_same_in_several_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ray(tmp_path: Path) -> None:
+def test_ray_trains_the_same_models(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     one = sweep(tmp_path, WIDTHS, name="one").run()
     made = sweep(tmp_path, WIDTHS, name="two", jobs=2)
@@ -205,7 +164,7 @@ def test_ray(tmp_path: Path) -> None:
     assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
 
 
-def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ray_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     made = sweep(tmp_path, WIDTHS)
     made.backend = "ray"
@@ -214,7 +173,7 @@ def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert not list((tmp_path / "sweep").glob("stages"))
 
 
-def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_sweeps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match="--jobs must be at least 1, not 0"):
         sweep(tmp_path, WIDTHS, jobs=0)
     with pytest.raises(RecipeError, match=r"one device.*trainer.devices=1"):
@@ -237,7 +196,7 @@ def test_processes_share_the_processors(tmp_path: Path, monkeypatch: pytest.Monk
     assert made.threads == 5
 
 
-def test_copies_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -249,7 +208,7 @@ def test_copies_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.Mon
     assert weights.read_bytes() in [path.read_bytes() for path in (tmp_path / "sweep/stages").glob("*/model.*")]
 
 
-def test_measured_once(tmp_path: Path) -> None:
+def test_shared_models_are_measured_once(tmp_path: Path) -> None:
     from limbeck.engine.stages.stage import Stage
 
     shared, calls = SharedStages(tmp_path / "stages"), []
@@ -266,37 +225,6 @@ def test_measured_once(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
-def test_progress_of_other_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    items = [Item("model", "teacher", 10), Item("point", "width=3"), Item("bad", "width=4")]
-    with SweepProgress(items, tmp_path):
-        model, point, bad = (ReportingProgress(tmp_path / item.report) for item in items)
-        model.start("teacher", 10)
-        model.message("Warning: no checkpoint")
-        point.message("measuring teacher")
-        model.end("")
-        point.end("")
-        bad.end("it diverged")
-    err = " ".join(capsys.readouterr().err.split())
-    assert "teacher: Warning: no checkpoint" in err
-    assert "measuring" not in err
-    assert "1 of 1 models" in err
-    assert "2 of 2 points" in err
-    assert "width=4 failed: it diverged" in err
-
-
-def test_time_left(tmp_path: Path) -> None:
-    """Steps of earlier commands say nothing about the speed of this one."""
-    progress = SweepProgress([Item("model", "teacher", 100), Item("point", "width=3")], tmp_path)
-    report = ReportingProgress(tmp_path / "model")
-    report.start("teacher", 100, 20)
-    progress._look()
-    assert progress._left(3600.0) == ""
-    report.start("teacher", 100, 60)
-    assert progress._left(3600.0) == ", about 1 h 0 min of training left"
-    report.end("")
-    assert progress._left(3600.0) == ""
-
-
 def test_a_model_alone_needs_shared_stages(tmp_path: Path) -> None:
     recipe = sweep(tmp_path, WIDTHS).points[0].recipe
     given = {"resolved": "", "name": "spots", "directory": tmp_path / "run", "cache": tmp_path, "command": ""}
@@ -304,7 +232,7 @@ def test_a_model_alone_needs_shared_stages(tmp_path: Path) -> None:
         Experiment(recipe, **given, progress=Progress()).train()
 
 
-def test_report_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     progress = ReportingProgress(tmp_path / "nowhere" / "report")
     progress.start("teacher", 3)
     progress.end("")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -27,6 +26,7 @@ from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.settings.placement import running_device
 from limbeck.engine.settings.precision import TRUE_PRECISION, autocast
+from limbeck.engine.stages.copying import copied
 from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint, weights_fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.model_description import describe_model
@@ -95,7 +95,7 @@ def cached(
     assert batches.copies is not None
     device, dtype = running_device(trainer.accelerator), TRUE_PRECISION.get(trainer.precision)
     if dtype is not None:
-        teacher = copy.deepcopy(teacher).to(dtype)
+        teacher = copied(teacher).to(dtype)
     filling = _Filling(teacher, settings, batches, trainer.precision, device)
     sites = filling.sites(objectives)
     columns = {column.name: column for site in sites if site.columns for column in site.columns.values()}

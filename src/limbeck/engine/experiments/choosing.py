@@ -16,7 +16,7 @@ from limbeck.core.objective.reweighting import check_patterns, with_weights
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
-from limbeck.engine.stages.source_code import own_code
+from limbeck.engine.stages.script_code import own_code
 from limbeck.engine.stages.stage import Stage
 from limbeck.errors import MatchError, NonFiniteLossError, RecipeError
 from limbeck.names import public_name

@@ -15,14 +15,11 @@ from limbeck.engine.experiments.stage_factory import Lesson, StageFactory
 from limbeck.engine.experiments.stage_keys import uses_teacher
 from limbeck.engine.experiments.stand_ins import StandIns, cache_steps
 from limbeck.engine.experiments.tasks import Task, cut_task
-from limbeck.engine.experiments.teacher import Teacher, as_teacher
+from limbeck.engine.experiments.teacher import Teacher, as_teacher, given_stage
 from limbeck.engine.experiments.training_stage import TrainingStage
-from limbeck.engine.stages.fingerprints import fingerprint
-from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
 from limbeck.engine.stages.seeding import derive_seed, seeded
-from limbeck.engine.stages.stage import Stage
 from limbeck.metrics import ModelResult
 
 __all__ = ["Learners"]
@@ -74,7 +71,7 @@ class Learners:
         teacher, folder = self._given_teacher(), self.directory / "teacher"
         # A stage, though nothing is trained: files that another teacher left here must not be taken for this one's.
         elsewhere = self.recipe.teacher_from is not None
-        stage = Stage(folder, "training", fingerprint(given=model_key(teacher), elsewhere=elsewhere))
+        stage = given_stage(folder, teacher, elsewhere=elsewhere)
         stage.begin(self.progress)
         if is_main_process():
             if not elsewhere:

@@ -66,13 +66,17 @@ def likelihood_steps(recipe: Recipe) -> int:
     """Optimiser steps of :func:`draw_likelihoods`."""
     if not recipe.training.snapshots or recipe.tasks is not None:
         return 0
-    compared = [
+    compared = [method for method in observing(recipe) if without_transfer(recipe, method) is not None]
+    return len(compared) * recipe.training.steps
+
+
+def observing(recipe: Recipe) -> list[str]:
+    """The methods that learn an observation model, of which there can be snapshots."""
+    return [
         method
         for method, baseline in recipe.methods.items()
         if any(isinstance(match.divergence, ObservationModel) for match in baseline.objective.matches)
-        and without_transfer(recipe, method) is not None
     ]
-    return len(compared) * recipe.training.steps
 
 
 def draw_likelihoods(
@@ -93,10 +97,20 @@ def draw_likelihoods(
         directory: the run directory.
         progress: receives steps.
     """
-    for method in recipe.methods if recipe.training.snapshots and recipe.tasks is None else ():
+    if not recipe.training.snapshots:
+        return
+    observed = observing(recipe) if recipe.tasks is None else []
+    if not observed:
+        why = "with tasks none are drawn" if recipe.tasks else "no match learns an observation model, as vid does"
+        progress.message(f"training.snapshots has no effect: {why}")
+    for method in observed:
         folder = directory / "students" / method / str(recipe.seed)
         found = read_snapshots(folder / SNAPSHOTS)
-        if found is None:
+        if found is None:  # they are no part of a fingerprint: nobody wants to train again for pictures
+            progress.message(
+                f"{method}: there are no snapshots, since this student was trained before training.snapshots asked for "
+                f"them; delete {folder} and run again to train it with them"
+            )
             continue
         images, magnitudes, times = found
         other = without_transfer(recipe, method)

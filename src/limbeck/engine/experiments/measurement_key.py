@@ -10,7 +10,8 @@ from limbeck.data import Dataset
 from limbeck.engine.evaluations.evaluation import Evaluation, Judge
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import model_key
-from limbeck.engine.stages.source_code import code_hash, is_own, parent_packages, source_text, sources_of
+from limbeck.engine.stages.script_code import SCRIPT, sources_behind
+from limbeck.engine.stages.source_code import code_hash, is_own, parent_packages
 from limbeck.names import public_name
 
 __all__ = ["measurement_key", "measuring_code"]
@@ -46,10 +47,9 @@ def measuring_code(*kinds: type) -> str:
     """Hash of the code of evaluations and judges: of their modules, of their bases', and of the measures they use."""
     bases = [base for kind in kinds for base in kind.__mro__]
     libraries = {kind.__module__.partition(".")[0] for kind in kinds} | {"limbeck"}
-    modules = {base.__module__ for base in bases if base.__module__ in sys.modules and base.__module__ != "__main__"}
+    modules = {base.__module__ for base in bases if base.__module__ in sys.modules and base.__module__ != SCRIPT}
     counted = {name for name in modules if is_own(name) or name.partition(".")[0] in libraries}
-    here = [source_text(base, libraries) for base in bases if base.__module__ == "__main__"]
-    return code_hash([*here, *sources_of(counted, _room, libraries)])
+    return code_hash(sources_behind(bases, counted, _room, libraries))
 
 
 def _room(module: str) -> str:

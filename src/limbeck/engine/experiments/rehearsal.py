@@ -14,6 +14,7 @@ from limbeck.engine.experiments.recipe import Recipe, rows_of
 from limbeck.engine.experiments.rehearsal_steps import rehearse_steps
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.placement import running_device
+from limbeck.engine.stages.copying import copied
 from limbeck.engine.stages.seeding import seeded
 from limbeck.engine.training.compiling import check_compiler
 from limbeck.engine.training.loop import make_loop, quiet
@@ -71,13 +72,14 @@ def check_runs(model: DGM, dataset: Dataset, condition: str, who: str) -> int | 
         return None
     try:
         return class_count(model, x)
-    except RuntimeError as error:
-        shape = "x".join(map(str, x.shape[1:]))
-        raise RecipeError(
-            f"{who} cannot run on the {condition} of {dataset.name}, {shape} each: {' '.join(str(error).split())}"
-        ) from None
     except LimbeckError as error:
         raise RecipeError(f"{who}: {error}") from None
+    except Exception as error:  # the network may be the user's: any error can be raised in it
+        shape = "x".join(map(str, x.shape[1:]))
+        kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+        raise RecipeError(
+            f"{who} cannot run on the {condition} of {dataset.name}, {shape} each: {kind}{' '.join(str(error).split())}"
+        ) from error
 
 
 def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset | None) -> None:
@@ -129,15 +131,20 @@ def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Data
     Raises:
         RecipeError: the method cannot compare these two models.
     """
-    objective, student = copy.deepcopy(objective), copy.deepcopy(student)
+    objective, student = copy.deepcopy(objective), copied(student)
     batch = _few(dataset, condition, _ROWS)
     try:
         with seeded(0):
             objective.prepare(teacher, student, batch.x)
-            # At a quarter, most schedules have begun and few are over.
-            objective(teacher, student.train(), batch=batch, progress=0.25)
+            # At a quarter, most schedules have begun and few are over; what weighs nothing then may do so later.
+            learns = any(
+                objective(teacher, student.train(), batch=batch, progress=progress).total.requires_grad
+                for progress in (0.25, 0.75, 1.0)
+            )
     except LimbeckError as error:
         raise RecipeError(f"{who}: {error}") from None
+    if not learns:
+        raise RecipeError(f"{who}: the student has nothing to learn, since all weights are 0; raise one of them")
 
 
 def _few(dataset: Dataset, condition: str, count: int) -> Batch:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from limbeck.core.graph import DGM
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.tasks import Task
 from limbeck.engine.settings.batches import Batches
+from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import model_key
+from limbeck.engine.stages.stage import Stage
 from limbeck.engine.teachers.prepare import prepare
 
-__all__ = ["Teacher", "as_teacher", "loaded_notes"]
+__all__ = ["Teacher", "as_teacher", "given_stage", "loaded_notes"]
 
 _LONGEST = 60  # characters of a setting in a note
 
@@ -40,6 +43,17 @@ def as_teacher(model: DGM, task: Task) -> Teacher:
     """
     example = None if task.rows is None else Batches(task.rows, 2, 0)(0).x
     return Teacher(model, prepare(model, example), model_key(model))
+
+
+def given_stage(folder: Path, teacher: DGM, *, elsewhere: bool) -> Stage:
+    """The record that a run keeps of a teacher which it did not train.
+
+    Args:
+        folder: the teacher's folder in the run directory.
+        teacher: the teacher.
+        elsewhere: whether it was loaded from another directory.
+    """
+    return Stage(folder, "training", fingerprint(given=model_key(teacher), elsewhere=elsewhere))
 
 
 def loaded_notes(recipe: Recipe, model: DGM) -> list[str]:

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, OneHotCategorical
 
 from limbeck.core.graph import DGM
+from limbeck.core.loss import Batch
 from limbeck.data import ImageDataset, ImageSplit
 from limbeck.engine import ClassifierEvaluation, Subject, predict
 from limbeck.engine.evaluations.classifiers import classifier_evaluation
 from limbeck.engine.stages.progress import Progress
 from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import throughput
-from limbeck.models import VIB
+from limbeck.models import VIB, MLPClassifier
+from tests.tiny import built
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +232,21 @@ def test_data_without_labels(tmp_path) -> None:
 def test_impossible_settings(name: str) -> None:
     with pytest.raises(RecipeError, match=name):
         ClassifierEvaluation(**{name: 0})
+
+
+def test_scores_count_errors_first_then_likelihood() -> None:
+    evaluation = ClassifierEvaluation(draws=1)
+    model = built(MLPClassifier, inputs=2, classes=2, widths=[])
+    assert isinstance(model, MLPClassifier)
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    rows = Batch(torch.tensor([0, 1, 0, 0]), x)
+
+    def score(scale: float) -> float:
+        with torch.no_grad():
+            model.head.bias.zero_()
+            model.head.weight.copy_(scale * torch.eye(2))
+        return evaluation.score(model, rows)
+
+    # One error at any positive scale; too sure of it is worse, but never as bad as another error.
+    assert 0.25 < score(1.0) < score(10.0) < score(1000.0) < 0.5
+    assert 0.75 < score(-1.0) < score(-1000.0) < 1.0

@@ -19,7 +19,7 @@ from limbeck.errors import ModelError, RecipeError
 from limbeck.metrics import ModelResult, RunResults, drawing_lengths
 from limbeck.models import VRNN
 from limbeck.report import results_table
-from tests.zoo import LinearGaussian
+from tests.small_models import LinearGaussian
 
 SMALL = {"samples": 60, "particles": 8, "bound_drawings": 40, "encoder_steps": 3, "predictor_steps": 2, "grid": 4}
 

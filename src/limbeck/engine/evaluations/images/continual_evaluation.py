@@ -203,7 +203,8 @@ class ContinualJudge(Judge):
     def _pictures(self, model: DGM, domain: int) -> Tensor:
         """The first images of a draw, full rows of the picture."""
         x = self.domains[domain].to(first_parameter(model).dtype).expand(_ROWS, -1)
-        drawn = image_targets(model.sample(x=x, noise=self.grid_noise[domain], output="mean"))
+        shown = self.grid_noise[domain]
+        drawn = image_targets(model.sample(x=x, noise=shown.noise, laws=shown.laws, output="mean"))
         return drawn[: -(-self.settings.grid // _COLUMNS) * _COLUMNS]
 
     def _notes(self, dataset: DomainDataset, everything: bool) -> list[str]:

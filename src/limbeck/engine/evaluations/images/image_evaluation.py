@@ -15,6 +15,7 @@ from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reconstruction import reconstruct
+from limbeck.core.trace import Trace
 from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.evaluation import (
     INFERENCE_PARAMETERS,
@@ -164,7 +165,7 @@ class ImageJudge(Judge):
         return self._features(self.teacher, derive_seed(self.seed, "teacher samples"))
 
     @cached_property
-    def grid_noise(self) -> dict[str, Tensor]:
+    def grid_noise(self) -> Trace:
         """Noise of the images that are shown of every model."""
         return latent_noise(self.teacher, self.settings.grid, derive_seed(self.seed, "grid"))
 
@@ -212,7 +213,8 @@ class ImageJudge(Judge):
     def _on_grid(self, model: DGM, temperature: float = 1.0) -> dict[str, Tensor]:
         """Targets of the draw that is shown of every model."""
         try:
-            return model.sample(noise=self.grid_noise, output="mean", temperature=temperature)
+            noise, laws = self.grid_noise.noise, self.grid_noise.laws
+            return model.sample(noise=noise, laws=laws, output="mean", temperature=temperature)
         except SiteError:  # latents of another shape: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return model.sample(self.settings.grid, output="mean", temperature=temperature)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
-from limbeck.core.trace import KEEP_NOISE, Kind, keep_fields
+from limbeck.core.trace import KEEP_NOISE, Kind, Trace, keep_fields
 from limbeck.data import Dataset, ImageDataset
 from limbeck.errors import ModelError, RecipeError
 
@@ -67,8 +67,8 @@ def drawn_images(model: DGM, samples: int, seed: int, x: Tensor | None = None) -
 
 
 @torch.no_grad()
-def latent_noise(model: DGM, rows: int, seed: int, x: Tensor | None = None) -> dict[str, Tensor]:
-    """Noise of every latent, for pictures of the same draw from several models.
+def latent_noise(model: DGM, rows: int, seed: int, x: Tensor | None = None) -> Trace:
+    """A run of which the noise of every latent and its law are kept, for pictures of the same draw from several models.
 
     Args:
         model: the one whose latents' shapes are taken.
@@ -78,4 +78,4 @@ def latent_noise(model: DGM, rows: int, seed: int, x: Tensor | None = None) -> d
     """
     generator = torch.Generator().manual_seed(seed)
     given = None if x is None else x.to(first_parameter(model).dtype).expand(rows, *x.shape)
-    return model.trace(rows, given, keep=keep_fields(KEEP_NOISE, Kind.LATENT), generator=generator).noise
+    return model.trace(rows, given, keep=keep_fields(KEEP_NOISE, Kind.LATENT), generator=generator)

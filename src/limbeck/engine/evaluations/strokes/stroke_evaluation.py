@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.graph import DGM
+from limbeck.core.reparam import Law
 from limbeck.core.trace import KEEP_NOISE, keep_fields
 from limbeck.data import Dataset, StrokeDataset
 from limbeck.engine.evaluations.evaluation import (
@@ -242,7 +243,8 @@ class StrokeJudge(Judge):
 
     def _grid(self, model: DGM) -> Tensor:
         try:
-            return drawings_of(model, model.sample(self.settings.grid, noise=self.noise))
+            laws = dict.fromkeys(self.noise, Law.NORMAL)
+            return drawings_of(model, model.sample(self.settings.grid, noise=self.noise, laws=laws))
         except SiteError:  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return drawings_of(model, model.sample(self.settings.grid))

@@ -1,0 +1,42 @@
+"""Pictures of a run of :class:`limbeck.engine.ImageEvaluation`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, Uniform
+
+from limbeck.core.graph import DGM
+from limbeck.core.sites import Sites
+from limbeck.data import Digits
+from limbeck.engine import ImageEvaluation
+from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
+from limbeck.engine.stages.progress import Progress
+
+
+class Grey(DGM):
+    """A picture of one grey, which is a uniform number: drawn as it is, or as a normal one's place in its law."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self.family = family
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def generate(self, sites: Sites, x: Tensor | None = None) -> None:
+        """One latent, one picture."""
+        zeros = sites.zeros(1)
+        if self.family == "uniform":
+            grey = sites.latent("z", Uniform(zeros, torch.ones_like(zeros), validate_args=False))
+        else:
+            grey = torch.special.ndtr(sites.latent("z", sites.standard_normal(1)))
+        picture = (self.weight * grey)[:, :, None, None].expand(-1, 1, 8, 8)
+        sites.target("y", Normal(picture, torch.full_like(picture, 0.1), validate_args=False))
+
+
+def test_pictures_of_a_student_of_another_family_are_the_same_draw(tmp_path: Path) -> None:
+    settings = ImageEvaluation(samples=8, extractor_steps=1, bound_samples=1, bound_images=2, grid=4)
+    judge = settings.judge(Digits().load(), Grey("normal"), tmp_path, 0, Progress())
+    assert isinstance(judge, ImageJudge)
+    torch.testing.assert_close(judge._grid(Grey("uniform")), judge._grid(Grey("normal")), rtol=0.0, atol=1e-5)
