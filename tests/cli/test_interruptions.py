@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +14,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import limbeck.files
+from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
+from limbeck.engine.stages.locking import locked
 from limbeck.engine.training.checkpoints import read_checkpoint
 from limbeck.engine.training.module import StudentModule
-from tests.tiny import call, counted, hashes, in_child, recipe, write_recipe
+from tests.cli.whole_runs import numbers, prepared, run
+from tests.tiny import call, counted, hashes, in_child, write_recipe
+
+pytestmark = pytest.mark.usefixtures("untimed", "no_page")
 
 ROOT = Path(__file__).parents[2]
-EVALUATION = {
-    "class_path": "limbeck.engine.ImageEvaluation",
-    "init_args": {"samples": 10, "extractor_steps": 4, "bound_samples": 2, "bound_images": 4, "grid": 4},
-}
 STAGES = ["spots/default/students/scratch/0", "spots/default/students/surrogate/0", "spots/default/teacher"]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the speed of a model nor the page is what is tested here."""
-    monkeypatch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
-    monkeypatch.setattr("limbeck.report.write_report", lambda runs, out: out)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    """Uninterrupted runs, with and without a moving average."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("limbeck.engine.evaluations.images.image_evaluation.throughput", lambda sample, rows: 1.0)
-        patch.setattr("limbeck.report.write_report", lambda runs, out: out)
-        found = {}
-        for name in ("plain", "ema"):
-            folder = tmp_path_factory.mktemp(name)
-            prepared(folder, name)
-            assert run(folder) == 0
-            found[name] = folder / "runs"
-        yield found
-
-
-def prepared(folder: Path, kind: str) -> None:
-    training = recipe()["training"] | ({"ema": 0.9, "schedule": "cosine"} if kind == "ema" else {})
-    models = {
-        name: {"class_path": "tests.tiny.Tiny", "init_args": {"width": width, "norm": True}}
-        for name, width in (("teacher", 6), ("student", 3))
-    }
-    write_recipe(folder, evaluation=EVALUATION, training=training, teacher_training=training, **models)
-
-
-def run(folder: Path) -> int:
-    return call("run", folder / "spots.yaml", f"--output={folder / 'runs'}")
-
-
-def numbers(runs: Path) -> dict[str, Any]:
-    """What was measured, without what is measured with a clock."""
-    import json
-
-    record = json.loads((runs / "spots" / "default" / "metrics.json").read_text())
-    clocks = ("train_seconds", "samples_per_second")
-    return {
-        f"{model['method']} {key}": value
-        for model in record["results"]
-        for key, value in model["values"].items()
-        if key not in clocks
-    }
 
 
 def lives(folder: Path, patch: pytest.MonkeyPatch, target: object, name: str, limit: int) -> int:
@@ -106,7 +55,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("kind", ["plain", "ema"])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_again_and_again(
+def test_a_run_killed_again_and_again_ends_as_a_whole_one(
     tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str, moment: str
 ) -> None:
     prepared(tmp_path, kind)
@@ -121,9 +70,9 @@ def test_killed_again_and_again(
     assert left == []
 
 
-def test_killed_while_measuring(tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from limbeck.engine.evaluations.images.image_evaluation import ImageJudge
-
+def test_a_run_killed_while_measuring_ends_as_a_whole_one(
+    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared(tmp_path, "plain")
     assert lives(tmp_path, monkeypatch, ImageJudge, "measure", 2) >= 1
     assert hashes(tmp_path / "runs") == hashes(whole["plain"])
@@ -165,7 +114,7 @@ def test_only_what_changed_is_done_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_by_a_signal(
+def test_a_signal_stops_at_once_with_a_message(
     tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: int
 ) -> None:
     """Ctrl-C in the third stage: a message, status 130, no further stage, and the next run goes on from there."""
@@ -192,88 +141,7 @@ def test_stopped_by_a_signal(
     assert hashes(tmp_path / "runs") == hashes(whole["plain"])
 
 
-class Disk:
-    """A disk that refuses to write from some call on; only files whose path contains ``only`` count."""
-
-    def __init__(self, good: int, only: str = "") -> None:
-        self.good, self.only = good, only
-        self.plain = os.open
-
-    def open(self, path: Any, flags: int, *rest: Any, **more: Any) -> int:
-        writing = flags & os.O_CREAT
-        if writing and self.only in str(path):
-            self.good -= 1
-            if self.good < 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return self.plain(path, flags, *rest, **more)
-
-
-def test_disk_full_for_checkpoints(
-    tmp_path: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Checkpoints fail, training goes on to the same weights."""
-    plain = limbeck.files.atomic_write_bytes
-
-    def full(path: Any, data: bytes) -> Path:
-        if str(path).endswith("next.ckpt"):
-            raise limbeck.files.storage_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        return plain(path, data)
-
-    monkeypatch.setattr("limbeck.engine.training.checkpoints.atomic_write_bytes", full)
-    prepared(tmp_path, "plain")
-    assert run(tmp_path) == 0
-    err = capsys.readouterr().err
-    assert "Warning: no checkpoint at step 3" in " ".join(err.split())
-    assert "the disk is full" in " ".join(err.split())
-    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
-
-
-@pytest.mark.parametrize("good", range(0, 22, 3))
-def test_disk_full_at_any_moment(
-    tmp_path: Path,
-    whole: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    good: int,
-) -> None:
-    """One clear message and a status; with space again, the same command finishes."""
-    prepared(tmp_path, "plain")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", Disk(good).open)
-        status = run(tmp_path)
-    err = " ".join(capsys.readouterr().err.split())
-    assert status == 1
-    assert err.count("limbeck: error:") == 1
-    assert "the disk is full; free some space" in err.split("limbeck: error:")[1]
-    assert "Traceback" not in err
-    assert run(tmp_path) == 0
-    assert hashes(tmp_path / "runs") == hashes(whole["plain"])
-
-
-def test_really_full_disk(tmp_path: Path, whole: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """A file system of 200 kB: big enough to begin, too small to finish."""
-    prepared(tmp_path, "plain")
-    small = tmp_path / "runs"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "none", str(small)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting is not permitted here")
-    try:
-        status = run(tmp_path)
-        err = " ".join(capsys.readouterr().err.split())
-        assert status == 1
-        assert err.count("limbeck: error:") == 1
-        assert "full" in err
-        assert subprocess.run(["mount", "-o", "remount,size=20m", str(small)]).returncode == 0
-        assert run(tmp_path) == 0
-        assert hashes(small) == hashes(whole["plain"])
-    finally:
-        subprocess.run(["umount", str(small)], check=False)
-
-
-def test_second_process_in_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from limbeck.engine.stages.locking import locked
-
+def test_a_second_process_in_the_same_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_recipe(tmp_path)
     with locked(tmp_path / "runs" / "spots" / "default"):
         status = in_child(lambda: call("run", path, f"--output={tmp_path / 'runs'}"))
@@ -281,7 +149,7 @@ def test_second_process_in_the_same_run(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-def test_killed_by_the_clock(tmp_path: Path, whole: dict[str, Path]) -> None:
+def test_processes_killed_by_the_clock_end_as_a_whole_run(tmp_path: Path, whole: dict[str, Path]) -> None:
     """Real processes, killed at moments that nobody chose."""
     prepared(tmp_path, "plain")
     command = [sys.executable, "-m", "limbeck", "run", "spots.yaml"]

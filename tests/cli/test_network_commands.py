@@ -22,50 +22,7 @@ from limbeck.errors import ModelError
 from limbeck.models import NetworkClassifier
 from tests.tiny import call
 
-NETS = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, width: int = 4, classes: int = 2):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
-        self.layer1 = nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU())
-        self.fc = nn.Linear(width, classes)
-
-    def forward(self, x):
-        return self.fc(self.layer1(self.stem(x)).mean((2, 3)))
-
-class Alpha(nn.Module):  # takes images with transparency
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Conv2d(4, 2, 1)
-
-    def forward(self, x):
-        return self.body(x).mean((2, 3))
-
-class Other(nn.Module):
-    def __init__(self, classes: int = 2):
-        super().__init__()
-        self.body = nn.Conv2d(3, 3, 3, stride=2, padding=1)
-        self.head = nn.Linear(3, classes)
-
-    def forward(self, x):
-        return self.head(self.body(x).relu().mean((2, 3)))
-
-def build(width: int = 6, classes: int = 2) -> nn.Module:
-    return Net(width, classes)
-
-def called(title: str, width: int = 4) -> nn.Module:
-    assert title == "007"
-    return Net(width)
-
-def unsaid(width=6):
-    return Net(width)
-
-def number() -> int:
-    return 3
-"""
-
+NETS = Path(__file__).with_name("networks_of_a_user.py")
 STEPS = ["--training.steps=3", "--training.batch_size=4", "--training.log_every=1"]
 TEACHER = ["--teacher=nets:build", "--teacher.weights=w.safetensors"]
 WORDS = ["distill", *TEACHER, "--student=nets:Net", "--student.width=3", "--data=pictures", *STEPS]
@@ -88,7 +45,7 @@ def here(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A directory with a module of networks, the weights of one, and a folder of images; the module is fresh."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    Path("nets.py").write_text(NETS, encoding="utf-8")
+    shutil.copy(NETS, "nets.py")
     Path("pictures").symlink_to(pictures)
     sys.modules.pop("nets", None)
     import nets  # type: ignore[import-not-found]
@@ -105,7 +62,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join((printed.out + printed.err).split())
 
 
-def test_as_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readmes_command_distils_and_the_student_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*WORDS, "--match", "layer1->layer1:vid", "--match=logits:kd@2", "--out=small") == 0, told(capsys)
     out = told(capsys)
     assert "Teacher: 524 parameters" in out
@@ -141,7 +98,7 @@ def test_a_model_directory_imports_nothing(capsys: pytest.CaptureFixture[str]) -
     assert "nets" not in sys.modules
 
 
-def test_patterns_shared_constants_and_torch_weights(capsys: pytest.CaptureFixture[str]) -> None:
+def test_patterns_shared_constants_and_torch_weights_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     import nets
 
     torch.save({"state_dict": {f"module.{n}": t for n, t in nets.build().state_dict().items()}}, "w.pt")
@@ -158,7 +115,7 @@ def test_patterns_shared_constants_and_torch_weights(capsys: pytest.CaptureFixtu
     assert DGM.from_pretrained("third").mean.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
-def test_the_teachers_outputs_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_teachers_outputs_are_kept_once_for_the_same_student(capsys: pytest.CaptureFixture[str]) -> None:
     """The student is the one without a cache, and the teacher's outputs are beside it."""
     words = [*WORDS, "--match=layer1:vid", "--training.augmentation.padding=1", "--training.augmentation.views=2"]
     assert call(*words, "--out=plain") == 0, told(capsys)
@@ -176,7 +133,7 @@ def test_the_teachers_outputs_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert "more than limit_bytes (100 B); raise it" in told(capsys)
 
 
-def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_of_this_library_may_be_the_student(capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "distill",
         *TEACHER,
@@ -223,7 +180,9 @@ def test_networks_of_this_library(capsys: pytest.CaptureFixture[str]) -> None:
         (["--student=ConvNet", "--match=layer1:fitnet"], "the student's ConvNet has no module 'layer1'"),
     ],
 )
-def test_wrong_input(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input_is_told_and_nothing_is_written(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = [word for word in WORDS if word.partition("=")[0] not in {given.partition("=")[0] for given in words}]
     if "--student=ConvNet" in words or "--student=nets:Other" in words:
         kept.remove("--student.width=3") if "--student.width=3" in kept else None
@@ -233,7 +192,7 @@ def test_wrong_input(words: list[str], expected: str, capsys: pytest.CaptureFixt
     assert not Path("student").exists()
 
 
-def test_a_teacher_of_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_teacher_of_other_classes_teaches_features_and_no_predictions(capsys: pytest.CaptureFixture[str]) -> None:
     """Its features can be learned from, its predictions cannot."""
     import nets
 
@@ -246,7 +205,9 @@ def test_a_teacher_of_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trained for other classes" in told(capsys)
 
 
-def test_a_missing_class(tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_matched_by_the_names_of_classes(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The labels of a saved teacher's classes are matched by name: without ``dark``, ``light`` stays class 1."""
     for split in ("train", "test"):
         for label in ("dark", "grey", "light"):
@@ -264,6 +225,7 @@ def test_a_missing_class(tmp_path: Path, pictures: Path, capsys: pytest.CaptureF
     assert call(*own, "--data=more", "--out=first") == 0, told(capsys)
     assert json.loads(Path("first/classes.json").read_text()) == ["dark", "grey", "light"]
     again = ["distill", "--teacher=first", "--student=nets:Other", "--student.classes=3", *STEPS]
+    del sys.modules["nets"]  # as in a new process, where what builds the student names the module
     assert call(*again, "--data=fewer", "--out=second") == 0, told(capsys)
     assert json.loads(Path("second/classes.json").read_text()) == ["dark", "grey", "light"]
     assert call("evaluate", "first", "--data=fewer", "--import=nets", "--evaluation.timing=0.01") == 0
@@ -285,7 +247,7 @@ def test_a_missing_class(tmp_path: Path, pictures: Path, capsys: pytest.CaptureF
     assert call(*own, "--data=fewer", "--task_weight=0") == 0, told(capsys)
 
 
-def test_pictures_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_that_are_not_square_need_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("a", "b"):
         folder = tmp_path / "wide" / label
         folder.mkdir(parents=True)
@@ -299,12 +261,12 @@ def test_pictures_that_are_not_square(tmp_path: Path, capsys: pytest.CaptureFixt
     assert call(*wide, "--data.size=8", "--data.channels=3") == 0, told(capsys)
 
 
-def test_a_text_of_digits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_of_digits_stays_a_text(capsys: pytest.CaptureFixture[str]) -> None:
     kept = [word for word in WORDS if not word.startswith("--student")]
     assert call(*kept, "--student=nets:called", "--student.title=007", "--student.width=3") == 0, told(capsys)
     assert json.loads(Path("student/config.json").read_text())["config"]["settings"] == {"title": "007", "width": 3}
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_of_matches(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("distill", "--teacher=nets:build", "--help") == 0
     assert "--match" in told(capsys)

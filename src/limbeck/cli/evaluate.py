@@ -115,7 +115,7 @@ def _measure(found: Namespace, built: Namespace, recipe: dict[str, Any]) -> None
     # Not among the model's own: a run's pictures are drawn from the noise that all of its models have in common.
     pictures = Path(found.out or folder / "evaluation")
     model = family_of(DGM.from_pretrained(folder)).at_steps(found.steps)
-    teacher = _teacher(found.teacher or recipe.get("teacher_from"), folder)
+    teacher = _teacher(found.teacher, recipe.get("teacher_from"), folder)
     dataset = None if built.data is None else built.data.load()
     if isinstance(family_of(model), Classifiers) and isinstance(dataset, ImageDataset):
         dataset = with_labels_of(kept_classes(folder), dataset, "the model")
@@ -169,11 +169,12 @@ def _run_directory(model: Path) -> Path | None:
     return None
 
 
-def _teacher(given: str | None, model: Path) -> DGM | None:
+def _teacher(given: str | None, elsewhere: str | None, model: Path) -> DGM | None:
     """The model to compare with.
 
     Args:
-        given: the directory that the command line or the run's recipe names.
+        given: the directory that the command line names.
+        elsewhere: the directory from which the model's run loaded its teacher, if it did.
         model: directory of the model to be measured.
 
     Returns:
@@ -190,12 +191,40 @@ def _teacher(given: str | None, model: Path) -> DGM | None:
         return DGM.from_pretrained(given)
     if run is None:
         return None
+    if elsewhere is not None:
+        return _loaded_teacher(elsewhere, run / "teacher")
     if not (run / "teacher" / "config.json").is_file():
         raise RecipeError(
             f"{run / 'teacher'} holds no model: the run's teacher is missing, with which its models are compared; "
             "copy it there, or give --teacher=DIR"
         )
     return DGM.from_pretrained(run / "teacher")
+
+
+def _loaded_teacher(directory: str, record: Path) -> DGM:
+    """The teacher that a run loaded from another directory, in which there may be another model by now.
+
+    Raises:
+        RecipeError: it is no longer there.
+    """
+    from limbeck.core.graph import DGM
+    from limbeck.engine.experiments.teacher import given_stage
+    from limbeck.errors import ModelError
+
+    try:
+        teacher = DGM.from_pretrained(directory)
+    except ModelError as error:
+        raise RecipeError(
+            f"the run loaded its teacher from {directory}, where it is not found now ({error}); run the command in "
+            "the directory where the run was made, or give --teacher=DIR"
+        ) from None
+    stage = given_stage(record, teacher, elsewhere=True)
+    if stage.path.is_file() and not stage.begun:
+        say(
+            f"Warning: {directory}, from which the run loaded its teacher, has changed since, or limbeck has: the "
+            "numbers may compare with another teacher than the run's; --teacher=DIR names the right one."
+        )
+    return teacher
 
 
 def _of_teacher(measure: Measure) -> bool:

@@ -101,7 +101,9 @@ def told(names: Sequence[str]) -> str:
 def _fits(room: str, value: Any) -> bool:
     """Whether a public name of a package is something that its option takes."""
     if room == "methods":
-        return callable(value)
+        from limbeck.core.objective import Objective
+
+        return issubclass(value, Objective) if inspect.isclass(value) else callable(value)
     from limbeck.core.graph import DGM
     from limbeck.data import DataSource
     from limbeck.engine import Evaluation

@@ -79,12 +79,17 @@ def _paths(name: str, network: OwnNetwork, text: str) -> dict[str, str]:
         return {name: own[name] if name in own else _module(name, network, text)}
     literal = name.replace("[", "[[]")  # brackets are part of names, not sets of letters
     among = own if any(fnmatch.fnmatchcase(site, literal) for site in own) else None
-    modules = among or {path: path for path, _ in network.module.named_modules() if path.count(".") == name.count(".")}
+    modules = among or {path: path for path, _ in network.module.named_modules() if _level(path) == _level(name)}
     found = {site: path for site, path in modules.items() if fnmatch.fnmatchcase(site, literal)}
     if not found:
         known = ", ".join([*own, *(path for path, _ in network.module.named_children())])
         raise ModelError(f"--match {text}: no layer of the {network.role} is called {name!r}; there are {known}")
     return found
+
+
+def _level(path: str) -> int:
+    """How deep in a network a path lies; 0 for the network itself, which is no layer of it."""
+    return path.count(".") + 1 if path else 0
 
 
 def _module(name: str, network: OwnNetwork, text: str) -> str:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted, 143 when
         asked to end.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not words or words[0] in ("-h", "--help", "help"):
         sys.stdout.write(_help())
         return 0
@@ -49,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return _guarded(command, rest)
+
+
+def _at_home(word: str) -> str:
+    """``--out=~/student`` as the shell would read ``--out ~/student``: elsewhere in a word it leaves the tilde."""
+    name, equals, value = word.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if equals and name[:2] == "--" and value[:2] == "~/" else word
 
 
 def _guarded(command: str, words: list[str]) -> int:

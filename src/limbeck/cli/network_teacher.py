@@ -10,7 +10,7 @@ from limbeck.cli.class_names import check_labels, compares_outputs, keep_classes
 from limbeck.cli.distilling import add_training_options, training_rows
 from limbeck.cli.image_folder import folder_words
 from limbeck.cli.layer_matches import DEFAULT_MATCH, LayerMatches
-from limbeck.cli.own_network import OwnNetwork, is_builder
+from limbeck.cli.own_network import OwnNetwork, import_builder, is_builder
 from limbeck.cli.parsing import instantiate, new_parser, parse
 from limbeck.cli.printing import say
 from limbeck.cli.words import help_wanted, import_modules, option, settings_texts, take_settings
@@ -65,10 +65,10 @@ def run(words: Sequence[str]) -> None:
     if found.task_weight:
         dataset = with_labels_of(names, dataset, "the teacher")
     constants = _constants(found.mean, found.std)
-    networks = [
-        _network(role, given, settings[role], texts[role], found.seed)
-        for role, given in (("teacher", taught), ("student", learned))
-    ]
+    for role, given in (named := {"teacher": taught, "student": learned}).items():
+        if is_builder(given):  # a saved network may be of the module that the other one names
+            import_builder(role, given)
+    networks = [_network(role, given, settings[role], texts[role], found.seed) for role, given in named.items()]
     teacher, constants = _classifier(networks[0], matches, constants)
     student, _ = _classifier(networks[1], matches, constants)
     _distil(teacher, student, matches.matches, dataset, found, built)

@@ -16,7 +16,7 @@ from limbeck.errors import ModelError, RecipeError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["OwnNetwork", "is_builder", "read_weights"]
+__all__ = ["OwnNetwork", "import_builder", "is_builder", "read_weights"]
 
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -108,7 +108,7 @@ class OwnNetwork:
         of_file = isinstance(weights, str) and (weights.endswith(_WEIGHTS) or Path(weights).is_file())
         if of_file:
             del arguments["weights"]
-        _import(role, given)
+        import_builder(role, given)
         try:
             arguments |= _as_typed(builder(given), texts or {}, arguments)
             module = build(given, arguments)
@@ -158,16 +158,29 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def _as_typed(made: Callable[..., Any], texts: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Those arguments that are annotated as texts, as they were typed."""
+    """Those arguments that are annotated as texts, as they were typed: ``no`` is false in YAML."""
     try:
         hints = typing.get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
     except NameError:  # names that are imported for type checkers alone
         return {}
-    return {name: text for name, text in texts.items() if name in arguments and hints.get(name) is str}
+    found = {}
+    for name, text in texts.items():
+        kinds = typing.get_args(hints.get(name)) or (hints.get(name),)
+        if name in arguments and (text in kinds or (str in kinds and type(arguments[name]) not in kinds)):
+            found[name] = text
+    return found
 
 
-def _import(role: str, given: str) -> None:
-    """Import the module that the user named; a saved model is never obeyed in this way."""
+def import_builder(role: str, given: str) -> None:
+    """Import the module that the user named; a saved model is never obeyed in this way.
+
+    Args:
+        role: ``"teacher"`` or ``"student"``.
+        given: what builds its network, see :func:`is_builder`.
+
+    Raises:
+        RecipeError: the module cannot be imported, or has nothing of that name.
+    """
     module, colon, name = given.partition(":")
     if not colon:
         return

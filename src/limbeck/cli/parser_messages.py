@@ -49,6 +49,14 @@ def readable(text: str, known: Iterable[str]) -> str:
     text = re.sub(r"\s*\n\s*[-–]?\s*", " ", text.strip())
     text = re.sub(r"^(Parser key|error:)\s*", "", text)
     text = _without_class(text) or _of_the_last_type(text)
+    lacking = re.search(
+        r'^"([\w.]+)": .*class_path \'[\w.]*?(\w+)\':? the following arguments are required: ([\w, ]+)', text
+    )
+    if lacking:
+        return f"--{lacking[1]}: {lacking[2]} needs {lacking[3].strip()}, which is not given"
+    group = re.match(r"\"([\w.]+)\": Unable to load config 'null'", text)
+    if group:
+        return f"--{group[1]} stands for several fields and cannot be null; leave it out, or give --{group[1]}.FIELD"
     nothing = re.search(
         r'^"([\w.]+)": .*?(?:Expected a dot import path string: |Problem with given class_path \')([^\s\']+)'
         r"(?!.*(?:Parser key|Option|Key ))",

@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> None:
         words: the command line after ``limbeck report``.
 
     Raises:
-        RecipeError: a run is a file.
+        RecipeError: a run is a file, or a sweep beside other runs.
     """
     parser = new_parser(
         "limbeck report", "Write the report page of a run or of a sweep, or one page that compares several runs."
@@ -40,7 +40,13 @@ def run(words: Sequence[str]) -> None:
     if file is not None:
         raise RecipeError(f"{file} is a file; give the directory of a run, such as runs/ladder-vae-digits/default")
     first = directories[0]
-    if len(directories) == 1 and (first / "sweep.json").exists():
+    sweeps = [directory for directory in directories if (directory / "sweep.json").exists()]
+    if sweeps and len(directories) > 1:
+        raise RecipeError(
+            f"{sweeps[0]} is a sweep, and a page compares runs; give the sweep alone, or those directories inside it "
+            "that are its points"
+        )
+    if sweeps:
         from limbeck.report.sweep import write_sweep_report
 
         print_sweep(first, write_sweep_report(first, found.out or first / "report.html"))

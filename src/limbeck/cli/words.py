@@ -74,15 +74,19 @@ def take(words: Sequence[str], wanted: Callable[[str], bool]) -> tuple[list[tupl
 def take_settings(words: Sequence[str], role: str) -> tuple[dict[str, Any], list[str]]:
     """``--ROLE.KEY=VALUE`` of a command line as YAML values, and the other words.
 
+    Values are read as the parser reads those of all other options: ``1e-3`` is a number there, but none in plain YAML.
+
     Raises:
         RecipeError: a value is not valid YAML.
     """
+    from jsonargparse import get_loader
+
     prefix = f"--{role}."
     taken, others = take(words, lambda name: name.startswith(prefix))
     settings: dict[str, Any] = {}
     for name, value in taken:
         try:
-            settings[name.removeprefix(prefix)] = yaml.safe_load(value)
+            settings[name.removeprefix(prefix)] = get_loader("yaml")(value)
         except yaml.YAMLError:
             raise RecipeError(f"{name}={value} is not a number, text, list or mapping in YAML") from None
     return settings, others
@@ -101,18 +105,23 @@ def settings_texts(words: Sequence[str], role: str) -> dict[str, str]:
 def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:
     """Add ``--import=MODULE`` to a parser and import that module: a saved model may only name classes known already.
 
+    Args:
+        parser: gets the option.
+        words: the command line; the option may be given several times.
+
     Raises:
-        RecipeError: the module cannot be imported.
+        RecipeError: a module cannot be imported.
     """
-    parser.add_argument("--import", type=str, default=None, help="your own module that defines the class of the model")
-    name = option(words, "--import")
-    try:
-        if name:
+    parser.add_argument(
+        "--import", type=str, default=None, help="your own module that defines the class of the model; may be repeated"
+    )
+    for _, name in take(words, "--import".__eq__)[0]:
+        try:
             importlib.import_module(name)
-    except ImportError as error:
-        raise RecipeError(
-            f"--import={name}: {error}; run the command in the module's directory, or set PYTHONPATH"
-        ) from None
+        except (ImportError, TypeError, ValueError) as error:
+            raise RecipeError(
+                f"--import={name}: {error}; run the command in the module's directory, or set PYTHONPATH"
+            ) from None
 
 
 def help_wanted(words: Sequence[str]) -> bool:

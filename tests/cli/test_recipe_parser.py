@@ -1,0 +1,121 @@
+"""Recipes that are wrong: one message that names the key, the file or the class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from limbeck.models import LadderVAE
+from tests.cli.refusals import refused
+from tests.tiny import write_recipe
+
+pytestmark = pytest.mark.usefixtures("here")
+
+DIGITS = {"class_path": "limbeck.data.Digits", "init_args": {"limit": 20}}
+
+
+def ladder(**settings: Any) -> dict[str, Any]:
+    arguments = {"image_size": 8, "image_channels": 1, "levels": 2, "width": 4, "latent_channels": 2}
+    return {"class_path": "limbeck.models.LadderVAE", "init_args": arguments | settings}
+
+
+def tiny(kind: str = "Tiny", **settings: Any) -> dict[str, Any]:
+    return {"class_path": f"tests.tiny.{kind}", "init_args": settings}
+
+
+STEPS = {"steps": 3, "batch_size": 4}
+RECIPES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "key": ({"studnet": tiny()}, ["studnet", "did you mean student"]),
+    "key of a part": ({"training": {"step": 3}}, ["training", "step", "steps"]),
+    "key of a class": ({"teacher": tiny(widht=3)}, ["teacher", "widht", "width"]),
+    "type": ({"training": {"steps": "many"}}, ["training", "steps", "many"]),
+    "a class that cannot be built": ({"teacher": tiny(width="wide")}, ["teacher", "width", "wide"]),
+    "no rows": ({"data": {"class_path": "tests.tiny.Spots", "init_args": {"rows": 0}}}, ["spots", "is empty"]),
+    "not a number in the data": (
+        {"data": {"class_path": "tests.tiny.Spots", "init_args": {"broken": "nan"}}},
+        ["spots", "1 values in 1 of 12 images are NaN"],
+    ),
+    "missing folder": (
+        {"data": {"class_path": "limbeck.data.Images", "init_args": {"path": "no/such/folder"}}},
+        ["no/such/folder"],
+    ),
+    "size of the images": (
+        {"teacher": ladder(image_size=16), "student": ladder(image_size=16), "data": DIGITS},
+        ["(1, 16, 16)", "(1, 8, 8)", "image_size"],
+    ),
+    "sites that the student lacks": (
+        {"teacher": ladder(levels=3), "student": ladder(levels=2), "data": DIGITS}, ["the student has no site 'z3'"]
+    ),
+    "shape of the latents": (
+        {"teacher": ladder(), "student": ladder(latent_channels=3), "data": DIGITS}, ["z2", "2, 2, 2", "3, 2, 2"]
+    ),
+    "size of the student's images": (
+        {"teacher": ladder(), "student": ladder(image_size=4), "data": DIGITS}, ["z2", "must agree"]
+    ),
+    "loss": (
+        {"teacher_training": STEPS | {"learning_rate": 1e30, "steps": 30}},
+        ["non-finite", "at step", "Lower the learning rate"],
+    ),
+    "unknown distribution": (
+        {"teacher": tiny("Positive", width=4), "student": tiny("Positive", width=3)}, ["z1", "Gamma", "register"]
+    ),
+    "baseline's name": (
+        {"baselines": {"teacher": {"objective": {"class_path": "limbeck.methods.local"}}}}, ["is taken"]
+    ),
+    "teacher that is not there": ({"teacher_from": "nowhere"}, ["nowhere is not a directory"]),
+    "teacher of another class": ({"teacher_from": "other"}, ["other", "LadderVAE", "Tiny"]),
+    "code as a class": (
+        {"student": {"class_path": "subprocess.check_output", "init_args": {"args": ["touch", "ran"]}}},
+        ["student", "subprocess.check_output"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_wrong_in_a_recipe_is_told(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    changes, told = RECIPES[name]
+    LadderVAE(image_size=8, image_channels=1, levels=2, width=4, latent_channels=2).save_pretrained("other")
+    refused(capsys, ["run", write_recipe(Path(), **{"training": STEPS, "teacher_training": STEPS} | changes)], *told)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("title: [unclosed", "not a readable YAML file"),
+        ("- a\n- list", "is not a recipe"),
+        ("", "is not a recipe"),
+        ("title: only this", "required"),
+        ("title: !!python/object/apply:os.system ['touch ran']", "not a readable YAML file"),
+    ],
+)
+def test_files_that_are_no_recipes_are_refused(text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(text)
+    refused(capsys, ["run", "mine.yaml"], told)
+    assert not Path("ran").exists()
+
+
+def test_bytes_that_are_no_text_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_bytes(b"\xff\xfe\x00")
+    refused(capsys, ["run", "mine.yaml"], "mine.yaml", "not a readable YAML file")
+
+
+def test_a_file_that_is_no_image_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is named, and no buffer in memory."""
+    images = Path("images")
+    images.mkdir()
+    for number in range(12):
+        Image.new("L", (8, 8), 20 * number).save(images / f"{number}.png")
+    (images / "5.png").write_bytes(b"nothing of a picture")
+    data = {"class_path": "limbeck.data.Images", "init_args": {"path": "images", "size": 8, "channels": 1}}
+    message = refused(capsys, ["run", write_recipe(Path(), data=data)], "images/5.png", "damaged, or no image")
+    assert "BytesIO" not in message
+
+
+def test_a_folder_without_images_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images").mkdir()
+    data = {"class_path": "limbeck.data.Images", "init_args": {"path": "images"}}
+    refused(capsys, ["run", write_recipe(Path(), data=data)], "images")
