@@ -89,7 +89,8 @@ class Storeys:
 CORE = Storeys(
     "core",
     (("reparam",), (ITSELF,), ("divergence",), ("coupling",), ("objective",), ("methods.diffusion",), ("methods",)),
-    excepted={"reparam": frozenset({"delta"})},  # a point mass needs no noise, and is a law like any other
+    # A point mass needs no noise, and is a law like any other; arithmetic in single precision is that of all rooms.
+    excepted={"reparam": frozenset({"delta", "precision"})},
 )
 DATA = Storeys(
     "data",
