@@ -60,6 +60,39 @@ def test_a_feature_of_the_teacher_and_data_that_were_given() -> None:
         Careless("y", CHANGES["add"]).trace(values={"y": torch.zeros(3, 2)})
 
 
+def test_a_value_that_was_given_and_is_not_kept() -> None:
+    """It is the teacher's, or the user's data."""
+    for where in ("h", "y"):
+        given = {where: -torch.ones(3, 2)}
+        with torch.no_grad(), pytest.raises(SiteError, match=f"site '{where}': its value was changed"):
+            Careless(where, CHANGES["relu"]).trace(values=given, keep=lambda name, kind: 0)
+
+
+class Preallocated(limbeck.DGM):
+    """Writes its states into one tensor."""
+
+    def __init__(self, cloned: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.cloned = cloned
+
+    def generate(self, sites: limbeck.Sites, x: Tensor | None = None) -> None:
+        states = sites.zeros(2, 2)
+        for step in range(2):
+            states[:, step] = self.layer(states[:, step])
+            state = states[:, step]
+            sites.deterministic(f"h[{step}]", state.clone() if self.cloned else state)
+        sites.target("y", Normal(states, 0.3))
+
+
+def test_a_part_of_a_tensor_is_told_as_such() -> None:
+    """Torch counts changes of whole tensors."""
+    with torch.no_grad():
+        with pytest.raises(SiteError, match=r"a tensor that it is a part of .* declare a clone\(\)"):
+            Preallocated(cloned=False).trace(3)
+        assert len(Preallocated(cloned=True).trace(3)) == 3
+
+
 def test_inference_mode_does_not_tell() -> None:
     with torch.inference_mode():
         assert len(Careless().trace(3)) == 3

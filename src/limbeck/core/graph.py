@@ -153,6 +153,7 @@ class DGM(Trainable, ABC):
         """
         sites = self._sites(batch_size, x, noise, values, laws=laws, keep=keep, generator=generator,
                             temperature=temperature, relaxation=relaxation)  # fmt: skip
+        # An inference program is given values of a whole run, some of which may belong to no site of its own.
         sites.trace.given.update(values or ())
         self.generate(sites, x)
         sites.check_unchanged()

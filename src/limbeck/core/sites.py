@@ -40,8 +40,8 @@ class Sites:
         relaxation: which gradient discrete latents pass backwards; by default none.
     """
 
-    __slots__ = ("_generator", "_keep", "_kept", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
-                 "batch_size", "device", "dtype", "trace")  # fmt: skip
+    __slots__ = ("_generator", "_keep", "_laws", "_noise", "_relaxation", "_seen", "_temperature", "_values",
+                 "_watched", "batch_size", "device", "dtype", "trace")  # fmt: skip
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Sites:
         self._relaxation = relaxation
         # A dictionary rather than a set: the trace lists the names in the order of the program.
         self._seen: dict[str, None] = {}
-        self._kept: list[tuple[str, Tensor, int]] = []
+        self._watched: list[tuple[str, Tensor, int]] = []
         self.trace = Trace({}, batch_size, self._seen)
 
     def latent(self, name: str, distribution: Distribution, mask: Tensor | None = None) -> Tensor:
@@ -123,8 +123,10 @@ class Sites:
         if mask is not None:
             self._check_mask(name, mask)
         kept = self._keep(name, Kind.DETERMINISTIC)
+        if taken is not value:
+            self._watched.append((name, taken, changes(taken)))
         if kept:
-            self._kept.append((name, value, changes(value)))
+            self._watched.append((name, value, changes(value)))
             self.trace._sites[name] = Site(
                 name,
                 Kind.DETERMINISTIC,
@@ -157,17 +159,18 @@ class Sites:
         return self._values.get(name)
 
     def check_unchanged(self) -> None:
-        """Make sure, after the program, that the values which the trace keeps are those that were declared.
+        """Make sure, after the program, that values which were given, or are kept, are those that were declared.
 
         Raises:
-            SiteError: one was changed in place afterwards.
+            SiteError: one was changed in place afterwards, or a tensor that it is a part of.
         """
-        for name, value, before in self._kept:
+        for name, value, before in self._watched:
             if changes(value) != before:
+                whole = "a tensor that it is a part of" if value._is_view() else "its value"
                 raise SiteError(
-                    f"site {name!r}: its value was changed in place after it was declared, such as by "
-                    "nn.ReLU(inplace=True), += or clamp_, so that another would be compared and passed on; make a new "
-                    "tensor instead"
+                    f"site {name!r}: {whole} was changed in place after it was declared, such as by "
+                    "nn.ReLU(inplace=True), += or clamp_, so that another value would be compared and passed on; make "
+                    "a new tensor instead, or declare a clone()"
                 )
 
     def zeros(self, *shape: int) -> Tensor:
@@ -213,9 +216,9 @@ class Sites:
         if mask is not None:
             self._check_mask(name, mask)
         kept = self._keep(name, kind)
+        if kept & KEEP_VALUE or noise is None:
+            self._watched.append((name, value, changes(value)))
         if kept:
-            if kept & KEEP_VALUE:
-                self._kept.append((name, value, changes(value)))
             self.trace._sites[name] = Site(
                 name,
                 kind,
@@ -248,7 +251,8 @@ class Sites:
             source = site_law if self._laws is None else self._laws.get(name, site_law)
             if source is not site_law:
                 noise = convert(noise, source, site_law)
-            fits = noise.shape == shape and site_law is not Law.GUMBEL  # the usual case, decided without a call
+            # The usual case, decided without a call.
+            fits = noise.shape == shape and site_law is not Law.GUMBEL and site_law is not Law.CUSTOM
             if not fits and noise.shape != (needed := _noise_shape(distribution, site_law, noise)):
                 raise SiteError(
                     f"its noise has shape {tuple(noise.shape)} but its distribution needs shape {tuple(needed)}; "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Geometric, Poisson
+from torch.distributions import Bernoulli, Categorical, Distribution, Geometric, MultivariateNormal, Normal, Poisson
 from torch.nn import functional as F
 
-from limbeck.core.divergence import kl
+from limbeck.core.divergence import kl, wasserstein2
 
 MASKED = torch.tensor([-torch.inf, torch.inf])
+PRECISIONS = (torch.float32, torch.float64)
+HALF = torch.tensor([[300.0]], dtype=torch.float16)
 
 
 def geometric_by_hand(a: Tensor, b: Tensor) -> Tensor:
@@ -69,3 +73,42 @@ def test_bits_that_both_mask_have_no_divergence() -> None:
 def test_a_bit_that_the_student_alone_masks_has_an_infinite_divergence() -> None:
     teacher = Bernoulli(probs=torch.full((2,), 0.3))
     assert kl(teacher, Bernoulli(logits=MASKED, validate_args=False)).tolist() == [torch.inf, torch.inf]
+
+
+@pytest.mark.parametrize("rate", [1.0, 100.0, 1e4])
+def test_poisson_kl_of_almost_equal_laws_does_not_cancel(rate: float) -> None:
+    one, other = torch.tensor([rate]), torch.tensor([1.0001 * rate])
+    wanted = 0.5 * 1e-8 * rate  # to second order in the difference
+    assert kl(Poisson(one), Poisson(other)).item() == pytest.approx(wanted, rel=2e-2)
+    assert kl(Poisson(one), Poisson(one)).item() == 0.0
+
+
+@pytest.mark.parametrize(("one", "other"), [(1e5, 1e-3), (1e-3, 1e5), (1.0, 1.5), (1.0, 0.5), (1e-35, 2.0)])
+def test_poisson_kl_of_other_laws_is_that_of_double_precision(one: float, other: float) -> None:
+    single, double = ((Poisson(torch.tensor([rate], dtype=dtype)) for rate in (one, other)) for dtype in PRECISIONS)
+    assert kl(*single).item() == pytest.approx(torch.distributions.kl_divergence(*double).item(), rel=1e-5)
+
+
+def half_bit(logit: float) -> Bernoulli:
+    return Bernoulli(logits=torch.tensor([[logit]]).half(), validate_args=False)
+
+
+def half_vector(loc: Tensor) -> MultivariateNormal:
+    return MultivariateNormal(loc, scale_tril=torch.ones_like(loc)[..., None], validate_args=False)
+
+
+IN_HALF: dict[str, tuple[Callable[..., Tensor], Distribution, Distribution, float]] = {
+    "w2": (wasserstein2, Normal(HALF, 1.0), Normal(-HALF, 1.0), 600.0**2),
+    "kl": (kl, Normal(HALF, 1.0), Normal(-HALF, 1.0), 0.5 * 600.0**2),
+    "vectors": (wasserstein2, half_vector(HALF), half_vector(-HALF), 600.0**2),
+    "classes": (kl, Categorical(logits=0.0 * HALF.expand(1, 3)), Categorical(logits=0.01 * HALF.expand(1, 3)), 0.0),
+    "bits": (kl, half_bit(0.0), half_bit(-torch.inf), torch.inf),
+}
+
+
+@pytest.mark.parametrize(("divergence", "p", "q", "wanted"), IN_HALF.values(), ids=IN_HALF)
+def test_half_precision_is_compared_in_single(
+    divergence: Callable[..., Tensor], p: Distribution, q: Distribution, wanted: float
+) -> None:
+    """Its squares overflow above 255, and its largest number is no sign of an infinite one."""
+    assert divergence(p, q).item() == pytest.approx(wanted, abs=1e-6)

@@ -18,6 +18,7 @@ LAWS: dict[str, Callable[[Tensor], D.Distribution]] = {
     "normal": lambda p: D.Normal(p, 1.0),
     "vector": lambda p: D.MultivariateNormal(p, scale_tril=torch.eye(3, dtype=p.dtype), validate_args=False),
     "laplace": lambda p: D.Laplace(p, 1.0),
+    "half-normal": lambda p: D.HalfNormal(p.exp()),
     "bits": lambda p: D.Bernoulli(logits=p),
     "counts": lambda p: D.Poisson(p.exp()),
     "one-hot": lambda p: D.OneHotCategorical(logits=p),

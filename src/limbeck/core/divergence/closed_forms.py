@@ -15,26 +15,32 @@ from torch import Tensor
 from torch import distributions as D
 
 from limbeck.core.divergence.categorical import categorical_kl
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["CLOSED_FORM", "TEMPERED"]
 
 _HUGE = 1e20  # far beyond what finite logits give, far below what the largest finite number does
+_SMALL = 1e-30  # in place of 0, so that what is not chosen passes no NaN backwards
 
 
 def _normal(p: D.Normal, q: D.Normal) -> Tensor:
-    ratio = p.scale / q.scale
-    difference = (p.loc - q.loc) / q.scale
+    scale = precise(q.scale)  # under autocast a law is in half precision, in which squares overflow
+    ratio = precise(p.scale) / scale
+    difference = (precise(p.loc) - precise(q.loc)) / scale
     # (r - 1)(r + 1) rather than r^2 - 1: no cancellation where a student is almost its teacher.
     return 0.5 * torch.addcmul((ratio - 1.0) * (ratio + 1.0), difference, difference) - ratio.log()
 
 
 def _categorical(p: Any, q: Any) -> Tensor:
-    return categorical_kl(p.logits, q.logits, p.probs)
+    log_p, log_q = p.logits, q.logits
+    if precise(log_p) is not log_p or precise(log_q) is not log_q:  # in half they sum to 1 in two or three digits only
+        return _categorical_tempered(p, q, 1.0)
+    return categorical_kl(log_p, log_q, p.probs)
 
 
 def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
-    log_p, log_q = (torch.log_softmax(d.logits / temperature, dim=-1) for d in (p, q))
+    log_p, log_q = (torch.log_softmax(precise(d.logits) / temperature, dim=-1) for d in (p, q))
     return categorical_kl(log_p, log_q)
 
 
@@ -60,14 +66,19 @@ def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
     # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit, a bit that is
     # masked, counts as the largest finite one, or 0 would be multiplied by infinity: the entropy of the teacher's is 0,
     # and so is the divergence where the student masks what the teacher masks. Where it masks more it is infinite.
+    probs, logit_p, logit_q = precise(probs), precise(logit_p), precise(logit_q)
     crossed = F.binary_cross_entropy_with_logits(logit_q.nan_to_num(torch.nan), probs, reduction="none")
     crossed = crossed.masked_fill(crossed > _HUGE, torch.inf)
     return crossed - F.binary_cross_entropy_with_logits(logit_p.nan_to_num(torch.nan), probs, reduction="none")
 
 
 def _poisson(p: D.Poisson, q: D.Poisson) -> Tensor:
-    # A rate of 0 has no logarithm, but 0 log 0 = 0.
-    return torch.xlogy(p.rate, p.rate) - torch.xlogy(p.rate, q.rate) - (p.rate - q.rate)
+    # A rate of 0 has no logarithm, but 0 log 0 = 0. The logarithm of the quotient rounds least where the two are close.
+    rate, other = precise(p.rate), precise(q.rate)
+    difference = other - rate
+    near = torch.special.xlog1py(rate, (difference / rate.clamp_min(_SMALL)).clamp(-0.5, 0.5))
+    far = torch.xlogy(rate, other) - torch.xlogy(rate, rate)
+    return difference - torch.where(difference.abs() < 0.5 * rate, near, far)
 
 
 def _geometric(p: D.Geometric, q: D.Geometric) -> Tensor:

@@ -55,7 +55,7 @@ def wasserstein2(p: D.Distribution, q: D.Distribution, *, normalize: bool = Fals
     """
     left, right, shape = comparable(p, q)
     if type(left) is D.Normal and type(right) is D.Normal:
-        mean, scale = left.loc - right.loc, left.scale - right.scale
+        mean, scale = precise(left.loc) - precise(right.loc), precise(left.scale) - precise(right.scale)
         return reduce(torch.addcmul(mean * mean, scale, scale), shape, normalize)
     if isinstance(left, Delta) or isinstance(right, Delta):
         try:
@@ -67,10 +67,10 @@ def wasserstein2(p: D.Distribution, q: D.Distribution, *, normalize: bool = Fals
     if isinstance(left, _GAUSSIAN_VECTOR) or isinstance(right, _GAUSSIAN_VECTOR):
         factor1, factor2 = _scale_tril(left), _scale_tril(right)
         if factor1 is not None and factor2 is not None:
-            return reduce(_bures(left.mean, factor1, right.mean, factor2), shape, normalize)
+            return reduce(_bures(_mean(left), factor1, _mean(right), factor2), shape, normalize)
     for family in _LOCATION_SCALE:
         if isinstance(left, family) and isinstance(right, family):
-            mean, scale = left.mean - right.mean, left.stddev - right.stddev
+            mean, scale = _mean(left) - _mean(right), precise(left.stddev) - precise(right.stddev)
             return reduce(torch.addcmul(mean * mean, scale, scale), shape, normalize)
     raise _no_closed_form(p, q)
 
@@ -170,8 +170,8 @@ def _mean(side: Any) -> Tensor:
 
 def _scale_tril(side: Any) -> Tensor | None:
     if isinstance(side, _GAUSSIAN_VECTOR):
-        return side.scale_tril
-    return torch.diag_embed(side.scale) if isinstance(side, D.Normal) else None
+        return precise(side.scale_tril)  # torch has no singular values in half precision
+    return torch.diag_embed(precise(side.scale)) if isinstance(side, D.Normal) else None
 
 
 def _bures(mean1: Tensor, factor1: Tensor, mean2: Tensor, factor2: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _cauchy(d: D.Cauchy, u: Tensor) -> Tensor:
 
 
 def _half_normal(d: D.HalfNormal, u: Tensor) -> Tensor:
-    upper: Tensor = torch.special.ndtri(0.5 * (1.0 - u))
+    upper: Tensor = torch.special.ndtri(0.5 * (1.0 - precise(u)))  # torch has none in half precision
     return -d.scale * upper
 
 
