@@ -61,3 +61,44 @@ def test_buffers_and_precision_count() -> None:
         nn.init.zeros_(model.weight)
         nn.init.zeros_(model.bias)
     assert weights_fingerprint(half) != weights_fingerprint(single)
+
+
+class WithState(nn.Linear):
+    """A layer that keeps more than tensors: what quantised layers do, and modules with a state of their own."""
+
+    def __init__(self, **state: object) -> None:
+        super().__init__(2, 2)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.state = state
+
+    def get_extra_state(self) -> object:
+        return self.state
+
+    def set_extra_state(self, state: object) -> None:
+        self.state = dict(state)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": (1, None)}, {"a": (1, 0)}),
+        ({"type": torch.qint8}, {"type": torch.quint8}),
+        ({"a": torch.zeros(2)}, {"a": torch.ones(2)}),
+        ({"a": range(2)}, {"a": range(3)}),
+    ],
+    ids=str,
+)
+def test_a_state_that_is_not_of_tensors(one: dict[str, object], other: dict[str, object]) -> None:
+    assert weights_fingerprint(WithState(**one)) == weights_fingerprint(WithState(**one))
+    assert weights_fingerprint(WithState(**one)) != weights_fingerprint(WithState(**other))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_quantised_weights_count_with_their_scale() -> None:
+    one, other = (
+        WithState(packed=(torch.quantize_per_tensor(scale * torch.ones(2), scale, 0, torch.qint8), None))
+        for scale in (0.1, 0.2)
+    )
+    assert weights_fingerprint(one) != weights_fingerprint(other)

@@ -12,6 +12,7 @@ import pytest
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.objective_description import describe_value
+from limbeck.engine.stages.script_code import code_values
 
 SCRIPT = """
 import functools
@@ -108,3 +109,90 @@ def test_what_a_network_was_constructed_with_counts(run: Script) -> None:
     keys = [model_key(eval(f"outside(**{settings})", found.__dict__)) for settings in given]
     assert len(set(keys)) == len(given)
     assert model_key(found.outside()) == keys[0]
+
+
+PARTS = """
+import dataclasses
+import enum
+import functools
+import torch
+
+SCALE = 1.0
+TABLE = torch.tensor([1.0, 2.0])
+
+def helper(x):
+    return x * SCALE
+
+cached = functools.cache(helper)
+given = functools.partial(helper, 3)
+
+def decorated(function):
+    @functools.wraps(function)
+    def around(x):
+        return function(x) - 1
+    return around
+
+@decorated
+def changed(x):
+    return helper(x)
+
+def made(factor):
+    def enclosing(x):
+        return x * factor
+    return enclosing
+
+enclosing = made(2.0)
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    width: int
+    words: frozenset
+
+class Kind(enum.Enum):
+    ONE = 1
+    TWO = 2
+
+settings = Settings(3, frozenset({"a", "b"}))
+kind = Kind.ONE
+
+class Divergence:
+    width = 3
+
+    def __init__(self, start=SCALE):
+        pass
+
+    def __call__(self, p, q):
+        return USE
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "before", "after"),
+    [
+        ("cached(p)", "x * SCALE", "x + SCALE"),
+        ("given(p)", "x * SCALE", "x + SCALE"),
+        ("given(p)", "helper, 3", "helper, 4"),
+        ("changed(p)", "x * SCALE", "x + SCALE"),
+        ("changed(p)", "function(x) - 1", "function(x) - 2"),
+        ("enclosing(p)", "made(2.0)", "made(3.0)"),
+        ("p * TABLE", "[1.0, 2.0]", "[1.0, 3.0]"),
+        ("settings.width", "Settings(3", "Settings(4"),
+        ("settings.words", '"b"}', '"c"}'),
+        ("kind", "kind = Kind.ONE", "kind = Kind.TWO"),
+        ("self.width", "width = 3", "width = 4"),
+        ("p", "SCALE = 1.0", "SCALE = 2.0"),
+    ],
+)
+def test_what_is_wrapped_enclosed_or_a_default_counts(run: Script, use: str, before: str, after: str) -> None:
+    text = PARTS.replace("USE", use)
+    keys = [fingerprint(value=describe_value(run(each).Divergence())) for each in (text, text.replace(before, after))]
+    assert keys[0] != keys[1]
+    assert keys[0] == fingerprint(value=describe_value(run(text).Divergence()))
+
+
+def test_the_order_of_a_set_does_not_count() -> None:
+    """That of a set of texts is another in each process, and numbers have one that depends on how it was made."""
+    code = (lambda x: x in {"a", "b"}).__code__
+    one, other = (code.replace(co_consts=(frozenset(numbers),)) for numbers in ([0, 8], [8, 0]))
+    assert repr(one.co_consts) != repr(other.co_consts)
+    assert code_values(one) == code_values(other)

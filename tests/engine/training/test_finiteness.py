@@ -28,6 +28,7 @@ class TestNonFinite:
         assert "z1 = nan" in text
         assert "learning rate" in text
         assert "\n" not in text
+        assert "last good checkpoint" not in text  # at the first steps there is none
         assert read_checkpoint(tmp_path / LAST)["global_step"] == 5
 
     def test_the_teachers_site_is_named(self) -> None:

@@ -34,7 +34,8 @@ class TestHistory:
 
     def test_late_steps_keep_all_their_digits(self, tmp_path: Path) -> None:
         History([{"step": 12345678, "total": 1.0}]).write(tmp_path / "history.csv")
-        assert History.read(tmp_path / "history.csv").rows[0]["step"] == 12345678
+        step = History.read(tmp_path / "history.csv").rows[0]["step"]
+        assert (step, type(step)) == (12345678, int)
 
     def test_of_nothing(self, tmp_path: Path) -> None:
         History().write(tmp_path / "history.csv")

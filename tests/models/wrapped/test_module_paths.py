@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from limbeck.models.wrapped.module_paths import penultimate_path
+from limbeck.errors import ModelError
+from limbeck.models.wrapped.module_paths import check_path, penultimate_path
 from tests.models.wrapped.wrapped_networks import images, small
 
 
@@ -35,3 +36,15 @@ def test_the_logits_of_a_user_s_network_come_from_its_head() -> None:
     model = small()
     assert model.penultimate == "fc"
     assert torch.equal(model.network.fc(model.trace(x=images())["penultimate"].value), model.network(images()))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True], ids=["the network", "a part of it"])
+@pytest.mark.parametrize("how", ["trace", "script"])
+def test_parts_of_a_torchscript_module_cannot_be_looked_at(how: str, inside: bool) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    script = torch.jit.trace(network, torch.zeros(1, 3)) if how == "trace" else torch.jit.script(network)
+    with pytest.raises(ModelError, match=r"'[0.]+' cannot be looked at.*Wrap the network that it was made from"):
+        check_path(nn.Sequential(script) if inside else script, "0.0" if inside else "0")
+    if inside:
+        check_path(nn.Sequential(script), "0")  # as a whole it is a module like any other

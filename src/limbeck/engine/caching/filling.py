@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from limbeck.core.copying import copied
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
@@ -26,7 +27,6 @@ from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.settings.placement import running_device
 from limbeck.engine.settings.precision import TRUE_PRECISION, autocast
-from limbeck.engine.stages.copying import copied
 from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint, weights_fingerprint
 from limbeck.engine.stages.locking import locked
 from limbeck.engine.stages.model_description import describe_model

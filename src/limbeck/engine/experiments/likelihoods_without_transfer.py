@@ -66,11 +66,11 @@ def likelihood_steps(recipe: Recipe) -> int:
     """Optimiser steps of :func:`draw_likelihoods`."""
     if not recipe.training.snapshots or recipe.tasks is not None:
         return 0
-    compared = [method for method in observing(recipe) if without_transfer(recipe, method) is not None]
+    compared = [method for method in _observing(recipe) if without_transfer(recipe, method) is not None]
     return len(compared) * recipe.training.steps
 
 
-def observing(recipe: Recipe) -> list[str]:
+def _observing(recipe: Recipe) -> list[str]:
     """The methods that learn an observation model, of which there can be snapshots."""
     return [
         method
@@ -99,7 +99,7 @@ def draw_likelihoods(
     """
     if not recipe.training.snapshots:
         return
-    observed = observing(recipe) if recipe.tasks is None else []
+    observed = _observing(recipe) if recipe.tasks is None else []
     if not observed:
         why = "with tasks none are drawn" if recipe.tasks else "no match learns an observation model, as vid does"
         progress.message(f"training.snapshots has no effect: {why}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from limbeck.core.copying import copied
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
@@ -14,7 +15,6 @@ from limbeck.engine.experiments.recipe import Recipe, rows_of
 from limbeck.engine.experiments.rehearsal_steps import rehearse_steps
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.placement import running_device
-from limbeck.engine.stages.copying import copied
 from limbeck.engine.stages.seeding import seeded
 from limbeck.engine.training.compiling import check_compiler
 from limbeck.engine.training.loop import make_loop, quiet
@@ -131,9 +131,9 @@ def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Data
     Raises:
         RecipeError: the method cannot compare these two models.
     """
-    objective, student = copy.deepcopy(objective), copied(student)
     batch = _few(dataset, condition, _ROWS)
     try:
+        objective, student = copy.deepcopy(objective), copied(student)
         with seeded(0):
             objective.prepare(teacher, student, batch.x)
             # At a quarter, most schedules have begun and few are over; what weighs nothing then may do so later.

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 
+from limbeck.core.copying import copied
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -65,9 +66,10 @@ def _step(objective: Objective, teacher: DGM | None, student: DGM, rows: Batch |
     models = (student,) if teacher is None else (student, teacher)
     if sum(parameter_count(model.parameters()) for model in models) > _LARGEST:
         return
-    objective, student, teacher = copy.deepcopy(objective), copy.deepcopy(student), copy.deepcopy(teacher)
     batch = None if rows is None else _placed(rows, student)
     try:
+        objective, student = copy.deepcopy(objective), copied(student)
+        teacher = None if teacher is None else copied(teacher)
         with seeded(0), contextlib.suppress(ArithmeticError, RuntimeError, TypeError, ValueError, LookupError):
             objective.prepare(teacher, student, None if batch is None else batch.x)
             # At a quarter, most schedules have begun and few are over.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import pickle
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -34,12 +36,37 @@ def fingerprint(**parts: Any) -> str:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """Hash of every weight and buffer, bit for bit."""
+    """Hash of every weight and buffer, bit for bit, and of what else a module keeps in its state.
+
+    Quantised layers keep numbers and packed tuples there, and modules of one's own whatever their extra state is.
+    """
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
+    for name, value in model.state_dict().items():
+        for part in _parts(name, value):
+            digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _parts(name: str, value: Any) -> Iterator[bytes | memoryview]:
+    """What identifies an entry of a state: of a tensor name, shape, type and bytes; of a container its items."""
+    if isinstance(value, Tensor):
+        yield f"{name}{tuple(value.shape)}{value.dtype}".encode()
+        if value.is_quantized:  # the stored integers, and with scale and zero point what they stand for
+            yield _bytes(value.int_repr())
+            yield _bytes(value.dequantize())
+        else:
+            yield _bytes(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _parts(f"{name}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _parts(f"{name}[{index}]", item)
+    elif value is None or isinstance(value, bool | int | float | str | bytes | torch.dtype):
+        yield f"{name}={value!r}".encode()
+    else:
+        yield f"{name}={type(value).__qualname__}".encode()
+        yield pickle.dumps(value, protocol=4)
 
 
 def describe_tensor(tensor: Tensor) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import IO
 from limbeck.errors import StorageError
 from limbeck.files import storage_error
 
-__all__ = ["LOCK", "locked", "target"]
+__all__ = ["LOCK", "behind_link", "locked"]
 
 LOCK = ".lock"
 """Name of the file in a directory by which it is held."""
@@ -30,7 +30,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         StorageError: another process holds the directory, or it cannot be written.
     """
-    directory = target(directory)
+    directory = behind_link(directory)
     while True:
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
                 return
 
 
-def target(directory: Path) -> Path:
+def behind_link(directory: Path) -> Path:
     """A directory, or the one that a link of this name points to: only that can be made, moved aside and made again."""
     return directory.resolve() if directory.is_symlink() else directory
 

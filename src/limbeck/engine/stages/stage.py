@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.storage import CONFIG, WEIGHTS
-from limbeck.engine.stages.locking import LOCK, locked, target
+from limbeck.engine.stages.locking import LOCK, behind_link, locked
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
 from limbeck.errors import StorageError
@@ -32,7 +32,7 @@ class Stage:
     """
 
     def __init__(self, directory: Path, name: str, key: str, lasting: Sequence[str] = ()) -> None:
-        self.directory = target(directory)
+        self.directory = behind_link(directory)
         self.path = self.directory / f"{name}.json"
         self.key = key
         self.lasting = lasting

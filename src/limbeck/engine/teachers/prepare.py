@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 from torch.distributions import Distribution
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from limbeck.core.copying import copied
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Trace
-from limbeck.engine.stages.copying import copied
 
 __all__ = ["prepare"]
 

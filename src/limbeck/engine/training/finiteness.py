@@ -108,6 +108,6 @@ def first_bad_site(models: Mapping[str, DGM], batch_size: int | None, x: Tensor 
 
 def _stop(text: str) -> NoReturn:
     raise NonFiniteLossError(
-        f"{text} The last good checkpoint is kept. Lower the learning rate, set gradient_clip, or check the data "
-        "for extreme values."
+        f"{text} A checkpoint from before it, if there is one, is kept. Lower the learning rate, set gradient_clip, or "
+        "check the data for extreme values."
     )

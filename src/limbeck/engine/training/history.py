@@ -77,7 +77,7 @@ class History:
             rows = csv.DictReader(handle)
             names = list(rows.fieldnames or ())
             behind = names[names.index(_LAST) + 1 :] if _LAST in names else []
-            return cls([{name: float(value) for name, value in row.items() if value} for row in rows], behind)
+            return cls([{name: _number(name, value) for name, value in row.items() if value} for row in rows], behind)
 
 
 class HistoryRecorder(Callback):
@@ -152,6 +152,10 @@ class HistoryRecorder(Callback):
         self.history.observed[:] = state_dict.get("observed", [])
         self._sums = {_names(key): values for key, values in state_dict["sums"].items()}
         self._count = state_dict["count"]
+
+
+def _number(name: str, value: str) -> float:
+    return int(float(value)) if name == "step" else float(value)
 
 
 def _names(key: _Names | str) -> _Names:

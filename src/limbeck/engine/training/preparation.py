@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
+from limbeck.core.copying import copied
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -88,6 +87,9 @@ def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
     if teacher is None or len(wanted) != 1:
         return teacher
     dtype = wanted.pop()
-    if all(tensor.dtype == dtype for tensor in teacher.state_dict().values() if tensor.is_floating_point()):
+    state = [
+        value for value in teacher.state_dict().values() if isinstance(value, Tensor)
+    ]  # quantised layers have more
+    if all(tensor.dtype == dtype for tensor in state if tensor.is_floating_point()):
         return teacher
-    return copy.deepcopy(teacher).to(dtype)
+    return copied(teacher).to(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+import torch
 from torch import nn
 
 from limbeck.errors import ModelError
@@ -18,7 +19,8 @@ def check_path(network: nn.Module, path: str) -> None:
     """Refuse a path at which a network has no module.
 
     Raises:
-        ModelError: names modules with similar paths.
+        ModelError: names modules with similar paths; or the path leads into a TorchScript module, whose parts run no
+            hooks, so that nobody can look at what they give.
 
     Example:
         >>> check_path(nn.Sequential(nn.Linear(2, 2)), "1")
@@ -26,6 +28,7 @@ def check_path(network: nn.Module, path: str) -> None:
             ...
         limbeck.errors.ModelError: Sequential has no module '1'; it has: 0
     """
+    _check_no_script(network, path)
     try:
         if path:
             network.get_submodule(path)
@@ -36,6 +39,17 @@ def check_path(network: nn.Module, path: str) -> None:
     near = difflib.get_close_matches(path, names, n=3, cutoff=0.4)
     told = f"near: {', '.join(near)}" if near else f"it has: {', '.join(names[:_SHOWN])}"
     raise ModelError(f"{type(network).__name__} has no module {path!r}; {told}")
+
+
+def _check_no_script(network: nn.Module, path: str) -> None:
+    above: nn.Module | None = network
+    for part in path.split("."):
+        if isinstance(above, torch.jit.ScriptModule):
+            raise ModelError(
+                f"the outputs of {path!r} cannot be looked at: torch.jit.trace and torch.jit.script hide what happens "
+                "inside a network. Wrap the network that it was made from, or name no features and compare its logits"
+            )
+        above = getattr(above, part, None)
 
 
 def penultimate_path(network: nn.Module) -> str | None:

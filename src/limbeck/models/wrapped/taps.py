@@ -66,10 +66,12 @@ class Taps:
         self._remove()
 
     def check(self) -> None:
-        """Make sure, after a run, that every site was declared and still is what the module gave.
+        """Make sure, after a run, that every feature was declared and still is what its module gave; declare the last.
+
+        The input of the last linear layer is declared only here, since a guessed layer may run again until the end.
 
         Raises:
-            ModelError: a module did not run, or its output was changed in place afterwards.
+            ModelError: a module did not run, or more than once, or its output was changed in place afterwards.
         """
         for name, path in self._features.items():
             if name not in self._seen:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal, Uniform
+from torch.distributions import Categorical, MixtureSameFamily, Normal, Uniform
 
 from limbeck.core.graph import DGM
 from limbeck.core.sites import Sites
@@ -29,14 +30,26 @@ class Grey(DGM):
         zeros = sites.zeros(1)
         if self.family == "uniform":
             grey = sites.latent("z", Uniform(zeros, torch.ones_like(zeros), validate_args=False))
+        elif self.family == "mixture":
+            two = zeros[..., None].expand(-1, 1, 2)
+            grey = sites.latent("z", MixtureSameFamily(Categorical(logits=two), Normal(two, 1.0)))
         else:
             grey = torch.special.ndtr(sites.latent("z", sites.standard_normal(1)))
         picture = (self.weight * grey)[:, :, None, None].expand(-1, 1, 8, 8)
         sites.target("y", Normal(picture, torch.full_like(picture, 0.1), validate_args=False))
 
 
-def test_pictures_of_a_student_of_another_family_are_the_same_draw(tmp_path: Path) -> None:
+@pytest.fixture
+def judge(tmp_path: Path) -> ImageJudge:
     settings = ImageEvaluation(samples=8, extractor_steps=1, bound_samples=1, bound_images=2, grid=4)
-    judge = settings.judge(Digits().load(), Grey("normal"), tmp_path, 0, Progress())
-    assert isinstance(judge, ImageJudge)
+    made = settings.judge(Digits().load(), Grey("normal"), tmp_path, 0, Progress())
+    assert isinstance(made, ImageJudge)
+    return made
+
+
+def test_pictures_of_a_student_of_another_family_are_the_same_draw(judge: ImageJudge) -> None:
     torch.testing.assert_close(judge._grid(Grey("uniform")), judge._grid(Grey("normal")), rtol=0.0, atol=1e-5)
+
+
+def test_a_student_that_cannot_take_the_teachers_noise_is_drawn_from_its_own(judge: ImageJudge) -> None:
+    assert judge._grid(Grey("mixture")).shape == judge._grid(Grey("normal")).shape

@@ -173,6 +173,8 @@ class ClassifierJudge(Judge):
             ),
             f"ECE: expected calibration error of the most probable class in {settings.bins} bins of equal width. "
             f"Speeds are those of batches of 100 images on {self.device.type}.",
+            "Pictures: the accuracy of the predictions in each bin (dots: at the bin's mean confidence), and the bin's "
+            "share of all predictions.",
         ]
         if settings.compare:
             self.notes.append(

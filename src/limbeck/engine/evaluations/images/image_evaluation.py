@@ -41,7 +41,7 @@ from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
-from limbeck.errors import SiteError
+from limbeck.errors import ReparameterizationError, SiteError
 from limbeck.metrics import (
     ClassifierFeatures,
     FeatureExtractor,
@@ -215,7 +215,7 @@ class ImageJudge(Judge):
         try:
             noise, laws = self.grid_noise.noise, self.grid_noise.laws
             return model.sample(noise=noise, laws=laws, output="mean", temperature=temperature)
-        except SiteError:  # latents of another shape: the picture is drawn from other noise
+        except (SiteError, ReparameterizationError):  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return model.sample(self.settings.grid, output="mean", temperature=temperature)
 

@@ -37,7 +37,7 @@ from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
-from limbeck.errors import ModelError, RecipeError, SiteError
+from limbeck.errors import ModelError, RecipeError, ReparameterizationError, SiteError
 from limbeck.metrics import (
     Measure,
     StrokePredictor,
@@ -245,7 +245,7 @@ class StrokeJudge(Judge):
         try:
             laws = dict.fromkeys(self.noise, Law.NORMAL)
             return drawings_of(model, model.sample(self.settings.grid, noise=self.noise, laws=laws))
-        except SiteError:  # other latents: the picture is drawn from other noise
+        except (SiteError, ReparameterizationError):  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return drawings_of(model, model.sample(self.settings.grid))
 
