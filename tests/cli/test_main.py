@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -75,6 +76,50 @@ class TestHelp:
         out = capsys.readouterr().out
         assert "limbeck.models.VRNN" in out
         assert not any(name in out for name in ("StandIn", "RecordedTeacher", "CachedTeacher"))
+
+    @pytest.mark.parametrize("option", ["pairs", "teacher_cache", "training.augmentation"])
+    def test_options_of_distill_tell_theirs_without_a_teacher(
+        self, option: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            call("distill", f"--{option}.help")
+        assert ended.value.code == 0
+        assert f"--{option}." in capsys.readouterr().out
+
+    def test_help_of_a_recipe_has_the_fields_of_its_own_classes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("run", "vib-digits", "--help") == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "width of the two hidden layers. (type: int, default: 64)" in out
+        assert all(f"--{key} of this recipe: The arguments of" in out for key in ("teacher", "data", "evaluation"))
+        assert "limbeck.methods.sequence_level" in out
+        assert not any(mark in out for mark in ("``", "<class", ":class:", "Path to a configuration file"))
+        assert "null for all rows" in out
+
+    def test_no_class_of_tensors_is_offered_for_a_divergence(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("run", "vib-digits", "--objective.help=surrogate") == 0
+        out = capsys.readouterr().out
+        assert "--objective.target TARGET" in out
+        assert "torch." not in out
+        assert "subclass of Tensor" not in out
+
+    def test_help_of_baselines(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            call("run", "vib-digits", "--baselines.help")
+        assert "StandIn" not in capsys.readouterr().out
+        for option, expected in (("baselines.objective", "methods.surrogate"), ("teacher_data", "data.Digits")):
+            assert call("run", "vib-digits", f"--{option}.help") == 0
+            assert f"limbeck.{expected}" in capsys.readouterr().out
+
+    def test_a_reader_who_has_enough_is_no_error(self) -> None:
+        """As in ``limbeck recipes | head -1``, with a reader that is gone before the first line."""
+        read, write = os.pipe()
+        os.close(read)
+        code = "import sys; from limbeck.cli.main import main; sys.exit(main(['run', '--help']) or 0)"
+        ended = subprocess.run(
+            [sys.executable, "-u", "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+        os.close(write)
+        assert (ended.returncode, ended.stderr) == (141, "")
 
     def test_the_version_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert call("--version") == 0

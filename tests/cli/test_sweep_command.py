@@ -61,6 +61,7 @@ def test_grid_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert parts["objective"]["init_args"]["latent_weight"] == 0.001
     assert parts["sweep"] == []
     alone = "limbeck run spots.yaml --seeds 2 --student.width=3 --objective.latent_weight=0.001"
+    alone += f" --name=default-{found.points[3].name}"  # under the sweep's name it would take its place
     assert results.command.replace(str(path), "spots.yaml") == alone
 
 
@@ -77,7 +78,11 @@ def test_run_of_a_recipe_with_a_sweep(capsys: pytest.CaptureFixture[str]) -> Non
     assert resolved["sweep"] == LAYERS
     before = hashes(Path())
     # Once, without the axes; and with other values on the axis, of which one is there.
+    assert call("run", path, "--sweep=[]") == 2
+    assert "runs/spots/default is a sweep; give the single run another name" in capsys.readouterr().err
     assert call("run", path, "--sweep=[]", "--name=once") == 0
+    assert call("sweep", path, "--name=once", "--jobs=1") == 2
+    assert "runs/spots/once is a single run; give the sweep another name" in capsys.readouterr().err
     assert Path("runs/spots/once/metrics.json").exists()
     assert call("sweep", path, "--over=teacher.width,student.width=3,5", "--jobs=1") == 0
     assert [point.values for point in record().points] == [[3], [5]]

@@ -8,8 +8,7 @@ import pytest
 
 from limbeck.cli.recipe_files import shipped_recipes
 from limbeck.cli.recipe_parser import RecipeCommand
-from limbeck.cli.sweep import _axes, _point
-from limbeck.engine.experiments.axes import grid
+from limbeck.cli.sweep import planned
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAPERS = DOCS / "papers.md"
@@ -46,7 +45,7 @@ def test_commands_can_be_copied(page, line, files):
     command = RecipeCommand.unless_help(verb, words, "")
     found = command.parsed()
     if found.over:
-        assert _point(command, list(grid(_axes(command, found)))[-1]).recipe
+        assert all(point.recipe for point in planned(command, found)[1])
 
 
 def test_pages_have_commands():

@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 import pytest
 
 from limbeck.errors import DataError, StorageError
+from limbeck.metrics.results import Measure
 from limbeck.report import render_report, write_report
 
-from .conftest import FID, HISTORY, results
+from .conftest import FID, HISTORY, MEASURES, results
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "use", "path"}
 
@@ -82,6 +83,33 @@ def test_page_shows_everything(make_run):
     assert text.count("<img ") == 10
     assert "not available" not in text
     assert "Dry run" not in text
+
+
+def test_texts_say_what_is_there(make_run):
+    text = render_report([make_run()])
+    assert "100 → 501 Speed" in text  # in the words of the measure: not every model is sampled
+    assert 'alt="Grid of samples drawn from surrogate, seed 0"' in text
+    assert "Loss curves of surrogate:" in text
+    assert "1 of 1 histories" not in text
+
+
+def test_models_of_other_things_than_images_have_no_samples(make_run):
+    measures = [Measure("nll", "NLL", "lower", 2), *MEASURES[2:]]
+    named = results()
+    models = [
+        dataclasses.replace(model, values={**model.values, "nll": model.values["fid_data"]}) for model in named.results
+    ]
+    text = render_report([make_run(dataclasses.replace(named, measures=measures, results=models))])
+    assert 'alt="Picture of surrogate, seed 0"' in text
+    assert "Pictures of the other seeds" in text
+    assert "amples of the other" not in text
+    assert "samples drawn" not in text
+
+
+def test_a_teacher_that_nobody_trained_misses_no_history(make_run):
+    run = make_run()
+    (run / "teacher" / "history.csv").unlink()
+    assert "histories are not available" not in render_report([run])
 
 
 def test_dry_run_warns_and_claims_nothing(make_run):

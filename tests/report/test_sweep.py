@@ -16,9 +16,11 @@ from rich.console import Console
 from limbeck.errors import DataError
 from limbeck.metrics.sweep_results import SweepAxis, SweepPoint, SweepResults
 from limbeck.report.sweep import print_sweep, render_sweep_report, write_sweep_report
+from limbeck.report.sweep_figures import axis_figures
 from limbeck.report.sweep_lines import (
     SIZE,
     Line,
+    Panel,
     axis_panels,
     is_logarithmic,
     is_numeric,
@@ -26,7 +28,7 @@ from limbeck.report.sweep_lines import (
     size_panels,
     straight_line,
 )
-from limbeck.report.sweep_tables import EVERYWHERE, fit_table, sweep_size_table, sweep_table
+from limbeck.report.sweep_tables import EVERYWHERE, _fits, fit_table, sweep_size_table, sweep_table
 from tests.report.conftest import MEASURES, results
 
 WIDTH = SweepAxis("width", ["student.width"], [4, 8, 16])
@@ -190,6 +192,14 @@ class TestLines:
         assert fit.count == 12
         assert (fit.slope, fit.intercept, fit.r2) == pytest.approx((other.slope, other.intercept, other.rvalue**2))
         assert straight_line(Line("a", at[:2], values[:2])) is None
+
+    def test_rounding_errors_of_a_zero_are_not_numbers(self) -> None:
+        """The divergence of a formula from itself."""
+        line = Line("teacher", [1.0, 2.0, 5.0], [[-1e-313], [-3e-312], [-7e-310]])
+        (row,) = _fits([Panel("", [line])], "along layers")
+        assert [cell.text for cell in row.cells] == ["0", "0", "–", "3"]
+        (figure,) = axis_figures([Panel("", [line])], MEASURES[0], {"teacher": "ink"}, "layers", "layers")
+        assert "teacher 0 at 1, 0 at 2, 0 at 5" in figure
 
     def test_fit_table(self, tmp_path: Path) -> None:
         """The width alone: the weight is logarithmic. Scratch does not depend on the weight: once."""

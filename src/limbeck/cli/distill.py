@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,11 +54,12 @@ def run(words: Sequence[str]) -> None:
     import_modules(parser, words)
     given = option(words, "--teacher")
     if given is None:
-        if not help_wanted(words):
+        of_option = any(re.fullmatch(r"--[\w.]+\.help", word.partition("=")[0]) for word in words)
+        if not help_wanted(words) and not of_option:
             raise RecipeError("which teacher? Give --teacher=DIR, the directory of a saved model")
         import_classes()
         _add_options(parser, None, words)
-        parser.print_help()
+        parse_unless_help(parser, words)
         return
     words = folder_words(words)
     kind = teacher_kind(given)

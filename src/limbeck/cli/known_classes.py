@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import importlib
 import inspect
+import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.words import option
 from limbeck.errors import RecipeError
 
-__all__ = ["known_names", "meant", "print_class_help", "told"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+__all__ = ["known_names", "meant", "print_class_help", "print_help_of_recipe", "told"]
 
 _ROOMS = {
     "objective": "methods",
     "data": "data",
+    "teacher_data": "data",
     "evaluation": "engine",
     "student": "models",
     "teacher": "models",
@@ -63,22 +69,58 @@ def print_class_help(words: Sequence[str]) -> bool:
     Raises:
         RecipeError: there is nothing of the name given.
     """
-    for key in _ROOMS:
-        if any(word.partition("=")[0] == f"--{key}.help" for word in words):
-            given = option(words, f"--{key}.help")
-            _print_help(key, None if given is None or given.startswith("-") else given)
+    for word in words:
+        name = word.partition("=")[0]
+        found = re.fullmatch(r"--(?:baselines\.(?:[^.]+\.)?)?(\w+)\.help", name)
+        if found and found[1] in _ROOMS:
+            given = option(words, name)
+            _print_help(found[1], None if given is None or given.startswith("-") else given)
             return True
     return False
 
 
-def _print_help(key: str, given: str | None) -> None:
-    from limbeck.cli.parsing import new_parser
+def print_help_of_recipe(recipe: Mapping[str, Any]) -> None:
+    """Print the arguments of the classes and the method that a recipe names, with the values that it gives them.
 
+    Args:
+        recipe: as read from its file.
+    """
+    for key in _ROOMS:
+        given = recipe.get(key)
+        name = given.get("class_path") if isinstance(given, dict) else given
+        if not isinstance(name, str):
+            continue
+        try:
+            parser = _parser_of(key, name, usage=argparse.SUPPRESS, add_help=False)
+            values = (given.get("init_args") or {}) if isinstance(given, dict) else {}
+            parser.set_defaults({f"{key}.{field}": value for field, value in values.items()})
+        except (RecipeError, KeyError, TypeError, ValueError):
+            continue  # what is wrong with a recipe is said when it is run
+        sys.stdout.write(f"\n--{key} of this recipe: {parser.format_help()}")
+
+
+def _print_help(key: str, given: str | None) -> None:
     if given is None:
         names = "\n".join(f"  {name}" for name in known_names(key))
         sys.stdout.write(f"--{key} takes one of these, or your own as module.name:\n{names}\n")
         sys.stdout.write(f"--{key}.help NAME tells the arguments of one.\n")
         return
+    _parser_of(key, given).print_help()
+
+
+def _parser_of(key: str, given: str, **settings: Any) -> ArgumentParser:
+    """A parser whose options are the arguments of a class or function.
+
+    Args:
+        key: the option that names it.
+        given: its name.
+        settings: of the parser.
+
+    Raises:
+        RecipeError: there is nothing of this name.
+    """
+    from limbeck.cli.parsing import new_parser
+
     path = given if "." in given else f"limbeck.{_ROOMS[key]}.{given}"
     module, _, name = path.rpartition(".")
     try:
@@ -87,10 +129,10 @@ def _print_help(key: str, given: str | None) -> None:
         raise RecipeError(f"--{key}.help={given}: there is no such name{told(meant(key, given))}") from None
     if not callable(found):
         raise RecipeError(f"--{key}.help={given}: this is no class and no function{told(meant(key, given))}")
-    parser = new_parser("limbeck", f"The arguments of {path}.")
+    parser = new_parser("limbeck", f"The arguments of {path}.", **settings)
     add = parser.add_class_arguments if inspect.isclass(found) else parser.add_function_arguments
     add(found, key, as_group=False)
-    parser.print_help()
+    return parser
 
 
 def told(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ COMMANDS = {
 }
 
 
+_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 _STOPPED = "stopped. Run the same command again to continue from the last checkpoint."
 
 
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after ``limbeck``; by default those of the process.
 
     Returns:
-        The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted, 143 when
-        asked to end.
+        The exit status: 0, 1 for an error in the input, 2 for a wrong command line, 130 when interrupted, 141
+        when nobody reads the output any more, 143 when asked to end.
     """
     words = [_at_home(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -77,6 +78,10 @@ def _guarded(command: str, words: list[str]) -> int:
         if error.code == 143:  # training was asked to end (SIGTERM)
             return _fail(_STOPPED, 143)
         raise
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough. Python flushes once more at the end: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except OSError as error:
         # Whatever the disk refuses outside the atomic writer, e.g. a log or a cache of a library.
         where = f" {error.filename}" if error.filename else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import inspect
 import re
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import jsonargparse
 from jsonargparse import ArgumentParser, Namespace
 
+from limbeck.cli.help_texts import Parser
 from limbeck.cli.parser_messages import named, readable, restricted
 from limbeck.cli.words import help_wanted
 from limbeck.errors import RecipeError
@@ -23,32 +23,9 @@ __all__ = ["import_classes", "instantiate", "new_parser", "parse", "parse_unless
 _FULL = (bool, int, float, str, list, dict, tuple, Literal)  # types that have no null
 
 
-class _Formatter(jsonargparse.DefaultHelpFormatter):
-    """Help that offers no class of those that only stand in for a teacher inside the library."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = str(super()._get_help_string(action) or "")
-        head, listed, names = text.partition(", known subclasses: ")
-        if not listed:
-            return text
-        internal = _stand_ins()
-        return head + listed + ", ".join(name for name in names.split(", ") if name.rpartition(".")[2] not in internal)
-
-
-def _stand_ins() -> set[str]:
-    from limbeck.core.stand_in import StandIn
-
-    found, further = {"StandIn"}, list(StandIn.__subclasses__())
-    while further:
-        kind = further.pop()
-        found.add(kind.__name__)
-        further += kind.__subclasses__()
-    return found
-
-
-def new_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser that reports errors by raising."""
-    return ArgumentParser(prog=prog, description=description, exit_on_error=False, formatter_class=_Formatter)
+def new_parser(prog: str, description: str, **settings: Any) -> ArgumentParser:
+    """A parser that reports errors by raising; ``settings`` are those of :class:`argparse.ArgumentParser`."""
+    return Parser(prog=prog, description=description, **settings)
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from limbeck.cli.known_classes import print_help_of_recipe
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse, to_yaml
 from limbeck.cli.recipe_files import RecipeFile, find_recipe
 from limbeck.cli.words import help_wanted
@@ -71,6 +72,7 @@ class RecipeCommand:
         if help_wanted(words):
             import_classes()
             found.parser.print_help()
+            print_help_of_recipe(found.file.read())
             return None
         return found
 

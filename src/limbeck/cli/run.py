@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from limbeck.cli.printing import print_runs
 from limbeck.cli.recipe_parser import RecipeCommand
+from limbeck.errors import RecipeError
 
 __all__ = ["run"]
 
@@ -32,9 +33,9 @@ def run(words: Sequence[str]) -> None:
     if command is None:
         return
     found = command.parsed()
-    if found.sweep or found.over:
-        from limbeck.cli.sweep import run_sweep
+    from limbeck.cli.sweep import is_sweep, run_sweep
 
+    if found.sweep or found.over:
         run_sweep(command, found)
         return
     from limbeck.engine.experiments.experiment import Experiment
@@ -44,6 +45,8 @@ def run(words: Sequence[str]) -> None:
     from limbeck.report import write_report
 
     directory = command.directory(found)
+    if not found.dry_run and is_sweep(directory):
+        raise RecipeError(f"{directory} is a sweep; give the single run another name, for example --name=once")
     recipe, resolved = command.built(found)
     with TerminalProgress() if is_main_process() else contextlib.nullcontext(Progress()) as progress:
         results = Experiment(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from limbeck.engine.experiments.axes import Axis, GridPoint
     from limbeck.engine.sweeps.sweep_plan import Point
 
-__all__ = ["run", "run_sweep"]
+__all__ = ["is_sweep", "planned", "run", "run_sweep"]
 
 _USAGE = """\
 usage: limbeck sweep RECIPE --over KEY=VALUE,VALUE [--over ...] [--key=value ...] [--jobs=N]
@@ -60,14 +60,14 @@ def run_sweep(command: RecipeCommand, found: Namespace) -> None:
         RecipeError: an axis is empty or doubled, names no field of the recipe, or one that is also overridden.
         LimbeckError: some points failed; the others are finished.
     """
-    from limbeck.engine.experiments.axes import grid
     from limbeck.engine.sweeps.sweep import Sweep
     from limbeck.files import atomic_write_text
     from limbeck.report.sweep import write_sweep_report
 
-    axes = _axes(command, found)
-    points = [_point(command, point) for point in grid(axes)]
+    axes, points = planned(command, found)
     directory = command.directory(found)
+    if not found.dry_run and (directory / "metrics.json").exists() and not is_sweep(directory):
+        raise RecipeError(f"{directory} is a single run; give the sweep another name, for example --name=sweep")
     sweep = Sweep(
         axes,
         points,
@@ -143,8 +143,21 @@ def _check_key(key: str, axis: Axis, command: RecipeCommand) -> None:
         )
 
 
-def _point(command: RecipeCommand, point: GridPoint) -> Point:
-    """The ordinary run at one point of the grid."""
+def planned(command: RecipeCommand, found: Namespace) -> tuple[list[Axis], list[Point]]:
+    """The axes of a sweep, and the run at each point of its grid."""
+    from limbeck.engine.experiments.axes import grid
+
+    axes = _axes(command, found)
+    return axes, [_point(command, point, found.name) for point in grid(axes)]
+
+
+def is_sweep(directory: Path) -> bool:
+    """Whether a sweep was started in a directory."""
+    return (directory / "sweep.json").exists() or (directory / "stages").is_dir()
+
+
+def _point(command: RecipeCommand, point: GridPoint, sweep: str) -> Point:
+    """The ordinary run at one point of the grid. Alone it has a name of its own: it must not replace the sweep."""
     from limbeck.engine.sweeps.sweep_plan import Point
 
     words = [f"--{key}={_word(value)}" for key, value in point.overrides.items()]
@@ -154,6 +167,7 @@ def _point(command: RecipeCommand, point: GridPoint) -> Point:
         raise RecipeError(f"at {point.name}: {_culprit(command, words) or error}") from None
     once = ["--sweep=[]"] if command.file.read().get("sweep") else []
     alone = ["limbeck", "run", command.recipe, *_overrides(command.words), *once, *words]
+    alone.append(f"--name={sweep}-{point.name}")
     return Point(point.name, point.values, recipe, resolved, shlex.join(alone))
 
 

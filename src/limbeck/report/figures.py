@@ -40,13 +40,14 @@ def fold_terms(seeds: Sequence[Curves]) -> list[Curves]:
     return folded
 
 
-def loss_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> str:
+def loss_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str, label: str) -> str:
     """The loss (dark) and each of its weighted terms over the steps: thin lines are seeds, thick lines their mean.
 
     Args:
         seeds: one history per seed.
         colors: from :func:`term_colors`.
-        name: name of the method, for the text alternative; also makes the identifiers within the page unique.
+        name: makes the identifiers within the page unique.
+        label: the method as the page calls it, for the text alternative.
     """
     figure, axes = new_axes(4.7, 2.7)
     steps = np.unique(np.concatenate([one.steps for one in seeds]))
@@ -69,11 +70,14 @@ def loss_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> s
     axes.set_ylabel("weighted loss")
     step_ticks(axes)
     what = ", ".join(names) if len(names) > 1 else "the loss"
-    return to_svg(figure, f"loss-{name}", f"Loss curves of {name}: {what} over the training steps.")
+    return to_svg(figure, f"loss-{name}", f"Loss curves of {label}: {what} over the training steps.")
 
 
-def share_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> str | None:
-    """Each term's share of the loss over the steps, stacked; ``None`` with fewer than two terms."""
+def share_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str, label: str) -> str | None:
+    """Each term's share of the loss over the steps, stacked; ``None`` with fewer than two terms.
+
+    The arguments are those of :func:`loss_figure`.
+    """
     names = _terms(seeds)
     if len(names) < 2:
         return None
@@ -96,7 +100,7 @@ def share_figure(seeds: Sequence[Curves], colors: dict[str, str], name: str) -> 
     axes.set_ylabel("share of the loss, %")
     axes.grid(False)
     step_ticks(axes)
-    return to_svg(figure, f"share-{name}", f"Share of each term in the loss of {name} over the training steps.")
+    return to_svg(figure, f"share-{name}", f"Share of each term in the loss of {label} over the training steps.")
 
 
 def shares(seeds: Sequence[Curves]) -> dict[str, float]:
@@ -175,7 +179,7 @@ def size_figure(runs: Sequence[RunResults], measure: Measure, colors: dict[str, 
     if all(mean > 0 for points in by_method.values() for _, mean in points):
         axes.set_ylim(bottom=0)
     axes.set_xlabel("parameters used to generate")
-    axes.set_ylabel(measure.label)
+    axes.set_ylabel(f"{measure.label}{f' ({measure.unit})' if measure.unit else ''}")
     return to_svg(figure, "size", f"{measure.label} against the number of generative parameters of each model.")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["render_report", "write_report"]
 
 _SIZE = "parameters_generative"
+_TRAINED = "train_seconds"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def render_report(run_directories: Sequence[str | Path]) -> str:
     results = told_apart([run.results for run in runs])
     colors = _colors(results)
     several = len(runs) > 1
-    sections = [_section(run, shown, colors) for run, shown in zip(runs, results)]
+    sections = [_section(run, shown, colors, several) for run, shown in zip(runs, results)]
     said: set[str] = set()  # runs of one recipe share most sentences: say each once
     for section in sections:
         section.sentences[:] = [sentence for sentence in section.sentences if sentence not in said]
@@ -129,7 +130,7 @@ def _colors(results: Sequence[RunResults]) -> dict[str, str]:
     return method_colors([method for run in results for method in run.trained]) | variants
 
 
-def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
+def _section(run: Run, results: RunResults, colors: dict[str, str], several: bool) -> Section:
     from markupsafe import Markup
 
     from limbeck.report.figures import measure_figure
@@ -151,7 +152,7 @@ def _section(run: Run, results: RunResults, colors: dict[str, str]) -> Section:
         chart=Markup(chart) if chart else None,
         steps=_steps(results, measure, colors),
         measure=measure,
-        losses=_losses(run, results),
+        losses=_losses(run, results, several),
         features=feature_panels(dataclasses.replace(run, results=results)),
         seeds=seeds_table(results),
         # Only models of images are drawn as grids from shared noise; others have figures of their own.
@@ -172,8 +173,11 @@ def _steps(results: RunResults, measure: Measure | None, colors: dict[str, str])
     return [Markup(svg) for svg in drawn if svg]
 
 
-def _losses(run: Run, results: RunResults) -> list[LossPanel]:
-    """A panel for each method, students first: theirs are the losses that are made of several terms."""
+def _losses(run: Run, results: RunResults, several: bool) -> list[LossPanel]:
+    """A panel for each method that was trained, students first: theirs are the losses of several terms.
+
+    A teacher that is a formula or was given has no history, and misses none.
+    """
     from markupsafe import Markup
 
     from limbeck.report.figures import fold_terms, loss_figure, share_figure, shares
@@ -185,12 +189,14 @@ def _losses(run: Run, results: RunResults) -> list[LossPanel]:
     panels = []
     for method in sorted(results.trained, key=lambda m: m == "teacher"):
         seeds, models = histories[method], run.of(method)
+        if method == "teacher" and not seeds and not any(_TRAINED in model.result.values for model in models):
+            continue
         missing = f"{len(models) - len(seeds)} of {len(models)} histories are not available."
         figures: list[str | None] = []
         legend: list[tuple[str, str, str]] = []
         if seeds:
-            name = f"{results.name}-{method}"
-            figures = [loss_figure(seeds, colors, name), share_figure(seeds, colors, name)]
+            name, label = f"{results.name}-{method}", f"{method} in {results.name}" if several else method
+            figures = [loss_figure(seeds, colors, name, label), share_figure(seeds, colors, name, label)]
             parts = shares(seeds)
             if len(parts) > 1:
                 legend = [(term, colors[term], f"{100 * part:.0f} %") for term, part in parts.items()]

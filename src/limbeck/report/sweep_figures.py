@@ -11,6 +11,7 @@ from limbeck.metrics.results import Measure
 from limbeck.metrics.statistics import summarize
 from limbeck.report.svg import HEX, log_ticks, new_axes, short, to_svg
 from limbeck.report.sweep_lines import Line, Panel, is_constant, is_logarithmic
+from limbeck.report.table import format_number
 
 __all__ = ["SEEDS_FOR_AN_INTERVAL", "axis_figures", "size_figures"]
 
@@ -57,7 +58,7 @@ def _figure(
     if panel.title:
         axes.set_title(panel.title, fontsize=9.5, color=HEX["ink"], loc="left")
     where = f", {panel.title}" if panel.title else ""
-    return to_svg(figure, f"{name}-{index}", f"{measure.label} against {label}{where}: {_said(panel)}.")
+    return to_svg(figure, f"{name}-{index}", f"{measure.label} against {label}{where}: {_said(panel, measure)}.")
 
 
 def _draw(axes: Any, line: Line, color: str, order: int) -> None:
@@ -112,9 +113,18 @@ def _measure_scale(axes: Any, panels: Sequence[Panel]) -> None:
     axes.set_ylim(0.0 if from_zero else low - 0.12 * room, high + 0.12 * room)
 
 
-def _said(panel: Panel) -> str:
+def _said(panel: Panel, measure: Measure) -> str:
     parts = []
     for line in panel.lines:
-        means = (f"{summarize(values).mean:.4g} at {short(at)}" for at, values in zip(line.at, line.values))
+        means = (
+            f"{_said_number(summarize(values).mean, measure)} at {short(at)}"
+            for at, values in zip(line.at, line.values)
+        )
         parts.append(f"{line.method} {', '.join(means)}")
     return "; ".join(parts)
+
+
+def _said_number(value: float, measure: Measure) -> str:
+    """Four digits, unless the tables would show zero: a divergence of a model from itself is a rounding error."""
+    shown = format_number(value, measure.digits)
+    return "0" if float(shown.replace(",", "").replace("−", "-")) == 0 else f"{value:.4g}"

@@ -17,7 +17,7 @@ from limbeck.report.sweep_lines import (
     label_of,
     straight_line,
 )
-from limbeck.report.table import NOTHING, Cell, Column, Row, Table
+from limbeck.report.table import NOTHING, Cell, Column, Row, Table, format_number
 
 __all__ = ["EVERYWHERE", "fit_table", "sweep_size_table", "sweep_table"]
 
@@ -70,7 +70,7 @@ def _fits(panels: Sequence[Panel], along: str) -> list[Row]:
                 continue
             same = all(other.get(method) == line for other in lines)
             place = f"{along}, {panel.title}" if panel.title and not same else along
-            cells = [_number(fit.slope), _number(fit.intercept), f"{fit.r2:.3f}", str(fit.count)]
+            cells = [_number(fit.slope), _number(fit.intercept), format_number(fit.r2, 3), str(fit.count)]
             rows[place, method] = Row(method, [Cell(text) for text in cells], run=place)
     return sorted(rows.values(), key=lambda row: row.run != along)  # stable: panels keep their order
 
@@ -137,4 +137,4 @@ def _failed(sweep: Sweep, width: int) -> list[Row]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}".replace("-", "−")
+    return f"{value + 0.0:.4g}".replace("-", "−")  # the sum has no "-0"

@@ -86,7 +86,7 @@ def highlights(
     by_key = {m.key: m for m in results.measures}
     for key, label, smaller in (
         ("parameters_generative", "Smaller to generate with", True),
-        ("samples_per_second", "Faster to sample", False),
+        ("samples_per_second", "Faster", False),
     ):
         teacher, student = results.values("teacher", key), results.values(shown, key)
         if key not in by_key or not teacher or not student:
@@ -98,7 +98,7 @@ def highlights(
         if ratio > 1:
             digits = 1 if ratio < 10 else 0
             arrow = f"{format_number(before, by_key[key].digits)} → {format_number(after, by_key[key].digits)}"
-            unit = "parameters" if smaller else "samples per second"
+            unit = "parameters" if smaller else by_key[key].label  # images that are drawn, or that are classified
             boxes.append(Highlight(label, f"{format_number(ratio, digits)} ×", f"{arrow} {unit}"))
     return boxes
 
