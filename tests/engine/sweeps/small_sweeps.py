@@ -12,12 +12,10 @@ from tests.tiny import write_recipe
 def sweep(folder: Path, *words: str, name: str = "sweep", jobs: int = 1, **changes: Any) -> Sweep:
     """As the command line would make it."""
     from limbeck.cli.recipe_parser import RecipeCommand
-    from limbeck.cli.sweep import _axes, _point
-    from limbeck.engine.experiments.axes import grid
+    from limbeck.cli.sweep import planned
 
     command = RecipeCommand.of("sweep", [str(write_recipe(folder, **changes)), *words])
-    axes = _axes(command, command.parsed())
-    points = [_point(command, point) for point in grid(axes)]
+    axes, points = planned(command, command.parsed())
     return Sweep(axes, points, name="spots", directory=folder / name, cache=folder / "cache", command="", jobs=jobs)
 
 
