@@ -20,7 +20,6 @@ from limbeck.errors import DivergenceError
 
 __all__ = ["CLOSED_FORM", "TEMPERED"]
 
-_HUGE = 1e20  # far beyond what finite logits give, far below what the largest finite number does
 _SMALL = 1e-30  # in place of 0, so that what is not chosen passes no NaN backwards
 
 
@@ -63,13 +62,22 @@ def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
 
 
 def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:
-    # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit, a bit that is
-    # masked, counts as the largest finite one, or 0 would be multiplied by infinity: the entropy of the teacher's is 0,
-    # and so is the divergence where the student masks what the teacher masks. Where it masks more it is infinite.
+    # Cross entropy less entropy: one fused operation each, forwards and backwards. An infinite logit of the teacher, a
+    # bit that it masks, has the entropy 0 of the largest finite one.
     probs, logit_p, logit_q = precise(probs), precise(logit_p), precise(logit_q)
-    crossed = F.binary_cross_entropy_with_logits(logit_q.nan_to_num(torch.nan), probs, reduction="none")
-    crossed = crossed.masked_fill(crossed > _HUGE, torch.inf)
+    crossed = F.binary_cross_entropy_with_logits(logit_q, probs, reduction="none")
+    crossed = _with_masked_bits(crossed, probs, logit_q)
     return crossed - F.binary_cross_entropy_with_logits(logit_p.nan_to_num(torch.nan), probs, reduction="none")
+
+
+def _with_masked_bits(crossed: Tensor, probs: Tensor, logit_q: Tensor) -> Tensor:
+    """0 or infinity in place of NaN where the student masks a bit by an infinite logit, as the teacher does or not."""
+    # Asked on a CPU alone, where that costs less than the repair; a GPU would stall, and a compiler break off.
+    asks = crossed.device.type == "cpu" and not torch.compiler.is_compiling()
+    if asks and not bool(crossed.isnan().any()):
+        return crossed
+    unlike = torch.where(logit_q > 0.0, 1.0 - probs, probs) > 0.0
+    return torch.where(logit_q.isinf(), torch.where(unlike, torch.inf, 0.0), crossed)
 
 
 def _poisson(p: D.Poisson, q: D.Poisson) -> Tensor:
