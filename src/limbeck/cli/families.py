@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from limbeck.cli.distilling import keep_pipeline
 from limbeck.cli.printing import say
 from limbeck.cli.words import option
@@ -128,6 +130,7 @@ class Family:
 class Classifiers(Family):
     """Models of labels given images: measured by their accuracy."""
 
+    @override
     def evaluation(self, compare: bool) -> dict[str, Any]:
         """Accuracy and what goes with it."""
         from limbeck.models import VIB
@@ -143,12 +146,14 @@ class Flows(Family):
 
     model: Flow
 
+    @override
     def objective(self, words: Sequence[str]) -> dict[str, Any]:
         """With data the latents on the data, without the density of the teacher's samples."""
         if option(words, "--data") is not None:
             return {"class_path": "limbeck.methods.ilkd"}
         return {"class_path": "limbeck.methods.density", "init_args": {"pool": _POOL}}
 
+    @override
     def evaluation(self, compare: bool) -> dict[str, Any]:
         """Likelihood, of rows of a table or of images."""
         of_tables = len(self.model.latent_shapes[0]) == 1
@@ -160,6 +165,7 @@ class Diffusion(Family):
 
     model: DDIM
 
+    @override
     def student_settings(self, words: Sequence[str]) -> dict[str, Any]:
         """The teacher's own network, evaluated ``--steps`` times at evenly spaced times.
 
@@ -171,25 +177,30 @@ class Diffusion(Family):
         config["first"] = "residual" if self.model.schedule.prediction == "epsilon" else "network"
         return config
 
+    @override
     def objective(self, words: Sequence[str]) -> dict[str, Any]:
         """For one step the Denoising Student; for several, also the states in between that both models have."""
         return {"class_path": f"limbeck.methods.{'denoising_student' if _steps(words) == 1 else 'few_step'}"}
 
+    @override
     def inputs(self) -> Tensor | None:
         """Every class, one-hot, shape (classes, classes)."""
         import torch
 
         return torch.eye(self.classes) if self.classes else None
 
+    @override
     def check_steps(self, steps: int | None) -> None:
         """Any number is fine here; the model itself refuses those that are too large."""
 
+    @override
     def starts_from(self, teacher: DGM) -> bool:
         """Yes, if the teacher is a diffusion model too."""
         from limbeck.models import DDIM
 
         return isinstance(teacher, DDIM)
 
+    @override
     def start_from(self, teacher: DGM) -> None:
         """Copy what fits of the teacher's network, and say how much that is."""
         from limbeck.engine.stages.ranks import is_main_process
@@ -198,6 +209,7 @@ class Diffusion(Family):
         if is_main_process():
             say(f"Start: {inherited}.")
 
+    @override
     def pairs(self, pairs: Pairs | None, teacher: DGM) -> Pairs | None:
         """Pairs with the states that are compared: those of the times that both models have."""
         from limbeck.models import DDIM
@@ -207,23 +219,28 @@ class Diffusion(Family):
         shared = [time for time in self.model.timesteps[1:] if time in teacher.timesteps]
         return dataclasses.replace(pairs, states=[f"x[{time}]" for time in shared])
 
+    @override
     def keep(self, folder: Path) -> None:
         """Write the student as a pipeline of diffusers."""
         keep_pipeline(self.model, folder / PIPELINE)
 
+    @override
     def at_steps(self, steps: int | None) -> DGM:
         """The same network, evaluated at evenly spaced times."""
         return self.model if steps is None else self.model.resampled(steps=steps, spacing="trailing", start=None)
 
     @property
+    @override
     def classes(self) -> int:
         """How many classes the images are drawn of."""
         return self.model.classes
 
+    @override
     def makes_drawings(self, x: Tensor | None) -> bool:
         """No: they draw images, and it would take long to look."""
         return False
 
+    @override
     def evaluation(self, compare: bool) -> dict[str, Any]:
         """Quality of the images and time at several numbers of steps."""
         return {"class_path": "limbeck.engine.DiffusionEvaluation"}

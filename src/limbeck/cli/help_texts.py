@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonargparse
 from jsonargparse import ArgumentParser
+from typing_extensions import override
 
 __all__ = ["HelpFormatter", "Parser"]
 
@@ -17,15 +18,18 @@ _LISTED = ", known subclasses: "
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     """Help in words that can be typed: ``null`` instead of ``None``, and only classes and methods that users choose."""
 
+    @override
     def add_argument(self, action: argparse.Action) -> None:
         """Leave out what cannot be given on a command line."""
         if not (action.dest.endswith(".help") and "subclass of Tensor" in (action.help or "")):
             super().add_argument(action)
 
+    @override
     def start_section(self, heading: str | None) -> None:
         """The heading without marks of code."""
         super().start_section(None if heading is None else _plain(heading))
 
+    @override
     def _get_help_string(self, action: argparse.Action) -> str:
         text = str(super()._get_help_string(action) or "")
         head, listed, names = text.partition(_LISTED)
@@ -35,6 +39,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
             text = head + (_LISTED + ", ".join(shown) if shown else "") + closed + rest
         return text
 
+    @override
     def _expand_help(self, action: argparse.Action) -> str:
         return _plain(super()._expand_help(action))
 

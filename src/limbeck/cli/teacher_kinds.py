@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from limbeck.cli.distilling import keep_weights
 from limbeck.cli.pipeline_teacher import diffusion_teacher, is_hub_name, resampled_teacher
 from limbeck.cli.zuko_teacher import WEIGHTS, zuko_teacher
@@ -57,14 +59,17 @@ class ZukoWeights(TeacherKind):
     """A file of weights of one of zuko's flows."""
 
     @staticmethod
+    @override
     def recognises(given: str) -> bool:
         """Whether it is a file."""
         return given.endswith(".safetensors") or Path(given).is_file()
 
+    @override
     def load(self, words: Sequence[str]) -> tuple[DGM, list[str]]:
         """Build the flow that ``--teacher.class`` and the other settings describe, and load its weights."""
         return zuko_teacher(self.given, words)
 
+    @override
     def keep(self, student: DGM, folder: Path) -> None:
         """Write the student's weights under zuko's names."""
         keep_weights(student, folder / WEIGHTS)
@@ -74,12 +79,14 @@ class Pipeline(TeacherKind):
     """A diffusion pipeline of diffusers: a directory, or a name on the Hugging Face hub."""
 
     @staticmethod
+    @override
     def recognises(given: str) -> bool:
         """Whether it is such a directory, or can only be a name on the hub."""
         from limbeck.models.diffusion.pipeline import is_pipeline
 
         return is_pipeline(given) or is_hub_name(given)
 
+    @override
     def load(self, words: Sequence[str]) -> tuple[DGM, list[str]]:
         """Load the pipeline, from the hub if need be, at ``--teacher.steps``."""
         return diffusion_teacher(self.given, words)
@@ -89,10 +96,12 @@ class SavedModel(TeacherKind):
     """A directory in which this library saved a model."""
 
     @staticmethod
+    @override
     def recognises(given: str) -> bool:
         """Always, so that the message about a wrong path speaks of saved models."""
         return True
 
+    @override
     def load(self, words: Sequence[str]) -> tuple[DGM, list[str]]:
         """Load the model; a diffusion model at ``--teacher.steps``."""
         from limbeck.core.graph import DGM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
+from typing_extensions import override
 
 __all__ = ["Delta"]
 
@@ -45,6 +46,7 @@ class Delta(Distribution):
         super().__init__(shape[:split], shape[split:], validate_args=False)
 
     @property
+    @override
     def support(self) -> constraints.Constraint:
         """The real numbers: where ``log_prob`` is defined, rather than where the mass is."""
         if not self.event_dim:
@@ -53,30 +55,36 @@ class Delta(Distribution):
         return independent
 
     @property
+    @override
     def mean(self) -> Tensor:
         """The atom."""
         return self.value
 
     @property
+    @override
     def mode(self) -> Tensor:
         """The atom."""
         return self.value
 
     @property
+    @override
     def variance(self) -> Tensor:
         """Zero."""
         return torch.zeros_like(self.value)
 
+    @override
     def rsample(self, sample_shape: _Size = ()) -> Tensor:
         """Return the atom, differentiably, repeated over ``sample_shape``."""
         if not sample_shape:
             return self.value
         return self.value.expand(torch.Size(sample_shape) + self.value.shape)
 
+    @override
     def sample(self, sample_shape: _Size = ()) -> Tensor:
         """Return the atom, detached, repeated over ``sample_shape``."""
         return self.rsample(sample_shape).detach()
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Return 0 where every element of the event equals the atom, else ``-inf``; shape ``batch_shape``."""
         equal = value == self.value
@@ -85,9 +93,11 @@ class Delta(Distribution):
         dtype = self.value.dtype if self.value.is_floating_point() else torch.get_default_dtype()
         return torch.where(equal, 0.0, -torch.inf).to(dtype)
 
+    @override
     def expand(self, batch_shape: _Size, _instance: object = None) -> Delta:
         """Return the same point mass with a larger batch."""
         return Delta(self.value.expand(torch.Size(batch_shape) + self.event_shape), self.event_dim)
 
+    @override
     def __repr__(self) -> str:
         return f"Delta(value: {tuple(self.value.shape)}, event_dim={self.event_dim})"

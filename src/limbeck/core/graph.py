@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.expectation import mean
 from limbeck.core.first_parameter import first_parameter
@@ -233,6 +234,7 @@ class DGM(Trainable, ABC):
             return trace.targets
         return {name: mean(site.distribution) for name, site in trace.items() if site.distribution is not None}
 
+    @override
     def forward(self, noise: dict[str, Tensor], x: Tensor | None = None) -> dict[str, Tensor]:
         """The model as a pure function of its noise, for ``torch.export`` and the like.
 
@@ -285,10 +287,9 @@ class DGM(Trainable, ABC):
         temperature: float = 1.0,
         relaxation: Relaxation | None = None,
     ) -> Sites:
-        if batch_size is None:
-            batch_size = _rows(x, noise, values)
+        rows = _rows(x, noise, values) if batch_size is None else batch_size
         first = first_parameter(self)
-        return Sites(batch_size, first.device, first.dtype, noise=noise, laws=laws, values=values, keep=keep,
+        return Sites(rows, first.device, first.dtype, noise=noise, laws=laws, values=values, keep=keep,
                      generator=generator, temperature=temperature, relaxation=relaxation)  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch.distributions import Distribution
+from typing_extensions import override
 
 __all__ = ["Joint"]
 
@@ -35,5 +36,6 @@ class Joint(Distribution):
         rows = (first.batch_shape or first.event_shape)[:1]
         super().__init__(torch.Size(rows), torch.Size(), validate_args=False)
 
+    @override
     def __repr__(self) -> str:
         return f"Joint({', '.join(map(repr, self.laws))})"

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 __all__ = ["Precise", "precise", "product"]
 
@@ -48,6 +49,7 @@ class Precise(nn.Module):
     bfloat16 cannot count beyond 256, and torch solves no equations in half precision.
     """
 
+    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Torch's way to move and cast a module."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -55,32 +56,32 @@ class StandIn(DGM):
         """Plain values, for fingerprints, of all that changes its answers beside the real model; by default nothing."""
         return {}
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
         self.source.generate(sites, x)
 
+    @override
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
-        """See :class:`limbeck.DGM`."""
         self.source.infer(sites, y, x)
 
+    @override
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`limbeck.DGM`."""
         return self.source.join_targets(targets)
 
+    @override
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
-        """See :class:`limbeck.DGM`."""
         return self.source.split_targets(y, x)
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
-        """See :class:`limbeck.DGM`."""
         return self.source.loss(batch, progress=progress)
 
+    @override
     def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`limbeck.DGM`."""
         return self.source.observed(y, generator)
 
+    @override
     def inference_parameters(self) -> Iterable[nn.Parameter]:
-        """See :class:`limbeck.DGM`."""
         return self.source.inference_parameters()
 
 

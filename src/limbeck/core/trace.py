@@ -14,6 +14,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.precision import precise
 from limbeck.core.reparam import Law
@@ -174,6 +175,7 @@ class Trace:
     def __len__(self) -> int:
         return len(self._sites)
 
+    @override
     def __repr__(self) -> str:
         return f"Trace({', '.join(f'{name}: {site.kind.value}' for name, site in self._sites.items())})"
 

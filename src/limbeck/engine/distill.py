@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
@@ -143,6 +144,7 @@ def distill(
 class _Distillation(TrainingStage):
     """A training whose record has the last row of its history, and whose template is the student itself."""
 
+    @override
     def values(self, fitted: Fitted) -> dict[str, float]:
         """Loss and terms, and seconds."""
         last = fitted.history.rows[-1]

@@ -6,6 +6,7 @@ import warnings
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.errors import DataError
 
@@ -19,6 +20,7 @@ class _Given(nn.Module):
         super().__init__()
         self.num_features = num_features
 
+    @override
     def forward(self, features: Tensor) -> Tensor:
         return features
 

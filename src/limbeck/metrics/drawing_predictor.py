@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.metrics.drawing_shape import drawing_lengths
 
@@ -33,6 +34,7 @@ class StrokePredictor(nn.Module):
         self.recurrence = nn.GRU(4, width, batch_first=True)
         self.head = nn.Linear(width, 4)
 
+    @override
     def forward(self, strokes: Tensor) -> Tensor:
         """Mean of the hidden states over a drawing's points.
 

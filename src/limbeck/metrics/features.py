@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.errors import DataError, ModelError
 from limbeck.files import atomic_write_bytes
@@ -30,6 +31,7 @@ class FeatureExtractor(nn.Module, ABC):
     num_features: int
 
     @abstractmethod
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Features of images.
 
@@ -84,6 +86,7 @@ class ClassifierFeatures(FeatureExtractor):
         self.neck = nn.Sequential(nn.Flatten(), nn.Linear(before * pixels**2, num_features), nn.ReLU())
         self.head = nn.Linear(num_features, classes)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Penultimate activations, shape (rows, num_features); see :class:`FeatureExtractor`."""
         expected = (self.config["channels"], self.config["size"], self.config["size"])
@@ -187,6 +190,7 @@ class TorchScriptFeatures(FeatureExtractor):
             raise ModelError(f"{path} maps 2 images to shape {shape}, not to (2, features).")
         self.num_features = shape[1]
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
         """Features of the resized and rescaled images; see :class:`FeatureExtractor`."""
         if images.shape[1] == 1:

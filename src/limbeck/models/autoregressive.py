@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -60,6 +61,7 @@ class Autoregressive(DGM):
         self.recurrence = nn.GRU(embedding, width, batch_first=True)
         self.head = nn.Linear(width, tokens)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw the tokens one after the other, given ``x`` of shape (batch, ...) with ``inputs`` values a row."""
         given = [sites.given(f"y[{step}]") for step in range(self.length)]
@@ -74,6 +76,7 @@ class Autoregressive(DGM):
             hidden, state = self.recurrence(self.embedding(token)[:, None], state)
             token = sites.target(f"y[{step}]", Categorical(logits=self.head(hidden[:, 0]), validate_args=False))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Negative log-likelihood of the sequences, in nats a sequence.
 
@@ -89,10 +92,12 @@ class Autoregressive(DGM):
         rows = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(len(batch), -1).sum(1)
         return Loss.of({"y": rows.mean()})
 
+    @override
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """Tokens of a run as sequences, shape (batch, length)."""
         return torch.stack([targets[f"y[{step}]"] for step in range(self.length)], dim=1)
 
+    @override
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
         """Each target is a token of ``y``, shape (batch, length)."""
         return {f"y[{step}]": token for step, token in enumerate(self._sequences(y).unbind(1))}

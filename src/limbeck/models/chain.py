@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Binomial, Distribution, Normal, Uniform
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.graph import DGM
@@ -73,6 +74,7 @@ class Chain(DGM):
         """The law of z[1]; batch shape (rows, 1)."""
         return Uniform(self.low.expand(rows, 1), self.high.expand(rows, 1), validate_args=False)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw z[1], ..., z[L] and ``y``, each of shape (batch, 1)."""
         z = sites.latent("z[1]", self.root(sites.batch_size))
@@ -101,8 +103,8 @@ class GaussianChain(Chain):
         self.exponent = exponent
         self.scale = scale
 
+    @override
     def conditionals(self) -> Sequence[Conditional]:
-        """See :class:`Chain`."""
         return [self._conditional] * self.layers
 
     def _conditional(self, z: Tensor) -> Normal:
@@ -132,8 +134,8 @@ class BinomialChain(Chain):
         self.exponent = exponent
         self.count: int = count
 
+    @override
     def conditionals(self) -> Sequence[Conditional]:
-        """See :class:`Chain`."""
         return [partial(self._conditional, 1)] + [partial(self._conditional, self.count)] * (self.layers - 1)
 
     def _conditional(self, trials: int, z: Tensor) -> Binomial:
@@ -159,8 +161,8 @@ class ResidualGaussianChain(Chain):
         self.residual = Residual(layers, width, activation)
         self.raw_scale = nn.Parameter(torch.zeros(layers))
 
+    @override
     def conditionals(self) -> Sequence[Conditional]:
-        """See :class:`Chain`."""
         scales = (F.softplus(self.raw_scale) * (1.0 / math.log(2.0)) + 1e-6).unbind()
         return [partial(_gaussian, *parts) for parts in zip(self.residual.functions(), scales, strict=True)]
 
@@ -187,8 +189,8 @@ class ResidualBinomialChain(Chain):
         self.count: int = count
         self.residual = Residual(layers, width, activation)
 
+    @override
     def conditionals(self) -> Sequence[Conditional]:
-        """See :class:`Chain`."""
         first, *rest = self.residual.functions()
         return [partial(self._conditional, first, 1), *(partial(self._conditional, move, self.count) for move in rest)]
 

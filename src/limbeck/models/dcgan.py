@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
@@ -85,6 +86,7 @@ class DCGAN(DGM):
         self.to_image = nn.Conv2d(channels[-1], image_channels, 3, padding=1)
         self.discriminator = _discriminator(image_channels, critic_width, doublings)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw ``z``, then the feature maps and the image ``y``, shape (batch, channels, size, size), in [0, 1]."""
         z = sites.latent("z", sites.standard_normal(self.latent_size))
@@ -93,6 +95,7 @@ class DCGAN(DGM):
             h = sites.deterministic(f"f[{level}]", self._map(level, h))
         sites.target("y", Delta(self._image(h)))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         r"""Non-saturating loss of the generator, that of the discriminator, and the latter's gradient penalty.
 
@@ -133,6 +136,7 @@ class DCGAN(DGM):
         assert image is not None
         return image
 
+    @override
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the discriminator: a deployed generator has none of them."""
         return self.discriminator.parameters()

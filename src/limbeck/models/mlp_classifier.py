@@ -7,6 +7,7 @@ import itertools
 from torch import Tensor, nn
 from torch.distributions import Categorical
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -47,6 +48,7 @@ class MLPClassifier(DGM):
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise((inputs, *widths)))
         self.head = nn.Linear((inputs, *widths)[-1], classes)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Declare the hidden layers and the class of ``x``, shape (batch, ...) with ``inputs`` values a row."""
         h = self._rows(x)
@@ -54,6 +56,7 @@ class MLPClassifier(DGM):
             h = sites.deterministic(f"h[{index}]", F.relu(layer(h)))
         sites.target("y", Categorical(logits=self.head(h), validate_args=False))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Cross-entropy of the labels, in nats.
 

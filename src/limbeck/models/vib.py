@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
@@ -91,12 +92,14 @@ class VIB(DGM):
         )  # fmt: skip
         self.classifier = nn.Linear(latent_size if stochastic else 2 * latent_size, classes)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw the code ``z`` of images ``x``, shape (batch, image_channels, image_size, image_size), and a class."""
         code = self._encode(x)
         z = sites.latent("z", code) if isinstance(code, Normal) else sites.deterministic("z", code)
         sites.target("y", Categorical(logits=self.classifier(z), validate_args=False))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Cross entropy of one draw of the code, and beta times the KL of its law to the unit Gaussian.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.coupling.coupling import Request
 from limbeck.core.delta import Delta
@@ -38,6 +39,7 @@ class _Memory:
             self.found.clear()
             self._teacher, self._versions = weakref.ref(teacher), versions
 
+    @override
     def __reduce__(self) -> tuple[type[_Memory], tuple[()]]:
         return _Memory, ()  # a copy, saved or not, belongs to no teacher yet
 

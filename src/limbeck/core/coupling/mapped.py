@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Request
@@ -74,6 +75,7 @@ class MappedNoise(nn.Module):
         self._student: NoiseLayout | None = None
         self._teacher: NoiseLayout | None = None
 
+    @override
     def extra_repr(self) -> str:
         """All settings: the fingerprint of a training is made of them."""
         return (
@@ -104,6 +106,7 @@ class MappedNoise(nn.Module):
         self.noise_map = NoiseMap(taught, learned, free, self.map, self.start, self.seed).to(like)
         self._teacher, self._student = taught, learned
 
+    @override
     def forward(self, teacher: DGM, student: DGM, request: Request) -> tuple[Trace, Trace]:
         """Run both; see :class:`~limbeck.core.coupling.Coupling`.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
+from typing_extensions import override
 
 from limbeck.core.coupling.noise_layout import Arrangement, NoiseLayout, arranged
 from limbeck.core.precision import Precise, precise
@@ -85,6 +86,7 @@ class NoiseMap(Precise):
         else:
             self.register_buffer("fixed", matrix)
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         """Without the learned map, whose class torch makes up and cannot pickle: its numbers instead."""
         state = dict(self.__dict__)
@@ -95,6 +97,7 @@ class NoiseMap(Precise):
             state["learned_needs_grad"] = all(parameter.requires_grad for parameter in learned.parameters())
         return state
 
+    @override
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the learned map again."""
         state = dict(state)
@@ -118,6 +121,7 @@ class NoiseMap(Precise):
         """R, shape (rows, columns), rows <= columns."""
         return self.fixed if self.learned is None else self.learned.weight
 
+    @override
     def forward(self, noise: Tensor) -> Tensor:
         """Apply the map to the teacher's noise.
 
@@ -158,6 +162,7 @@ class _Scaled(nn.Module):
         super().__init__()
         self.factor = factor
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         return self.factor * weight
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from typing_extensions import override
+
 from limbeck.choices import check_choice
 from limbeck.core.coupling.coupling import Request
 from limbeck.core.coupling.mixing import mixed_targets
@@ -142,6 +144,7 @@ class IndependentNoise(_Drawing):
 
     samples: int = 12
 
+    @override
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples < 1:

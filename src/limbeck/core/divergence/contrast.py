@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.divergence.features import feature_values
 from limbeck.core.divergence.learned import Learned
@@ -74,6 +75,7 @@ class CRD(Learned):
         self.temperature = temperature
         self.constant = constant
 
+    @override
     def extra_repr(self) -> str:
         """All settings."""
         return (
@@ -81,6 +83,7 @@ class CRD(Learned):
             f"constant={self.constant}"
         )
 
+    @override
     def size(self, p: D.Distribution, q: D.Distribution) -> None:
         """See the base class."""
         theirs, own = self._values(p, q)
@@ -93,6 +96,7 @@ class CRD(Learned):
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self.to(own.device, own.dtype)
 
+    @override
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
         """The divergence of each row; in training, the batch is then put into the memory.
 

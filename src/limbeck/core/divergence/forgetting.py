@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch import distributions as D
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.divergence.class_logits import logits_of
@@ -67,15 +68,18 @@ class LwF(Learned):
         self.temperature = temperature
         self.normalize = normalize
 
+    @override
     def extra_repr(self) -> str:
         """All settings."""
         return f"loss={self.loss!r}, temperature={self.temperature}, normalize={self.normalize}"
 
+    @override
     def size(self, p: D.Distribution, q: D.Distribution) -> None:
         """See the base class."""
         theirs, own = self._values(p, q)
         self.head = nn.Linear(own.shape[1], theirs.shape[1], device=own.device, dtype=own.dtype)
 
+    @override
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
         """The divergence of each row.
 

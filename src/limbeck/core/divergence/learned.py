@@ -9,6 +9,7 @@ from typing import Self
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.errors import DivergenceError
 
@@ -46,6 +47,7 @@ class Learned(nn.Module, ABC):
         """
 
     @abstractmethod
+    @override
     def forward(self, p: Distribution, q: Distribution) -> Tensor:
         """The divergence of each row, shape (batch,)."""
 

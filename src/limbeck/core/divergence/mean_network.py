@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.errors import DivergenceError
 
@@ -79,10 +80,12 @@ class Resize(nn.Module):
         super().__init__()
         self.size = tuple(size)
 
+    @override
     def extra_repr(self) -> str:
         """The size."""
         return f"size={self.size}"
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, ...) to (batch, channels, *size)."""
         smaller = [min(old, new) for old, new in zip(x.shape[2:], self.size, strict=True)]
@@ -177,6 +180,7 @@ class MeanNetwork(nn.Module):
                 steps += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
         self.pointwise = nn.Sequential(*steps)
 
+    @override
     def forward(self, feature: Tensor, grid: Grid | None = None) -> Tensor:
         """The prediction at some or all positions.
 
@@ -198,6 +202,7 @@ class MeanNetwork(nn.Module):
 class _Average(nn.Module):
     """(batch, channels, ...) to (batch, channels)."""
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(2).mean(2)
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.precision import Precise
 
@@ -35,6 +36,7 @@ class Moments(Precise):
         self.rows: Tensor
 
     @torch.no_grad()
+    @override
     def forward(self, feature: Tensor) -> Tensor:
         """In training, merge a batch; then score it.
 

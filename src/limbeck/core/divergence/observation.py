@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
@@ -79,6 +80,7 @@ class GaussianObservation(Observation):
     def __init__(self, channels: int, initial_variance: float = 5.0, minimum_variance: float = 1e-5) -> None:
         super().__init__(channels, 1, initial_variance, minimum_variance)
 
+    @override
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
         """See the base class."""
         variances = self.variances
@@ -114,6 +116,7 @@ class StudentTObservation(Observation):
     def _beyond(self) -> Tensor:
         return F.softplus(precise(self.beta)) + self.minimum_variance
 
+    @override
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
         """See the base class."""
         degrees, width = self.degrees, self._beyond * self.variances
@@ -136,10 +139,12 @@ class MixtureObservation(Observation):
         self.weights = nn.Parameter(torch.zeros(components, channels))
 
     @property
+    @override
     def variances(self) -> Tensor:
         """The mean variance within the components, shape (channels,); the variance between their means depends on s."""
         return (precise(self.weights).softmax(0) * self.component_variances).sum(0)
 
+    @override
     def negative_log_density(self, target: Tensor, predicted: Tensor) -> Tensor:
         """See the base class."""
         means = predicted.reshape(*predicted.shape[:-1], self.outputs, self.channels)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.expectation import mean
 from limbeck.errors import DivergenceError
@@ -48,6 +49,7 @@ class FeatureDistance(nn.Module):
         if network is not None:
             self.use(network if isinstance(network, nn.Module) else _script(Path(network)))
 
+    @override
     def extra_repr(self) -> str:
         """Which layers are compared: the fingerprint of a training is made of it."""
         return f"layers={list(self.layers)}"
@@ -66,6 +68,7 @@ class FeatureDistance(nn.Module):
             parameter.requires_grad = False
         self.network = network.eval()
 
+    @override
     def train(self, mode: bool = True) -> Self:
         """The network stays as it is."""
         super().train(mode)
@@ -73,6 +76,7 @@ class FeatureDistance(nn.Module):
             self.network.eval()
         return self
 
+    @override
     def forward(self, p: Distribution, q: Distribution) -> Tensor:
         """Compare the means of two laws of images.
 

@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch import distributions as D
+from typing_extensions import override
 
 from limbeck.core.delta import Delta
 from limbeck.core.divergence.features import feature_values
@@ -76,14 +77,17 @@ class Regressor(Learned):
             _start(self.linear)
             self.sized = True
 
+    @override
     def extra_repr(self) -> str:
         """All settings."""
         return f"channels={self.channels}, order={self.order}, normalize={self.normalize}, root={self.root}"
 
+    @override
     def fitted(self, p: D.Distribution, q: D.Distribution) -> Self:
         """A copy for two sites; this regressor itself, if its numbers of channels were given."""
         return self if self.sized else super().fitted(p, q)
 
+    @override
     def size(self, p: D.Distribution, q: D.Distribution) -> None:
         """See the base class."""
         theirs, own = feature_values("Regressor", p, q)
@@ -92,6 +96,7 @@ class Regressor(Learned):
             _start(self.network.pointwise[0])
         self.to(own.device, own.dtype)
 
+    @override
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
         """The distance of each row.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.divergence.transport import lp
 from limbeck.errors import DivergenceError
@@ -48,6 +49,7 @@ class Trimmed(nn.Module):
         self.share = share
         self.divergence = divergence
 
+    @override
     def forward(self, p: Distribution, q: Distribution) -> Tensor:
         """Compare the teacher's law with the student's; shape (batch,).
 
@@ -63,6 +65,7 @@ class Trimmed(nn.Module):
         worst = rows.detach().topk(count).indices
         return rows.index_fill(0, worst, 0.0) * (len(rows) / (len(rows) - count))
 
+    @override
     def extra_repr(self) -> str:
         """What tells two of them apart: a run's fingerprint is made of it."""
         return f"share={self.share}, divergence={_name(self.divergence)}"

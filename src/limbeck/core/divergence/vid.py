@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch import distributions as D
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.divergence.features import feature_values
@@ -110,12 +111,14 @@ class VID(ObservationModel):
         self.components, self.initial_degrees = components, initial_degrees
         self.normalize, self.positions = normalize, positions
 
+    @override
     def extra_repr(self) -> str:
         """All settings."""
         names = ("layers", "hidden", "law", "bias", "initial_variance", "minimum_variance", "components",
                  "initial_degrees", "normalize", "positions")  # fmt: skip
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
 
+    @override
     def size(self, p: D.Distribution, q: D.Distribution) -> None:
         """See the base class."""
         theirs, own = feature_values("VID", p, q)
@@ -128,16 +131,19 @@ class VID(ObservationModel):
         self.moments = Moments(channels, self.minimum_variance)
         self.to(own.device, own.dtype)
 
+    @override
     def undecayed(self) -> Iterable[nn.Parameter]:
         """The parameters of the observation model: variances, degrees of freedom, weights of a mixture."""
         return self.observation.parameters() if self.sized else ()
 
     @property
+    @override
     def variances(self) -> Tensor:
         """The learned variance of each channel of the teacher's feature ([V] Fig. 3), shape (channels,)."""
         self.check_sized()
         return self.observation.variances.detach()
 
+    @override
     def forward(self, p: D.Distribution, q: D.Distribution) -> Tensor:
         """The negative log-likelihood of each row.
 
@@ -163,6 +169,7 @@ class VID(ObservationModel):
         return rows / elements if self.normalize else rows
 
     @torch.no_grad()
+    @override
     def log_likelihood(self, p: D.Distribution, q: D.Distribution) -> Tensor:
         """Where in the image the student can predict the teacher's feature ([V] Fig. 2, 4): log q(t_hw | s).
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -49,30 +50,31 @@ class Combined(Objective):
         return {name: part for name, part in self.parts.items() if isinstance(part, Objective)}
 
     @property
+    @override
     def needs_teacher(self) -> bool:
-        """See :class:`Objective`."""
         return any(part.needs_teacher for part in self.objectives.values())
 
     @property
+    @override
     def needs_data(self) -> bool:
-        """See :class:`Objective`."""
         return any(part.needs_data for part in self.objectives.values())
 
     @property
+    @override
     def trains_inference(self) -> bool:
-        """See :class:`Objective`."""
         return any(part.trains_inference for part in self.objectives.values())
 
     @property
+    @override
     def scheduled(self) -> bool:
-        """See :class:`Objective`."""
         return any(map(callable, self.weights.values())) or any(part.scheduled for part in self.objectives.values())
 
+    @override
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
-        """See :class:`Objective`."""
         for part in self.objectives.values():
             part.prepare(teacher, student, x)
 
+    @override
     def forward(
         self,
         teacher: DGM | None,

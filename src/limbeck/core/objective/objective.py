@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.coupling import (
@@ -99,6 +100,7 @@ class Objective(nn.Module):
         """Whether the student's inference program learns anything."""
         return self.train_weight != 0.0 or self.replay_weight != 0.0 or runs_inference(self.coupling)
 
+    @override
     def forward(
         self,
         teacher: DGM | None,

@@ -11,6 +11,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
@@ -65,6 +66,7 @@ class Matching:
         self._students: frozenset[str] = frozenset()
         self._student_seen: weakref.ref[DGM] | None = None
 
+    @override
     def __reduce__(self) -> tuple[type[Matching], tuple[tuple[Match, ...]]]:
         return Matching, (self.matches,)  # a copy, saved or not, has not looked at a student yet
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 __all__ = ["push_student_t"]
 
@@ -25,6 +26,7 @@ class _StandardT(torch.autograd.Function):
     """``t(df, u)`` with ``dt/du = 1 / density(t)`` and ``dt/ddf`` by a central difference in float64."""
 
     @staticmethod
+    @override
     def forward(ctx: Any, df: Tensor, u: Tensor) -> Tensor:
         t = _quantile(df, u)
         ctx.save_for_backward(df, u, t)
@@ -32,6 +34,7 @@ class _StandardT(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         df, u, t = ctx.saved_tensors
         grad_df = grad_u = None

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource
@@ -67,6 +68,7 @@ class CelebA(DataSource):
         self.limit = limit
         self.seed = seed
 
+    @override
     def load(self) -> ImageDataset:
         """Read lists and images.
 

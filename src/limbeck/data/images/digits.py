@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource, split_rows
@@ -54,6 +55,7 @@ class Digits(DataSource):
         self.test = test
         self.seed = seed
 
+    @override
     def load(self) -> ImageDataset:
         """Read, resize and split the digits.
 

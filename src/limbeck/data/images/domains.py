@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource, Split
 from limbeck.data.images.image_dataset import ImageDataset, ImageSplit, choose_classes
@@ -48,6 +49,7 @@ class DomainDataset(ImageDataset):
     test: DomainSplit
     domain_names: tuple[str, ...]
 
+    @override
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: what images must be, and that each row has one domain and each domain has rows."""
         assert isinstance(split, DomainSplit)
@@ -89,6 +91,7 @@ class Domains(DataSource):
         self.groups = groups
         self.names = names
 
+    @override
     def load(self) -> DomainDataset:
         """Load the images and group them.
 

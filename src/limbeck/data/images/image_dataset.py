@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.dataset import Dataset, Split
 from limbeck.errors import DataError
@@ -51,6 +52,7 @@ class ImageDataset(Dataset):
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @override
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: shapes, dtypes, non-finite values, values outside [0, 1], labels that are no class."""
         assert isinstance(split, ImageSplit)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.data.dataset import DataSource, split_rows
@@ -92,6 +93,7 @@ class Images(DataSource):
         self.label_column = label_column
         self.seed = seed
 
+    @override
     def load(self) -> ImageDataset:
         """Find, split, decode and resize the images.
 

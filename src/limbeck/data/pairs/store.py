@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.pairs.layout import PairLayout
 from limbeck.errors import DataError
@@ -41,6 +42,7 @@ class PairStore:
         """Files are the same for every copy of a model that reads them."""
         return self
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: it opens the files itself."""
         return {**vars(self), "_open": {}}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.dataset import Dataset, Split
 from limbeck.errors import DataError
@@ -48,6 +49,7 @@ class SequenceDataset(Dataset):
         """Tokens, int64 of shape (rows, length), as one text per row."""
         return ["".join(self.symbols[index] for index in row) for row in tokens.tolist()]
 
+    @override
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: shapes, dtypes, non-finite inputs, tokens that are no symbol."""
         assert isinstance(split, SequenceSplit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource
 from limbeck.data.images.digits import Digits
@@ -38,6 +39,7 @@ class SpelledDigits(DataSource):
         self.languages = list(_NAMES) if languages is None else languages
         self.seed = seed
 
+    @override
     def load(self) -> SequenceDataset:
         """Spell every digit.
 

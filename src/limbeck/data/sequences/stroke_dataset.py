@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.dataset import Dataset, Split
 from limbeck.errors import DataError
@@ -56,6 +57,7 @@ class StrokeDataset(Dataset):
     test: StrokeSplit
     longer: int = 0
 
+    @override
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: shape, dtype, non-finite offsets, flags, drawings that go on after their end."""
         assert isinstance(split, StrokeSplit)

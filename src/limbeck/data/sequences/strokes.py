@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource
 from limbeck.data.sequences.stroke_dataset import Drawing, StrokeDataset, pad_drawings, simplify_drawing
@@ -60,6 +61,7 @@ class Strokes(DataSource):
         self.allow_pickle = allow_pickle
         self.seed = seed
 
+    @override
     def load(self) -> StrokeDataset:
         """Read, split, simplify and pad the drawings.
 

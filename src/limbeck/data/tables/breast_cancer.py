@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from limbeck.data.dataset import DataSource
 from limbeck.data.tables.table import TableDataset
 from limbeck.data.tables.tabular import split_table
@@ -42,6 +44,7 @@ class BreastCancer(DataSource):
         self.validation = validation
         self.seed = seed
 
+    @override
     def load(self) -> TableDataset:
         """Split the rows and add noise.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource, split_rows
 from limbeck.data.tables.table import TableDataset, TableSplit
@@ -39,6 +40,7 @@ class Faithful(DataSource):
         self.validation = validation
         self.seed = seed
 
+    @override
     def load(self) -> TableDataset:
         """Standardise and split the rows.
 

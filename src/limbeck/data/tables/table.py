@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.data.dataset import Dataset, Split
 from limbeck.errors import DataError
@@ -64,6 +65,7 @@ class TableDataset(Dataset):
             f"{abs(self.log_scale):.4f} nats per row {'lower' if self.log_scale >= 0 else 'higher'}."
         )
 
+    @override
     def check(self, split: Split, where: str) -> None:
         """See :class:`Dataset`: shape, dtype, non-finite values."""
         assert isinstance(split, TableSplit)

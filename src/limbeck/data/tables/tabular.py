@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource
 from limbeck.data.tables.building import build_table, cut_off, drop_missing, moments
@@ -76,6 +77,7 @@ class Tabular(DataSource):
         self.delimiter = delimiter
         self.seed = seed
 
+    @override
     def load(self) -> TableDataset:
         """Read, split, and add noise.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from limbeck.data.dataset import DataSource
 from limbeck.data.tables.building import build_table, cut_off, cut_rows, moments
@@ -40,6 +41,7 @@ class _Published(DataSource):
         self.root = root
         self.limit = limit
 
+    @override
     def load(self) -> TableDataset:
         """Read and prepare the table.
 
@@ -78,6 +80,7 @@ class Power(_Published):
     active power, voltage and the three meters, none to the time of day.
     """
 
+    @override
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         values = self._read("power/data.npy", columns=8)
         random = np.random.RandomState(42)
@@ -100,6 +103,7 @@ class Gas(_Published):
     ``.csv``), with the names of its columns; the error message for the pickle says how.
     """
 
+    @override
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         pickled = "gas/ethylene_CO.pickle"
         place = self._place("gas/ethylene_CO.parquet", "gas/ethylene_CO.csv", pickled)
@@ -128,6 +132,7 @@ class Hepmass(_Published):
     Standardised by the training file.
     """
 
+    @override
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         train, test = (self._signal(f"hepmass/1000_{split}.csv") for split in ("train", "test"))
         width = train.shape[1]
@@ -155,6 +160,7 @@ class MiniBooNE(_Published):
     The archive's file has the electron neutrinos only, without outliers and without columns of repeated values.
     """
 
+    @override
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         values = self._read("miniboone/data.npy", columns=2)
         splits = cut_rows(values, _SHARE, _SHARE, "MINIBOONE")
@@ -169,6 +175,7 @@ class BSDS300(_Published):
     others, left out.
     """
 
+    @override
     def _prepared(self) -> tuple[dict[str, npt.NDArray[Any]], list[str], Any]:
         place = self._place("BSDS300/BSDS300.hdf5")
         library = optional_module("h5py", "BSDS300", "h5py")

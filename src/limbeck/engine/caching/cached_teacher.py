@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
@@ -84,6 +85,7 @@ class CachedTeacher(StandIn):
         self._sorted = known[order]
         self._order = order
 
+    @override
     def trace(
         self,
         batch_size: int | None = None,
@@ -103,6 +105,7 @@ class CachedTeacher(StandIn):
         return run(batch_size, x, noise=noise, laws=laws, values=values, keep=keep, generator=generator,
                    temperature=temperature, relaxation=relaxation)  # fmt: skip
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Declare what the teacher would, from what is stored of it."""
         if x is None:
@@ -114,6 +117,7 @@ class CachedTeacher(StandIn):
             else:
                 sites.derived(site.name, partial(found.value, site))
 
+    @override
     def key_parts(self) -> dict[str, object]:
         """The key of the stored outputs, which may be rounded."""
         return {"cached": self.store.key}

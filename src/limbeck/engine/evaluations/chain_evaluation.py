@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
@@ -85,8 +86,8 @@ class ChainEvaluation(Evaluation):
         self.points = points
         self.reach = reach
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         return [
             Measure("kl", "KL from the teacher, exact", "lower", 4, "nats"),
             Measure("kl_ratio", f"KL by density ratio, {self.samples:,} samples", "lower", 4, "nats"),
@@ -95,6 +96,7 @@ class ChainEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ChainJudge:
         """See :class:`Evaluation`.
 
@@ -105,8 +107,8 @@ class ChainEvaluation(Evaluation):
             raise RecipeError(f"ChainEvaluation measures chains, but the teacher is a {type(teacher).__name__}")
         return ChainJudge(self, teacher, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(samples=min(200, self.samples), points=min(800, self.points))
 
 
@@ -140,6 +142,7 @@ class ChainJudge(Judge):
     def _missed(self) -> float:
         return max(0.0, 1.0 - float(self.teacher_law.sum()) * self.grid.volume)
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
         """See :class:`Judge`.
 

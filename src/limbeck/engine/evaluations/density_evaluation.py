@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset, TableDataset
@@ -77,8 +78,8 @@ class DensityEvaluation(Evaluation):
         self.steps_per_axis = steps_per_axis
         self.failure = failure
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         on_data = [Measure("log_likelihood", "log-likelihood of the training rows", "higher", 3, "nats")]
         if dataset is not None and dataset.test is not dataset.train:
             on_data.append(Measure("held_out", "log-likelihood of held-out rows", "higher", 3, "nats"))
@@ -96,6 +97,7 @@ class DensityEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> DensityJudge:
         """See :class:`Evaluation`.
 
@@ -106,8 +108,8 @@ class DensityEvaluation(Evaluation):
             raise RecipeError("DensityEvaluation is for tables of two columns; give the recipe such data, or none")
         return DensityJudge(self, dataset, teacher, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(samples=min(200, self.samples), plotted=min(100, self.plotted), steps_per_axis=41)
 
 
@@ -147,8 +149,8 @@ class DensityJudge(Judge):
                 f"energy distance by {self._chance():.4f} (root mean square over {_SPLITS} splits)."
             )
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = _known(subject.model), self.settings
         drawn = draw_points(subject.model, settings.samples, derive_seed(self.seed, "samples"))
         with torch.no_grad():

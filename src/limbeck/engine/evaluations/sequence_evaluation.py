@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.coupling.beam import beam_search
 from limbeck.core.divergence import kl
@@ -52,8 +53,8 @@ class SequenceEvaluation(Evaluation):
         self.samples = samples
         self.inputs = inputs
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         return [
             Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats per sequence"),
             Measure("nll", "test NLL", "lower", 4, "nats per sequence"),
@@ -67,6 +68,7 @@ class SequenceEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> SequenceJudge:
         """See :class:`Evaluation`.
 
@@ -80,8 +82,8 @@ class SequenceEvaluation(Evaluation):
             )
         return SequenceJudge(self, dataset, teacher, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(beam_size=min(2, self.beam_size), samples=1, inputs=min(20, self.inputs or 20))
 
 
@@ -114,8 +116,8 @@ class SequenceJudge(Judge):
             "sequences per input drawn by the teacher, the same for every model.",
         ]
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         mode, probability = self._mode(model, settings.beam_size)
         greedy, _ = self._mode(model, 1)

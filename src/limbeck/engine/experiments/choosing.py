@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from limbeck.core.loss import Batch
 from limbeck.core.objective.reweighting import check_patterns, with_weights
 from limbeck.engine.stages.fingerprints import fingerprint
@@ -43,6 +45,7 @@ class Candidate:
 
     values: Mapping[str, float]
 
+    @override
     def __str__(self) -> str:
         return ", ".join(f"{name} = {value:g}" for name, value in self.values.items())
 

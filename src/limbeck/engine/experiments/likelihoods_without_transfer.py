@@ -10,6 +10,7 @@ from typing import Self
 
 from safetensors.torch import load, save
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
@@ -47,6 +48,7 @@ class Finished(StandIn):
         super().__init__(copy.deepcopy(source).eval().requires_grad_(False))
         self.eval()
 
+    @override
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode."""
         return super().train(False)

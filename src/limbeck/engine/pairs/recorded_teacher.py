@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from typing_extensions import override
 
 from limbeck.core.delta import Delta
 from limbeck.core.first_parameter import first_parameter
@@ -69,6 +70,7 @@ class RecordedTeacher(StandIn):
         return self.recorded.noise.page_rows
 
     @property
+    @override
     def held_out_rows(self) -> int:
         """Number of pairs that this teacher never replays."""
         return self.held_out_pages * self._page_rows
@@ -80,12 +82,14 @@ class RecordedTeacher(StandIn):
             return None
         return RecordedTeacher(self.source, self.recorded, self.first - self.held_out_pages, self.held_out_pages)
 
+    @override
     def key_parts(self) -> dict[str, object]:
         """Which pairs these are, and how they are stored."""
         return {"pairs": [self.recorded.store.layout.key, self.first, self.pages, self.held_out_pages]}
 
     # ------------------------------------------------------------------------------------------------ which rows
 
+    @override
     def choose(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Choose the rows of the next runs, if the teacher has a conditioning input.
 
@@ -141,6 +145,7 @@ class RecordedTeacher(StandIn):
 
     # ------------------------------------------------------------------------------------------------------- runs
 
+    @override
     def trace(
         self,
         batch_size: int | None = None,

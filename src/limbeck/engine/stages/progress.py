@@ -6,6 +6,8 @@ import contextlib
 import time
 from pathlib import Path
 
+from typing_extensions import override
+
 __all__ = ["LoggedProgress", "Progress"]
 
 
@@ -51,29 +53,29 @@ class LoggedProgress(Progress):
         self._inner = inner
         self._path = path
 
+    @override
     def expect(self, steps: int) -> None:
-        """See :class:`Progress`."""
         self._inner.expect(steps)
 
+    @override
     def start(self, label: str, steps: int, done: int = 0) -> None:
-        """See :class:`Progress`."""
         self._inner.start(label, steps, done)
         self._log(f"{label}: kept" if done == steps else f"{label}: steps {done} to {steps}")
 
+    @override
     def advance(self, step: int, loss: float | None = None) -> None:
-        """See :class:`Progress`."""
         self._inner.advance(step, loss)
 
+    @override
     def validated(self, loss: float) -> None:
-        """See :class:`Progress`."""
         self._inner.validated(loss)
 
+    @override
     def stop(self, step: int) -> None:
-        """See :class:`Progress`."""
         self._inner.stop(step)
 
+    @override
     def message(self, text: str) -> None:
-        """See :class:`Progress`."""
         self._inner.message(text)
         self._log(text)
 

@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from typing_extensions import override
+
 from limbeck.engine.stages.progress import Progress
 
 __all__ = ["TerminalProgress"]
@@ -47,13 +49,13 @@ class TerminalProgress(Progress):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bars.stop()
 
+    @override
     def expect(self, steps: int) -> None:
-        """See :class:`Progress`."""
         self._expected = steps
         self._bars.update(self._total, total=steps, visible=True)
 
+    @override
     def start(self, label: str, steps: int, done: int = 0) -> None:
-        """See :class:`Progress`."""
         self._before += self._done
         self._done, self._steps = done, steps
         self._bars.reset(
@@ -63,17 +65,18 @@ class TerminalProgress(Progress):
             seconds = time.monotonic() - self._began
             self._console.print(f"[{seconds:6.1f} s] {label}: {steps - done} steps", markup=False)
 
+    @override
     def advance(self, step: int, loss: float | None = None) -> None:
-        """See :class:`Progress`."""
         self._done = step
         fields = {} if loss is None else {"loss": f"loss {loss:.4g}"}
         self._bars.update(self._stage, completed=step, **fields)  # type: ignore[arg-type]
         self._bars.update(self._total, completed=self._before + step)
 
+    @override
     def validated(self, loss: float) -> None:
-        """See :class:`Progress`."""
         self._bars.update(self._stage, validation=f"validation {loss:.4g}")
 
+    @override
     def stop(self, step: int) -> None:
         """See :class:`Progress`; the steps that the stage leaves out are left out of the whole run too."""
         self.advance(step)
@@ -82,6 +85,6 @@ class TerminalProgress(Progress):
             self._expected -= self._steps - step
             self._bars.update(self._total, total=self._expected)
 
+    @override
     def message(self, text: str) -> None:
-        """See :class:`Progress`."""
         self._console.print(text, markup=False, highlight=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle
 import torch
+from typing_extensions import override
 
 from limbeck.engine.experiments.experiment import Experiment
 from limbeck.engine.experiments.shared_stages import SharedStages
@@ -148,19 +149,19 @@ class ReportingProgress(Progress):
         self._written = 0.0
         self._write()
 
+    @override
     def start(self, label: str, steps: int, done: int = 0) -> None:
-        """See :class:`Progress`."""
         self._state |= {"label": label, "steps": steps, "done": done}
         self._write()
 
+    @override
     def advance(self, step: int, loss: float | None = None) -> None:
-        """See :class:`Progress`."""
         self._state["done"] = step
         if time.monotonic() - self._written > _EVERY:
             self._write()
 
+    @override
     def message(self, text: str) -> None:
-        """See :class:`Progress`."""
         self._messages.append(text)
         self._write()
 

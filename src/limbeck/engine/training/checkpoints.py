@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
 
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.training.finiteness import check_weights
@@ -70,6 +71,7 @@ class Checkpoints(Callback):
         self.progress = progress
         self._written = 0
 
+    @override
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Write when it is time; not after the last step, which the finished model follows."""
         step = trainer.global_step

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+from typing_extensions import override
+
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.engine.pairs.recorded_teacher import RecordedTeacher
@@ -70,8 +72,8 @@ class HeldOutRows(HeldOut):
         super().__init__("validation rows", len(rows), _BATCHES * batch_size)
         self._rows = rows
 
+    @override
     def loss(self, module: StudentModule, number: int, size: int) -> Loss:
-        """See :class:`HeldOut`."""
         module.reseed("validation", number)
         start = number * self._part_size
         part = slice(start, start + size)
@@ -93,8 +95,8 @@ class HeldOutPairs(HeldOut):
         super().__init__("unseen pairs", len(pairs), _BATCHES * batch_size)
         self._pairs = pairs
 
+    @override
     def loss(self, module: StudentModule, number: int, size: int) -> Loss:
-        """See :class:`HeldOut`."""
         module.reseed("unseen", number)
         start = number * self._part_size
         with self._pairs.reading(start, start + size) as x:
@@ -118,8 +120,8 @@ class NewDraws(HeldOut):
         super().__init__("unseen pairs", _DRAWN_BATCHES * batch_size, batch_size)
         self._teacher = teacher
 
+    @override
     def loss(self, module: StudentModule, number: int, size: int) -> Loss:
-        """See :class:`HeldOut`."""
         module.reseed("unseen", number)
         x, batches = module.teacher_inputs(size), module.companions.batches
         if x is None and batches is not None:

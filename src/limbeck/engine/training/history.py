@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.training.module import StudentModule
@@ -100,11 +101,13 @@ class HistoryRecorder(Callback):
         self._begun = 0.0
         self._before = 0.0
 
+    @override
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Start the clock; a checkpoint has been read by now."""
         self._begun = time.monotonic()
         self._before = self.history.seconds
 
+    @override
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Add a step, and finish the row when it is time."""
         assert isinstance(module, StudentModule)
@@ -141,11 +144,13 @@ class HistoryRecorder(Callback):
         self._sums, self._count = {}, 0
         self.progress.advance(step, row["total"])
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """Rows so far and the sums of the row that is being filled, for the checkpoint."""
         state = {"rows": self.history.rows, "sums": dict(self._sums), "count": self._count}
         return state | ({"observed": list(self.history.observed)} if self.history.observed else {})
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.history.rows[:] = state_dict["rows"]

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from typing_extensions import override
 
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.errors import RecipeError
@@ -80,6 +81,7 @@ def interruptible(loop: lightning.Trainer) -> Iterator[None]:
 class SameOnAllProcesses(Callback):
     """Gives all processes of DDP the same running statistics of batch norms; their weights are the same anyway."""
 
+    @override
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Take the statistics of the main process."""
         if trainer.world_size > 1:

@@ -10,6 +10,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -85,12 +86,14 @@ class StudentModule(lightning.LightningModule):
         # the history checks, when it logs.
         self.check_every_step = True
 
+    @override
     def on_fit_start(self) -> None:
         """Move the teacher to the student's device."""
         if self.companions.teacher is not None:
             self.companions.teacher.to(self.device)
         self.check_every_step = self.device.type == "cpu" and self.trainer.world_size == 1
 
+    @override
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         """Do one step. The data loader only counts: rows are chosen by the number of the step."""
         step, companions = self.global_step, self.companions
@@ -155,6 +158,7 @@ class StudentModule(lightning.LightningModule):
             models = {"teacher": real_model(companions.teacher), **models}
         return first_bad_site(models, self.options.batch_size if x is None else None, x)
 
+    @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its learning rate for each step."""
         options = self.options

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load, save
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -85,12 +86,14 @@ class Snapshots(Callback):
         self._images = images
         self._points = {round(fraction * options.steps): fraction for fraction in options.snapshots}
 
+    @override
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Make maps before the first step; the file of an earlier training is deleted."""
         if trainer.global_step == 0 and trainer.is_global_zero:
             self._path.unlink(missing_ok=True)
         self._add(trainer, module)
 
+    @override
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Make maps after the steps that the options name."""
         self._add(trainer, module)

@@ -9,6 +9,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.frozen import frozen
 from limbeck.engine.settings.options import Training
@@ -60,6 +61,7 @@ class Validation(Callback):
         self._weights: dict[str, Tensor] = {}
         self._waited = 0
 
+    @override
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
         """Validate when it is time, and after the last step."""
         step = trainer.global_step
@@ -101,6 +103,7 @@ class Validation(Callback):
             total = float(trainer.strategy.reduce(torch.tensor(total, device=module.device), reduce_op="sum"))
         return math.inf if math.isnan(total) else total
 
+    @override
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """End with the best weights.
 
@@ -114,6 +117,7 @@ class Validation(Callback):
             )
         module.load_state_dict(self._weights)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         """Best weights and counters, for the checkpoint."""
         return {
@@ -121,6 +125,7 @@ class Validation(Callback):
             "waited": self._waited,
         }  # fmt: skip
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where the checkpoint was written."""
         self.latest, self.best, self.best_step = state_dict["latest"], state_dict["best"], state_dict["best_step"]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.first_parameter import first_parameter
@@ -91,6 +92,7 @@ class DDIM(Pipelined):
         self.image_shape = (int(self.unet.config.in_channels), int(height), int(width))
         self.classes = int(self.unet.config.num_class_embeds or 0)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw ``x_T`` and follow it through the states ``x[t]`` to the image ``x_0``.
 
@@ -134,6 +136,7 @@ class DDIM(Pipelined):
         found = self.unet(state, t, class_labels=self._labels(x), return_dict=False)[0]
         return cast(Tensor, found)
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         r"""Denoising at random times ([D] Eq. 9 with :math:`\gamma_t = 1`, Ho et al. 2020), a mean over pixels.
 
@@ -156,6 +159,7 @@ class DDIM(Pipelined):
         told = self.network(self.schedule.noised(image, noise, t), t, batch.x)
         return Loss.of({"denoising": (told - self.schedule.aim(image, noise, t)).square().mean()})
 
+    @override
     def start_from(self, source: DGM) -> None:
         """Take over the network of another diffusion model, or what of it fits; see :meth:`inherit`."""
         self.inherit(source)

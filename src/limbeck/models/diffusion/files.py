@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from typing_extensions import override
+
 from limbeck.core.graph import DGM
 from limbeck.errors import ModelError
 from limbeck.models.diffusion.pipeline import is_pipeline, read_pipeline
@@ -71,6 +73,7 @@ class Pipelined(DGM):
         asked = {"steps": steps, "spacing": spacing, "start": start, "timesteps": timesteps}
         return _load(cls, name, {key: value for key, value in asked.items() if value is not None}, changes)
 
+    @override
     def reloaded(self, directory: str | Path) -> Self:
         """This sampler with the network of a pipeline, a directory or a name on the hub.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.diffusion.unet_layout import FIXED, FREQUENCIES, Axis, Segment, unet_layout
@@ -37,6 +38,7 @@ class Inherited:
         """Of all numbers, those that were taken over."""
         return (self.whole + self.part) / max(1, self.whole + self.part + self.fresh)
 
+    @override
     def __str__(self) -> str:
         total = self.whole + self.part + self.fresh
         if self.part == self.fresh == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 __all__ = ["Bijection", "Level", "Split", "Standardize"]
 
@@ -15,6 +16,7 @@ class Bijection(nn.Module, ABC):
     """An invertible map of a row to one of as many elements."""
 
     @abstractmethod
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From data towards latents.
 
@@ -43,6 +45,7 @@ class Split(nn.Module, ABC):
     """The end of a level: one part goes on, the other leaves as a latent that is standard normal given the first."""
 
     @abstractmethod
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns what goes on, the latent, and the log-determinant of the latent's standardisation, shape (batch,)."""
 
@@ -95,6 +98,7 @@ class Standardize(Bijection):
         self.scale.copy_(other.scale)
         self.taken.fill_(True)
 
+    @override
     def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
         """Take mean and standard deviation of each column; a constant column keeps the scale 1."""
         if self.taken:
@@ -103,12 +107,12 @@ class Standardize(Bijection):
         self.shift.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`Bijection`."""
         return (h - self.shift) / self.scale, -self.scale.log().sum()
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`Bijection`."""
         return h * self.scale + self.shift
 
 

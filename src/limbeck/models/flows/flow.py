@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
+from typing_extensions import override
 
 from limbeck.core.coupling.depth import step_name
 from limbeck.core.delta import Delta
@@ -83,10 +84,12 @@ class Flow(DGM):
         zeros = like.new_zeros(batch_size, *self.latent_shapes[level])
         return Normal(zeros, torch.ones_like(zeros), validate_args=False)
 
+    @override
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
         """From data to latents; shapes as in :class:`~limbeck.core.graph.DGM`."""
         sites.deterministic("log_prob", self._encoded(y, x, sites))
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """From latents to data; shapes as in :class:`~limbeck.core.graph.DGM`."""
         self._check_context(x)
@@ -122,18 +125,20 @@ class Flow(DGM):
     def encode(self, y: Tensor, x: Tensor | None = None) -> tuple[Tensor, ...]:
         """The latents of rows, one of shape (batch, ...) for each level."""
         trace = self.trace_inference(y, x)
-        return tuple(_value(trace[f"u[{level}]"].value) for level in range(len(self.levels)))
+        return tuple(trace.values[f"u[{level}]"] for level in range(len(self.levels)))
 
     def decode(self, latents: Sequence[Tensor], x: Tensor | None = None) -> Tensor:
         """The rows of latents, shape (batch, ...): the inverse of :meth:`encode`."""
         values = {f"u[{level}]": latent for level, latent in enumerate(latents)}
         return self.trace(len(latents[0]), x, values=values).targets["y"]
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Negative log-likelihood in nats per row ([F] Eq. 1); see :meth:`limbeck.DGM.loss`."""
         return Loss.of({"nll": -self.log_prob(self.observed(batch.y), batch.x).mean()})
 
     @torch.no_grad()
+    @override
     def adapt(self, batch: Batch) -> None:
         """Let every step set what depends on the data, in turn; see :meth:`limbeck.DGM.adapt`."""
         if self.adapted:
@@ -150,6 +155,7 @@ class Flow(DGM):
         self.adapted.fill_(True)
 
     @torch.no_grad()
+    @override
     def start_from(self, source: DGM) -> None:
         """Start as the first steps of a deeper flow: in each level as many as this one has, and the way to its latents.
 
@@ -290,8 +296,3 @@ class Flow(DGM):
 def _rows(log_prob: Tensor) -> Tensor:
     """Summed over all but the batch."""
     return log_prob if log_prob.ndim == 1 else log_prob.flatten(1).sum(1)
-
-
-def _value(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.errors import MatchError, ModelError
@@ -41,20 +42,21 @@ class _Mixed(Flow):
         self._shapes = tuple(shapes)
 
     @property
+    @override
     def levels(self) -> Sequence[Level]:
-        """See :class:`~limbeck.models.Flow`."""
         return list(self.body)  # type: ignore[arg-type]
 
     @property
+    @override
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """See :class:`~limbeck.models.Flow`."""
         return self._shapes
 
     @property
+    @override
     def keeps_columns(self) -> bool:
-        """See :class:`~limbeck.models.Flow`."""
         return False
 
+    @override
     def inherit(self, teacher: Flow) -> None:
         """Mix as the teacher does: each mixing becomes the product of those of the teacher's steps it stands for.
 
@@ -204,6 +206,7 @@ class Glow(_Mixed):
         self.quantization = quantization
         self.elements = math.prod(row)
 
+    @override
     def observed(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images with the noise of dequantisation: k of n values becomes (k + uniform noise) / n.
 

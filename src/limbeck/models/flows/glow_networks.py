@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 __all__ = ["PixelNetwork", "RowNetwork", "ScaledConvolution"]
 
@@ -30,6 +31,7 @@ class RowNetwork(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
+    @override
     def forward(self, h: Tensor) -> Tensor:
         """Rows of shape (batch, inputs) to numbers of shape (batch, outputs)."""
         h = self.enter(h)
@@ -75,6 +77,7 @@ class ScaledConvolution(nn.Conv2d):
         nn.init.zeros_(self.bias)
         self.log_factor = nn.Parameter(torch.zeros(outputs))
 
+    @override
     def forward(self, h: Tensor) -> Tensor:
         """Shape (batch, inputs, height, width) to (batch, outputs, height, width)."""
         assert self.bias is not None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.precision import precise, product
 from limbeck.models.flows.bijection import Bijection, Split
@@ -112,6 +113,7 @@ class GlowStep(Bijection):
         self.network = network
 
     @torch.no_grad()
+    @override
     def adapt(self, h: Tensor, x: Tensor | None = None) -> None:
         """Give every channel mean 0 and variance 1 on these rows; a constant channel keeps its scale."""
         deviation, mean = torch.std_mean(h.transpose(0, 1).flatten(1), 1, correction=0)
@@ -119,8 +121,8 @@ class GlowStep(Bijection):
         self.shift.copy_(-mean)
         self.log_scale.copy_(torch.where(varies, -deviation.log(), 0.0))
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         weight = self.mixing.matrix() * self.log_scale.exp()
         h = _affine(h, weight, product(weight, self.shift))
         # Sums of many small numbers, which half precision would round.
@@ -133,8 +135,8 @@ class GlowStep(Bijection):
             change = change + precise(log_scale).flatten(1).sum(1)
         return torch.cat([kept, moved], 1), change
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         kept, moved = h[:, : self.kept], h[:, self.kept :]
         shift, log_scale = self._coupling(kept, x)
         if log_scale is not None:
@@ -164,14 +166,14 @@ class LearnedSplit(Split):
         self.bound = bound
         self.prior = ScaledConvolution(self.kept, 2 * (channels - self.kept))
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Split`."""
         kept, left = h[:, : self.kept], h[:, self.kept :]
         mean, log_scale = self._law(kept)
         return kept, (left - mean) * torch.exp(-log_scale), -precise(log_scale).flatten(1).sum(1)
 
+    @override
     def inverse(self, h: Tensor, u: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Split`."""
         mean, log_scale = self._law(h)
         return torch.cat([h, torch.addcmul(mean, log_scale.exp(), u)], 1)
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.noise import draw
@@ -41,16 +42,16 @@ class Pixels(Bijection):
         super().__init__()
         self.alpha = alpha
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         if not self.alpha:
             return h - 0.5, h.new_zeros(())
         z = torch.logit(self.alpha + (1.0 - 2.0 * self.alpha) * h)
         slope = math.log(1.0 - 2.0 * self.alpha)
         return z, (slope + F.softplus(z) + F.softplus(-z)).flatten(1).sum(1)
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         if not self.alpha:
             return h + 0.5
         return (torch.sigmoid(h) - self.alpha) / (1.0 - 2.0 * self.alpha)
@@ -59,10 +60,10 @@ class Pixels(Bijection):
 class Squeeze(Bijection):
     """Each block of 2x2 pixels becomes one pixel of four times the channels (Glow, Sec. 3.1)."""
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         return F.pixel_unshuffle(h, 2), h.new_zeros(())
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         return F.pixel_shuffle(h, 2)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.precision import precise
 from limbeck.errors import ModelError
@@ -56,8 +57,8 @@ class ForeignStep(Bijection):
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("back", None if places is None else places.argsort(), persistent=False)
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         total: Tensor | float = 0
         h = _moved(h, self.places)
         name, _, log_det = self.names
@@ -72,8 +73,8 @@ class ForeignStep(Bijection):
             h = following
         return _moved(h, self.back), total  # type: ignore[return-value]
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         h = _moved(h, self.places)
         for part in reversed(self.parts):
             result = _call(part, self.names[1], h, x)
@@ -157,18 +158,18 @@ class StepFlow(Flow):
         self.body = Level([ForeignStep(modules, **names, places=order) for modules, order in groups], first)
 
     @property
+    @override
     def levels(self) -> Sequence[Level]:
-        """See :class:`~limbeck.models.Flow`."""
         return (self.body,)
 
     @property
+    @override
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """See :class:`~limbeck.models.Flow`."""
         return (self._shape,)
 
     @property
+    @override
     def keeps_columns(self) -> bool:
-        """See :class:`~limbeck.models.Flow`."""
         return not self._mixes
 
 

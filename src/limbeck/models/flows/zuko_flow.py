@@ -11,6 +11,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import ModelError
@@ -118,20 +119,21 @@ class ZukoFlow(Flow):
         self._levels = (Level(list(self._steps), [self.standardize] if self.standardize is not None else []),)
 
     @property
+    @override
     def levels(self) -> Sequence[Level]:
-        """See :class:`~limbeck.models.Flow`."""
         return self._levels
 
     @property
+    @override
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """See :class:`~limbeck.models.Flow`."""
         return ((self.features,),)
 
     @property
+    @override
     def keeps_columns(self) -> bool:
-        """See :class:`~limbeck.models.Flow`."""
         return not turns(self._steps)
 
+    @override
     def latent_law(self, level: int, batch_size: int, like: Tensor, x: Tensor | None = None) -> Distribution:
         """The flow's base; see :class:`~limbeck.models.Flow`."""
         whole: Distribution = self.flow.base(x)
@@ -140,6 +142,7 @@ class ZukoFlow(Flow):
         law: Distribution = base.expand((batch_size, self.features)) if elementwise else whole.expand((batch_size,))
         return law
 
+    @override
     def log_prob(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """See :class:`~limbeck.models.Flow`; without standardisation these are zuko's own numbers, to the bit."""
         if self.standardize is not None:
@@ -148,6 +151,7 @@ class ZukoFlow(Flow):
         density: Tensor = self.flow(x).log_prob(y)
         return density
 
+    @override
     def inherit(self, teacher: Flow) -> None:
         """Take over permutations, rotations and random orders; see :func:`limbeck.models.flows.zuko_parts.follow`.
 
@@ -164,6 +168,7 @@ class ZukoFlow(Flow):
         else:
             super().inherit(teacher)
 
+    @override
     def save_pretrained(self, directory: str | Path) -> None:
         """See :class:`~limbeck.DGM`; a flow that was handed to :meth:`wrap` has no constructor to write down."""
         if not isinstance(self.config["flow"], str):

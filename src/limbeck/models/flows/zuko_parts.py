@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.errors import MatchError, ModelError
 from limbeck.models.flows.bijection import Bijection
@@ -27,16 +28,16 @@ class ZukoStep(Bijection):
         # In tuples, since going through a list of modules costs as much as a small layer.
         self._forwards, self._backwards = tuple(transforms), tuple(reversed(transforms))
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         total: Tensor | float = 0
         for lazy in self._forwards:
             h, change = lazy(x).call_and_ladj(h)
             total = total + (change if change.ndim < h.ndim else change.sum(-1))
         return h, total  # type: ignore[return-value]
 
+    @override
     def inverse(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """See :class:`~limbeck.models.flows.bijection.Bijection`."""
         for lazy in self._backwards:
             h = lazy(x).inv(h)
         return h

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Normal
+from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.core.graph import DGM
@@ -93,6 +94,7 @@ class HelmholtzMachine(DGM):
         self.generator = self._networks(self.graph, hidden, activation)
         self.recogniser = self._networks(self.backward_graph, hidden, activation)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw every variable of the graph in turn: latents (batch, latent_size), targets (batch, 1)."""
         values: dict[str, Tensor] = {}
@@ -100,6 +102,7 @@ class HelmholtzMachine(DGM):
             law = self.conditional(name, self.generator[name](_together(sites, parents, values)))
             values[name] = sites.target(name, law) if name in self.target_names else sites.latent(name, law)
 
+    @override
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
         """Draw the latents given targets ``y``, shape (batch, targets), in the order opposite to the graph's."""
         values = self.columns(y)
@@ -107,6 +110,7 @@ class HelmholtzMachine(DGM):
             law = self.conditional(name, self.recogniser[name](_together(sites, parents, values)))
             values[name] = sites.latent(name, law)
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """One step of wake-sleep, or of reweighted wake-sleep with its wake and sleep updates of the recogniser.
 
@@ -140,10 +144,12 @@ class HelmholtzMachine(DGM):
         terms["sleep"] = -self.trace_inference(seen, values=latents).log_prob().mean()
         return Loss.of(terms)
 
+    @override
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """The targets of a run as the columns of one ``y``, shape (batch, targets)."""
         return torch.cat([targets[name] for name in self.target_names], dim=1)
 
+    @override
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
         """Each target is a column of ``y``, shape (batch, targets)."""
         return self.columns(y)
@@ -162,6 +168,7 @@ class HelmholtzMachine(DGM):
         """
         return log_likelihood(self, y)
 
+    @override
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the recogniser."""
         return self.recogniser.parameters()
@@ -216,6 +223,7 @@ class Bias(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-1.0, 1.0))  # as a linear layer of one input has it
 
+    @override
     def forward(self, nothing: Tensor) -> Tensor:
         """The same vector for every row."""
         return self.bias.expand(*nothing.shape[:-1], -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.precision import precise, product
 
@@ -35,6 +36,7 @@ class DomainNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.eps = 1e-5  # torch's own
 
+    @override
     def forward(self, h: Tensor, x: Tensor) -> Tensor:
         """Normalise.
 
@@ -104,6 +106,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if not project else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
         self.by_domain = batch_statistics and domains > 0
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> Tensor:
         """(batch, inputs, height, width) to (batch, outputs, height / stride, width / stride); x is the domain."""
         domain = (x,) if self.by_domain else ()
@@ -128,6 +131,7 @@ class TopDown(nn.Module):
         self.block2 = ResidualBlock(width, width, domains=domains, batch_statistics=batch_statistics)
         self.head = nn.Conv2d(width, outputs, 1, bias=False)
 
+    @override
     def forward(self, z: Tensor, x: Tensor | None = None) -> Tensor:
         """(batch, inputs, h, w), and the domain (batch, domains) if there is one, to (batch, outputs, size, size)."""
         h = F.interpolate(z, size=(self.size, self.size), mode="nearest")
@@ -161,6 +165,7 @@ class BottomUp(nn.Module):
         )
         self.head = nn.Conv2d(width, outputs, 1, bias=False)
 
+    @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features of the level below, and the domain if there is one, to features and parameters of this level.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
+from typing_extensions import override
 
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
@@ -116,6 +117,7 @@ class LadderVAE(DGM):
         # A row of the table is all that a domain has to itself: no bias, which all would share.
         self.root = nn.Linear(domains, 2 * latent_channels * sizes[-1] ** 2, bias=False) if domains else None
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw zL, ..., z1, then the image ``y`` of shape (batch, image_channels, image_size, image_size)."""
         x = self._domain(x)
@@ -124,10 +126,12 @@ class LadderVAE(DGM):
             z = sites.latent(f"z{level}", gaussian(self.top_down[level](z, x)))
         sites.target("y", self._likelihood(z, x))
 
+    @override
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
         """Draw zL, ..., z1 from the posterior given images ``y``, and their domains ``x`` if the model has any."""
         self._infer(sites, y, self._domain(x))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Negative evidence lower bound in nats per image, with the KL weight warmed up.
 
@@ -150,6 +154,7 @@ class LadderVAE(DGM):
             terms[f"z{level}"] = weight * kl(posterior, prior).mean()
         return Loss.of(terms)
 
+    @override
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the bottom-up network."""
         return self.bottom_up.parameters()

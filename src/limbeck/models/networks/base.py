@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.sizes import check_positive
@@ -38,6 +39,7 @@ class ImageNetwork(nn.Module, ABC):
         self.smallest = smallest
         self.exactly = exactly
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Logits of images.
 

@@ -6,6 +6,7 @@ import itertools
 from collections import OrderedDict
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.networks.base import ImageNetwork, convolution, he_initialise
@@ -55,8 +56,8 @@ class ConvNet(ImageNetwork):
         self.feature_paths = tuple(f"blocks.{index}" for index in range(len(widths)))
         he_initialise(self, linear=(self.head,))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         logits: Tensor = self.head(self.blocks(x).mean((2, 3)))
         return logits
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.networks.base import ImageNetwork, he_initialise
@@ -56,8 +57,8 @@ class LeNet(ImageNetwork):
         self.feature_paths = ("pool1", "pool2", "hidden1", "hidden2")
         he_initialise(self, linear=(self.head,))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         h = self.pool1(F.relu(self.conv1(x)))
         h = self.pool2(F.relu(self.conv2(h)))
         logits: Tensor = self.head(self.hidden2(self.hidden1(h.flatten(1))))

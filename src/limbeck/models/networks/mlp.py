@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.networks.base import ImageNetwork, check_dropout, he_initialise
@@ -57,8 +58,8 @@ class MLP(ImageNetwork):
         self.feature_paths = tuple(f"layers.{index}.relu" for index in range(len(self.layers)))
         he_initialise(self, linear=(*narrow, self.head))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         logits: Tensor = self.head(self.layers(x.flatten(1)))
         return logits
 

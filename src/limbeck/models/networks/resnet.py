@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.networks.base import ImageNetwork, convolution, he_initialise
@@ -77,8 +78,8 @@ class ResNet(ImageNetwork):
         self._groups = tuple(groups)
         he_initialise(self, linear=(self.fc,))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         h = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in self._groups:
             h = getattr(self, name)(h)

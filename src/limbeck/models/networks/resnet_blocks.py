@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.models.networks.base import convolution
 
@@ -35,6 +36,7 @@ class Basic(nn.Module):
         if projects and (self.more or stride > 1):
             self.downsample = nn.Sequential(convolution(before, after, size=1, stride=stride), nn.BatchNorm2d(after))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Shape (batch, before, height, width) to (batch, after, height / stride, width / stride), rounded up."""
         h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
@@ -70,6 +72,7 @@ class Bottleneck(nn.Module):
         self.conv3 = convolution(inner, after, size=1)
         self.downsample = None if before == after else convolution(before, after, size=1, stride=stride)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """Shape (batch, before, height, width) to (batch, 4 inner, height / stride, width / stride), rounded up."""
         h = F.relu(self.bn1(x))

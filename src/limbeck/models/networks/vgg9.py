@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.models.networks.base import ImageNetwork, convolution, he_initialise
 
@@ -48,7 +49,7 @@ class VGG9(ImageNetwork):
         self.feature_paths = tuple(pools[1:])
         he_initialise(self, linear=(self.head,))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         logits: Tensor = self.head(self.body(x).mean((2, 3)))
         return logits

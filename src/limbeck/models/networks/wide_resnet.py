@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.errors import ModelError
 from limbeck.models.networks.base import ImageNetwork, check_dropout, convolution, he_initialise
@@ -68,8 +69,8 @@ class WideResNet(ImageNetwork):
         self.feature_paths = ("first", *(f"groups.{index}" for index in range(3)))
         he_initialise(self, linear=(self.head,))
 
+    @override
     def classify(self, x: Tensor) -> Tensor:
-        """See :class:`~limbeck.models.networks.base.ImageNetwork`."""
         h = self.first(x)
         for group in self.groups:
             h = group(h)
@@ -89,6 +90,7 @@ class _Block(nn.Module):
         self.conv2 = convolution(after, after)
         self.shortcut = None if before == after else convolution(before, after, size=1, stride=stride)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(x))
         kept = x if self.shortcut is None else self.shortcut(h)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.reparam import Law, Rule
 from limbeck.core.reparam.noise import draw
@@ -102,11 +103,13 @@ class StrokeLaw(Distribution):
         return _Offsets(mean, diagonal, raw[..., 4] * self.scale[1])
 
     @property
+    @override
     def mean(self) -> Tensor:
         """Mean offset, and the probabilities of pen and end; shape (batch, 3 or 4)."""
         offset = (self.log_weights.exp().unsqueeze(-1) * self.offsets.mean).sum(-2)
         return torch.cat([offset, torch.sigmoid(self.flags)], dim=-1)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of a step in nats; ``value`` has shape (batch, 3 or 4), the result (batch,)."""
         return self.offset_log_prob(value[..., :2]) + self._flags_log_prob(value[..., 2:])
@@ -131,6 +134,7 @@ class StrokeLaw(Distribution):
             raise NotImplementedError
         return stroke_kl(self, other)
 
+    @override
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw steps, shape sample_shape + (batch, 3 or 4), without gradients."""
         with torch.no_grad():

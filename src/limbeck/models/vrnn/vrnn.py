@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core.divergence import kl
 from limbeck.core.graph import DGM
@@ -103,6 +104,7 @@ class VRNN(DGM):
         self.register_buffer("scale", torch.ones(2))
         self.register_buffer("adapted", torch.zeros((), dtype=torch.bool))
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw z[0], y[0], z[1], y[1], ...; each y[t] of shape (batch, 3 or 4), in units of the data.
 
@@ -127,11 +129,13 @@ class VRNN(DGM):
                 sites.latent(f"z[{step}]", gaussian(priors[step]), masks[step])
             sites.target(f"y[{step}]", self.law(parameters), masks[step])
 
+    @override
     def infer(self, sites: Sites, y: Tensor, x: Tensor | None = None) -> None:
         """Draw z[0], z[1], ... from the posterior given drawings ``y`` of shape (batch, length, 3 or 4)."""
         steps, alive = self.steps_of(y)
         self._follow(sites, self.embed(steps), [None] * len(steps) if alive is None else [*alive], infer=True)
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Negative evidence lower bound in nats per drawing, with the KL weight warmed up.
 
@@ -155,6 +159,7 @@ class VRNN(DGM):
         return Loss.of({"y": miss.sum(0).mean(), "z": weight * gap.sum(0).mean()})
 
     @torch.no_grad()
+    @override
     def adapt(self, batch: Batch) -> None:
         """Set, once, the normalisation of offsets to their mean and standard deviation over all steps that exist."""
         if self.adapted:
@@ -166,6 +171,7 @@ class VRNN(DGM):
         self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))  # a constant coordinate keeps its unit
         self.adapted.fill_(True)
 
+    @override
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
         """Steps of a run as drawings of shape (batch, steps, 3 or 4); zero after a drawing's end."""
         y = torch.stack([targets[f"y[{step}]"] for step in range(len(targets.keys() - {_ALIVE}))])
@@ -174,6 +180,7 @@ class VRNN(DGM):
             y = torch.where(alive.unsqueeze(2), y, 0.0)
         return F.pad(y, (0, 0, 0, 0, 0, self.steps - len(y))).transpose(0, 1)
 
+    @override
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
         """Drawings of shape (batch, length, 3 or 4) as steps, up to the end of the longest.
 
@@ -187,6 +194,7 @@ class VRNN(DGM):
             targets[_ALIVE] = there.T
         return targets
 
+    @override
     def inference_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters of the posterior network."""
         return self.encoder.parameters()

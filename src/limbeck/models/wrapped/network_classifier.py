@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -133,6 +134,7 @@ class NetworkClassifier(DGM):
             self.register_buffer("adapted", torch.tensor(False))
             self.register_load_state_dict_pre_hook(_shape_as_saved)  # type: ignore[no-untyped-call]
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Declare features, ``penultimate``, ``logits`` and the class of ``x``, shape (batch, ...)."""
         with Taps(sites, self.network, self.features, self.penultimate, self._guessed) as taps:
@@ -141,6 +143,7 @@ class NetworkClassifier(DGM):
         logits = sites.deterministic("logits", output)
         sites.target("y", Categorical(logits=logits, validate_args=False))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """Cross-entropy of the labels, in nats.
 
@@ -153,6 +156,7 @@ class NetworkClassifier(DGM):
         """
         return Loss.of({"y": class_loss(self, self._logits(batch.x), batch.y)})
 
+    @override
     def adapt(self, batch: Batch) -> None:
         """Set the constants of the standardisation from rows of data; a constant channel is only centred."""
         if not self.normalize or bool(self.adapted) or batch.x is None:
@@ -161,6 +165,7 @@ class NetworkClassifier(DGM):
         self.mean, self.deviation = mean, torch.where(deviation > 0, deviation, 1.0)
         self.adapted.fill_(True)
 
+    @override
     def save_pretrained(self, directory: str | Path) -> None:
         """See :class:`~limbeck.DGM`; for a network that was built outside, :meth:`wrap` must be told how."""
         if not isinstance(self.config["network"], str):
@@ -194,6 +199,7 @@ class NetworkClassifier(DGM):
         self.adapted.fill_(True)
         return self
 
+    @override
     def start_from(self, source: DGM) -> None:
         """Take over a network's weights; all of them, or all but those of the last layer if its classes are others.
 
@@ -219,10 +225,12 @@ class NetworkClassifier(DGM):
         self.load_state_dict({name: tensor for name, tensor in found.items() if name not in unlike}, strict=False)
 
     @property
+    @override
     def taps(self) -> frozenset[str]:
         """See :class:`~limbeck.DGM`: the modules whose outputs are features."""
         return frozenset(f"network.{path}" for path in self.features.values())
 
+    @override
     def split_targets(self, y: Tensor, x: Tensor | None = None) -> dict[str, Tensor]:
         """The class is the only target; see :class:`~limbeck.DGM`."""
         return {"y": y}

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
@@ -36,6 +37,7 @@ class Consistency(DiffusionObjective):
         Song, Dhariwal, Chen & Sutskever, Consistency Models, ICML 2023 (Alg. 2).
     """
 
+    @override
     def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """One term, ``"consistency"``."""
         guide, learner, x = denoiser_of(teacher, "teacher"), denoiser_of(student, "student"), inputs.x

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.coupling.replay import KEEP, generated
 from limbeck.core.frozen import frozen
@@ -70,6 +71,7 @@ class DiffusionObjective(Objective):
         super().__init__([])
 
     @property
+    @override
     def needs_teacher(self) -> bool:
         """Always: its network is evaluated."""
         return True
@@ -84,6 +86,7 @@ class DiffusionObjective(Objective):
             inputs: what the step starts from.
         """
 
+    @override
     def forward(
         self,
         teacher: DGM | None,

@@ -6,6 +6,7 @@ import copy
 from typing import cast
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
@@ -53,11 +54,13 @@ class DistributionMatching(DiffusionObjective):
         self.high = high
         self.critic: nn.Module | None = None
 
+    @override
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
         """Make the second network; see :class:`Objective`."""
         if teacher is not None and self.critic is None:
             self.critic = copy.deepcopy(denoiser_of(teacher, "teacher")).requires_grad_(True)
 
+    @override
     def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """Two terms: ``"distribution"``, the student's; and ``"critic"``, the second network's."""
         if self.critic is None:

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
@@ -56,16 +57,19 @@ class Progressive(DiffusionObjective):
         self.register_buffer("stage", torch.zeros((), dtype=torch.long))
 
     @property
+    @override
     def scheduled(self) -> bool:
         """Always: the progress says which part of the training it is."""
         return True
 
+    @override
     def prepare(self, teacher: DGM | None, student: DGM, x: Tensor | None = None) -> None:
         """Make room for the guide; see :class:`Objective`."""
         self._parts(student)
         if self.guide is None:
             self.guide = copy.deepcopy(denoiser_of(student, "student")).requires_grad_(False)
 
+    @override
     def losses(self, teacher: DGM, student: DGM, inputs: StepInputs) -> dict[str, Tensor]:
         """One term, ``"progressive"``."""
         if self.guide is None:

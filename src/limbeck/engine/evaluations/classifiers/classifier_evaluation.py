@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.divergence.categorical import categorical_kl
 from limbeck.core.graph import DGM
@@ -94,8 +95,8 @@ class ClassifierEvaluation(Evaluation):
 
     score_label = "error rate, ties broken by the NLL"
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         first = [
             Measure("nll", "test NLL", "lower", 4, "nats"),
             Measure("accuracy", "test accuracy", "higher", 2, "%"),
@@ -117,6 +118,7 @@ class ClassifierEvaluation(Evaluation):
         """A text about the number of draws; empty for a single draw, of which there is nothing to say."""
         return "" if self.draws == 1 else text.format(self.draws)
 
+    @override
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
     ) -> ClassifierJudge:
@@ -132,6 +134,7 @@ class ClassifierEvaluation(Evaluation):
             )
         return ClassifierJudge(self, dataset, teacher, seed)
 
+    @override
     def score(self, model: DGM, rows: Batch) -> float:
         """Error rate; of models with equally many errors, the one with the smaller mean NLL is better.
 
@@ -146,8 +149,8 @@ class ClassifierEvaluation(Evaluation):
         nll = max(0.0, mean_nll(found, rows.y))
         return (errors + _TIE * (nll / (1.0 + nll) if math.isfinite(nll) else 1.0)) / len(rows)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(draws=min(2, self.draws), rows=min(200, self.rows or 200), timing=min(0.01, self.timing))
 
 
@@ -186,8 +189,8 @@ class ClassifierJudge(Judge):
                 + "."
             )
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model = subject.model
         found = self._predict(model, "predictions")
         if found.shape[1] != self.classes and model_key(model) == self.reference_key:

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal, Self
 
+from typing_extensions import override
+
 from limbeck.core.graph import DGM
 from limbeck.data import Dataset
 from limbeck.engine.evaluations.diffusion.diffusion_judge import SPLITS, DiffusionJudge
@@ -86,12 +88,12 @@ class DiffusionEvaluation(ImageEvaluation):
         self.device = device
 
     @property
+    @override
     def steps(self) -> int:
-        """See :class:`Evaluation`."""
         return super().steps * (1 + self.second_extractor)
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         name = extractor_name(self.extractor, dataset)
         window = similarity_window(*images_of(dataset).image_shape[1:])
         shared = {measure.key: measure for measure in super().measures(dataset)}
@@ -118,10 +120,10 @@ class DiffusionEvaluation(ImageEvaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
     ) -> DiffusionJudge:
-        """See :class:`Evaluation`."""
         dataset = images_of(dataset)
         extractors = [
             feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress, number)
@@ -129,8 +131,8 @@ class DiffusionEvaluation(ImageEvaluation):
         ]
         return DiffusionJudge(self, dataset, teacher, extractors, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         # As few as possible: an image costs one evaluation of the network, which may be large, per step of the teacher.
         return self._with(
             samples=4, teacher_samples=4, steps_shown=self.steps_shown[:1], pairs=2, extractor_steps=4, grid=2,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.data import ImageDataset
@@ -87,12 +88,13 @@ class DiffusionJudge(ImageJudge):
             self.references[f"test images: {label}"] = score["inception_score"]
         self.notes += self._more_notes()
 
+    @override
     def variants(self) -> Mapping[str, DGM]:
         """The teacher with fewer steps; see :class:`Judge`."""
         return Variants(self.teacher, self.settings.steps_shown, self.settings.spacing)
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         itself = model is self.teacher
         with placed(model, self.device):
@@ -123,6 +125,7 @@ class DiffusionJudge(ImageJudge):
             return self._seen(self.teacher, self.settings.teacher_samples, "teacher samples")
 
     @cached_property
+    @override
     def teacher_features(self) -> Tensor:
         """Shape (teacher_samples, features)."""
         return self.reference.features[0]
@@ -185,6 +188,7 @@ class DiffusionJudge(ImageJudge):
         found = closeness(distances, self._held_out)
         return {"nearest_closer": 100 * found.closer, "nearest_ratio": found.ratio}
 
+    @override
     def _cost(self, model: DGM) -> dict[str, float]:
         rows = min(self.settings.batch, self.settings.samples)
         x = class_conditions(model, self.dataset, rows, derive_seed(self.seed, "speed"))

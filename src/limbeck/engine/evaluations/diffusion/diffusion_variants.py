@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from typing_extensions import override
+
 from limbeck.core.graph import DGM
 from limbeck.engine.evaluations.diffusion.diffusion_draws import Sampler
 from limbeck.errors import RecipeError
@@ -28,15 +30,18 @@ class Variants(Mapping[str, DGM]):
             names = {count: f"teacher, {count} step{'s' if count > 1 else ''}" for count in steps}
             self.steps = {name: count for count, name in names.items() if count != len(teacher.timesteps)}
 
+    @override
     def __getitem__(self, name: str) -> DGM:
         assert isinstance(self.teacher, Sampler)
         found = self.teacher.resampled(steps=self.steps[name], spacing=self.spacing, start=None)
         assert isinstance(found, DGM)
         return found
 
+    @override
     def __iter__(self) -> Iterator[str]:
         return iter(self.steps)
 
+    @override
     def __len__(self) -> int:
         return len(self.steps)
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.coupling.sifting import sifted_samples
 from limbeck.core.first_parameter import first_parameter
@@ -83,8 +84,8 @@ class FlowTableEvaluation(Evaluation):
         self.trim = trim
         self.worst = worst
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         on_data = [
             Measure("test_log_likelihood", "test log-likelihood", "higher", 3, "nats"),
             Measure("test_log_likelihood_error", "its standard error over rows", "neither", 3, "nats", detail=True),
@@ -109,6 +110,7 @@ class FlowTableEvaluation(Evaluation):
             *EARLY_STOPPING,
         ]
 
+    @override
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
     ) -> FlowTableJudge:
@@ -122,8 +124,8 @@ class FlowTableEvaluation(Evaluation):
             raise RecipeError(f"FlowTableEvaluation is for tables, but {found}; give the recipe a table, or none")
         return FlowTableJudge(self, dataset, teacher, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(
             samples=min(200, self.samples), drawn=min(200, self.drawn), batch=min(64, self.batch), timing=0.01
         )
@@ -150,8 +152,8 @@ class FlowTableJudge(Judge):
         if dataset is not None:
             self._refer_to(dataset, teacher)
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         values = self._on_data(subject) if self.test is not None else {}
         ratio = summarize_rows(

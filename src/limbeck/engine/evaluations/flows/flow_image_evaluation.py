@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -88,8 +89,8 @@ class FlowImageEvaluation(ImageEvaluation):
         self.temperature = temperature
         self.interpolated = interpolated
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         name, cool = extractor_name(self.extractor, dataset), f"{self.temperature:g}"
         own = [
             Measure("bits_per_dim", "bits per dimension, test", "lower", 3),
@@ -104,16 +105,16 @@ class FlowImageEvaluation(ImageEvaluation):
         taken = {measure.key for measure in own} | {"bound", "reconstruction", "parameters_inference"}
         return [*own, *(measure for measure in super().measures(dataset) if measure.key not in taken), *EARLY_STOPPING]
 
+    @override
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
     ) -> FlowImageJudge:
-        """See :class:`Evaluation`."""
         dataset = images_of(dataset)
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return FlowImageJudge(self, dataset, teacher, extractor, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return super().dry()._with(interpolated=min(20, self.interpolated))
 
 
@@ -140,8 +141,8 @@ class FlowImageJudge(ImageJudge):
             "the pictures both ends of a row are test images.",
         ]
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings, folder = subject.model, self.settings, subject.directory
         invertible(model)
         own, broken = self._seen(self._drawn(model, 1.0))
@@ -157,6 +158,7 @@ class FlowImageJudge(ImageJudge):
         del values["parameters_inference"]  # both programs have the same parameters
         return values
 
+    @override
     def _features(self, model: DGM, seed: int) -> Tensor:
         invertible(model)
         return self._seen(self._drawn(model, 1.0, seed))[0]

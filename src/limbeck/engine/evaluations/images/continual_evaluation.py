@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.first_parameter import first_parameter
@@ -84,10 +85,11 @@ class ContinualEvaluation(Evaluation):
         self.grid = grid
 
     @property
+    @override
     def steps(self) -> int:
-        """See :class:`Evaluation`."""
         return 0 if self.extractor else self.extractor_steps
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
         """See :class:`Evaluation`: the last domain is the new one, all others are old."""
         dataset = _domains_of(dataset)
@@ -103,16 +105,16 @@ class ContinualEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(
         self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress
     ) -> ContinualJudge:
-        """See :class:`Evaluation`."""
         dataset = _domains_of(dataset)
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return ContinualJudge(self, dataset, teacher, extractor, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(samples=100, extractor_steps=4, bound_samples=1, bound_images=10)
 
 
@@ -155,8 +157,8 @@ class ContinualJudge(Judge):
         self.references = {"real vs real: FID of training to test images, mean of the domains": sum(floor) / len(floor)}
         self.notes = self._notes(dataset, everything)
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         history = subject.history or tuple(subject.model for _ in self.domains)
         # A model that has learned one domain only is measured on it: the others start from this model.
         old = range(max(1, len(history) - 1))

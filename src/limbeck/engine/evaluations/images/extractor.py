@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.distributions import Categorical
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -47,9 +48,11 @@ class _Labels(DGM):
         super().__init__()
         self.network = network
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         sites.target("label", Categorical(logits=self.network.logits(_given(x)), validate_args=False))
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         return Loss.of({"label": self.network.loss(_given(batch.x), batch.y)})
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.first_parameter import first_parameter
@@ -97,12 +98,12 @@ class ImageEvaluation(Evaluation):
         self.grid = grid
 
     @property
+    @override
     def steps(self) -> int:
-        """See :class:`Evaluation`."""
         return 0 if self.extractor else self.extractor_steps
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         name = extractor_name(self.extractor, dataset)
         return [
             Measure("fid_data", f"FID ({name}) to test data", "lower", 1),
@@ -116,14 +117,14 @@ class ImageEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> ImageJudge:
-        """See :class:`Evaluation`."""
         dataset = images_of(dataset)
         extractor = feature_extractor(self.extractor, self.extractor_steps, dataset, cache, progress)
         return ImageJudge(self, dataset, teacher, extractor, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(samples=100, extractor_steps=4, bound_samples=2, bound_images=10)
 
 
@@ -169,8 +170,8 @@ class ImageJudge(Judge):
         """Noise of the images that are shown of every model."""
         return latent_noise(self.teacher, self.settings.grid, derive_seed(self.seed, "grid"))
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         values = self._distances(self._features(model, derive_seed(self.seed, "samples"))) | self._cost(model)
         if subject.infers and type(model).infer is not DGM.infer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
@@ -24,9 +25,11 @@ class _Complete(DGM):
         super().__init__()
         self.model = model
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         self.model.generate(sites, x)
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         # The whole bound from the first step: a weight that is still to rise is for models that learn to generate.
         return self.model.loss(batch)

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
@@ -85,12 +86,12 @@ class StrokeEvaluation(Evaluation):
         self.grid = grid
 
     @property
+    @override
     def steps(self) -> int:
-        """See :class:`Evaluation`."""
         return self.predictor_steps
 
+    @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
-        """See :class:`Evaluation`."""
         return [
             Measure("bound", f"test log-likelihood bound, K = {self.particles}", "higher", 3, "nats per point"),
             Measure("kl_teacher", "KL from the teacher", "lower", 3, "nats per point"),
@@ -108,6 +109,7 @@ class StrokeEvaluation(Evaluation):
             TRAIN_SECONDS,
         ]
 
+    @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> StrokeJudge:
         """See :class:`Evaluation`.
 
@@ -120,8 +122,8 @@ class StrokeEvaluation(Evaluation):
         predictor = trained_predictor(dataset, cache / "predictors", progress, training)
         return StrokeJudge(self, dataset, teacher, predictor, seed)
 
+    @override
     def dry(self) -> Self:
-        """See :class:`Evaluation`."""
         return self._with(
             samples=60, particles=2, bound_drawings=4, encoder_steps=2, predictor_steps=2, grid=min(8, self.grid)
         )
@@ -153,8 +155,8 @@ class StrokeJudge(Judge):
         }
         self.notes = self._notes(dataset.longer)
 
+    @override
     def measure(self, subject: Subject) -> dict[str, float]:
-        """See :class:`Judge`."""
         model, settings = subject.model, self.settings
         drawn = self._draw(model, settings.samples, "samples")
         to_data, to_teacher = self._distances(drawn, self.test), self._distances(drawn, self.teacher_drawings)

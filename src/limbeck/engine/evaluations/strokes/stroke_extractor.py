@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
@@ -35,9 +36,11 @@ class _Prediction(DGM):
         super().__init__()
         self.network = StrokePredictor(shift, scale)
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         raise ModelError("the predictor of drawings has no generative program")
 
+    @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         return Loss.of({"next": self.network.loss(batch.y)})
 
