@@ -12,6 +12,7 @@ from limbeck.names import lazy_names
 if TYPE_CHECKING:
     from limbeck import data, divergence, engine, methods, metrics, models, reparam, report
     from limbeck.core.coupling import IndependentNoise, MappedNoise, SharedNoise, SharedValues
+    from limbeck.core.export import export
     from limbeck.core.graph import DGM
     from limbeck.core.loss import Batch, Loss
     from limbeck.core.objective import Match, Objective
@@ -45,6 +46,7 @@ __getattr__ = lazy_names(
         "distill": "limbeck.engine.distill",
         "divergence": "limbeck.divergence",
         "engine": "limbeck.engine",
+        "export": "limbeck.core.export",
         "methods": "limbeck.methods",
         "metrics": "limbeck.metrics",
         "models": "limbeck.models",
@@ -75,6 +77,7 @@ __all__ = [
     "distill",
     "divergence",
     "engine",
+    "export",
     "methods",
     "metrics",
     "models",

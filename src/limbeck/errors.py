@@ -18,6 +18,7 @@ __all__ = [
     "ReparameterizationError",
     "SiteError",
     "StorageError",
+    "lacks_memory",
 ]
 
 
@@ -67,3 +68,11 @@ class StorageError(LimbeckError):
 
 class RecipeError(LimbeckError):
     """A recipe or a command-line override is not valid."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had; torch has a class for that of a GPU only."""
+    import torch
+
+    texts = ("can't allocate memory", "not enough memory", "Storage size calculation overflow")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)

@@ -16,11 +16,17 @@ COMMANDS = {
     "distill": "distil a teacher that already exists",
     "sample": "draw samples from a saved model",
     "evaluate": "measure a saved model",
+    "export": "write a saved model as a program that runs without limbeck",
     "report": "write or compare the report pages of runs",
 }
 
 
 _PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
+_LESS_MEMORY = (
+    "give smaller numbers where sizes are given, such as batch_size, width or image_size; finished work is kept"
+)
+_PATHS = ("--teacher", "--data", "--out", "--output", "--cache", "--config")
+_SHOWN = 200  # characters of torch's message
 _STOPPED = "stopped. Run the same command again to continue from the last checkpoint."
 
 
@@ -59,9 +65,13 @@ def _at_home(word: str) -> str:
 
 
 def _guarded(command: str, words: list[str]) -> int:
-    from limbeck.errors import LimbeckError, RecipeError
+    from limbeck.cli.words import option
+    from limbeck.errors import LimbeckError, RecipeError, lacks_memory
 
     try:
+        blank = next((name for name in _PATHS if option(words, name) == ""), None)
+        if blank is not None:  # "" is a path, of the working directory: that of a shell's variable that is not set
+            raise RecipeError(f"{blank} is empty; give a path, or leave it out")
         if any(".help" in word for word in words):
             from limbeck.cli.known_classes import print_class_help
 
@@ -82,6 +92,11 @@ def _guarded(command: str, words: list[str]) -> int:
         # Whoever read the output, such as `head`, has enough. Python flushes once more at the end: to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        told = str(error).partition("\n")[0][:_SHOWN].strip()
+        return _fail(f"there is not enough memory{told and f' ({told})'}; {_LESS_MEMORY}", 1)
     except OSError as error:
         # Whatever the disk refuses outside the atomic writer, e.g. a log or a cache of a library.
         where = f" {error.filename}" if error.filename else ""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
+from limbeck.cli.conditions import one_hot, rows_in_turn
 from limbeck.cli.families import Family, family_of
 from limbeck.cli.parsing import new_parser, parse_unless_help
 from limbeck.cli.printing import say
 from limbeck.cli.words import import_modules
-from limbeck.errors import RecipeError
+from limbeck.errors import RecipeError, lacks_memory
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -23,6 +24,7 @@ __all__ = ["run"]
 _TABLES = (".csv", ".npz")
 _TENSORS = ".safetensors"
 _PICTURE = ".png"
+_COLUMNS = 8  # images in a row
 
 
 def run(words: Sequence[str]) -> None:
@@ -50,16 +52,23 @@ def run(words: Sequence[str]) -> None:
         output: Literal["mean", "sample"] = "sample" if draws else found.output
         targets = model.sample(found.n, x, temperature=found.temperature, generator=generator, output=output)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        if lacks_memory(error):
+            raise
         raise RecipeError(_unfit(family, x, found.x, error)) from error
     out = Path(found.out or ("samples.png" if _table_of(targets) is None else "samples.csv"))
+    if found.columns is not None and out.suffix != _PICTURE:
+        raise RecipeError(f"--columns is the number of images in a row of a .png, but --out is {out}; leave it out")
+    columns = found.columns or _COLUMNS
     if out.suffix in _TABLES:
         _write_table(targets, out, family)
     elif out.suffix == _TENSORS:
         _write_tensors(targets, out)
     elif draws:
-        _write_drawings(targets, out, family, found.columns)
+        _write_drawings(targets, out, family, columns)
+    elif _table_of(targets) is not None:
+        raise RecipeError(f"--out={out}: {type(model).__name__} makes rows of a table, no images; write .csv or .npz")
     else:
-        _write_grid(targets, out, found.columns)
+        _write_grid(targets, out, columns)
     say(f"{found.n} samples: {out}")
 
 
@@ -94,7 +103,9 @@ def _new_parser() -> ArgumentParser:
         help="for diffusion models: how often the network is evaluated for a sample, at evenly spaced times; by "
         "default as saved",
     )  # fmt: skip
-    parser.add_argument("--columns", type=PositiveInt, default=8, help="images in a row of the grid")
+    parser.add_argument(
+        "--columns", type=PositiveInt | None, default=None, help=f"images in a row of the grid; by default {_COLUMNS}"
+    )
     parser.add_argument(
         "--output", type=Literal["mean", "sample"], default="mean",
         help="what is written of each target's distribution: its mean, or a sample, which has the observation noise",
@@ -121,27 +132,12 @@ def _condition(family: Family, found: Namespace) -> Tensor | None:
         RecipeError: the model has no domains or classes, or none of this number, or the file holds no input.
     """
     if found.x is not None:
-        return _rows_in_turn(found)
-    x = _one_hot(family, "domain", found.domain, found.n)
-    other = _one_hot(family, "class", found["class"], found.n)
+        if found.domain is not None or found["class"] is not None:
+            raise RecipeError("--x gives the model's input; leave out --domain and --class")
+        return rows_in_turn(found.x, found.n)
+    x = one_hot(family, "domain", found.domain, found.n)
+    other = one_hot(family, "class", found["class"], found.n)
     return other if x is None else x
-
-
-def _rows_in_turn(found: Namespace) -> Tensor:
-    """As many rows as samples from the file that ``--x`` names, shape (rows, ...)."""
-    import torch
-
-    from limbeck.cli.own_network import read_weights
-
-    if found.domain is not None or found["class"] is not None:
-        raise RecipeError("--x gives the model's input; leave out --domain and --class")
-    if not found.x.endswith(_TENSORS):
-        raise RecipeError(f"--x={found.x} must be a file that ends in {_TENSORS}")
-    tensors = read_weights(found.x)
-    if len(tensors) != 1 or any(tensor.ndim == 0 or len(tensor) == 0 for tensor in tensors.values()):
-        raise RecipeError(f"--x={found.x} must hold one tensor with a row for each input, not {sorted(tensors)}")
-    (rows,) = tensors.values()
-    return rows[torch.arange(found.n) % len(rows)]
 
 
 def _unfit(family: Family, x: Tensor | None, file: str | None, error: Exception) -> str:
@@ -154,23 +150,6 @@ def _unfit(family: Family, x: Tensor | None, file: str | None, error: Exception)
         )
     given = f"--x={file}, {' x '.join(map(str, x.shape[1:]))} each" if file else "this input"
     return f"the {kind} cannot be sampled given {given}: {told}"
-
-
-def _one_hot(family: Family, kind: Literal["domain", "class"], number: int | None, rows: int) -> Tensor | None:
-    """The input that asks for one domain or class; ``None`` for models that have none."""
-    import torch
-
-    many = "domains" if kind == "domain" else "classes"
-    count = family.classes if kind == "class" else getattr(family.model, "domains", 0)
-    if not count:
-        if number is not None:
-            raise RecipeError(f"--{kind}: {type(family.model).__name__} in this directory has no {many}; leave it out")
-        return None
-    if number is None and kind == "class":
-        return torch.eye(count)[torch.arange(rows) % count]
-    if number is None or not 0 <= number < count:
-        raise RecipeError(f"--{kind}: this model has {count} {many}; give one from 0 to {count - 1}")
-    return torch.eye(count)[number].expand(rows, -1)
 
 
 def _table_of(targets: Mapping[str, Tensor]) -> Tensor | None:

@@ -296,5 +296,5 @@ class DGM(Trainable, ABC):
 def _rows(x: Tensor | None, noise: Mapping[str, Tensor] | None, values: Mapping[str, Tensor] | None) -> int:
     for tensor in (x, *(noise or {}).values(), *(values or {}).values()):
         if tensor is not None:
-            return len(tensor)
+            return tensor.shape[0]
     raise SiteError("how many rows? Give batch_size, x, noise or values.")

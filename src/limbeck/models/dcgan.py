@@ -30,9 +30,10 @@ class DCGAN(DGM):
 
     .. math:: z \sim N(0, I), \qquad f_0 = g_0(z), \quad f_i = g_i(f_{i - 1}), \quad y = G(z)
 
-    "Generator output and intermediate features as latent variables following degenerate distributions" ([U] Sec. 3.5):
-    the law of ``y`` given z is a point mass, so its divergence is a norm. The maps start at 4x4 pixels; each doubles
-    the size and halves the channels. The discriminator serves only :meth:`loss` and is no part of the generator.
+    [U] Sec. 3.5 views "the intermediate features and generator output as latent variables following degenerate
+    distributions": the law of ``y`` given z is a point mass, so its divergence is a norm. The maps start at 4x4 pixels;
+    each doubles the size and halves the channels. The discriminator serves only :meth:`loss` and is no part of the
+    generator.
 
     Args:
         image_size: height and width of the (square) images in pixels: 4 times a power of two, at least 8.
@@ -148,7 +149,7 @@ class DCGAN(DGM):
 
     def _first_map(self, z: Tensor) -> Tensor:
         h: Tensor = self.first(z)
-        return h.view(len(z), -1, _FIRST_SIZE, _FIRST_SIZE)
+        return h.view(z.shape[0], -1, _FIRST_SIZE, _FIRST_SIZE)
 
     def _map(self, level: int, h: Tensor) -> Tensor:
         if level:

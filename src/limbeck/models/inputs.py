@@ -69,7 +69,7 @@ def flat_rows(model: object, x: Tensor, inputs: int) -> Tensor:
     if found != inputs:
         raise ModelError(f"{type(model).__name__}: a row of x has {found} values, not inputs={inputs}")
     check_numbers(model, "x", x)
-    return x.reshape(len(x), inputs)
+    return x.reshape(x.shape[0], inputs)
 
 
 def class_labels(model: object, labels: Tensor, shape: Sequence[int], classes: int) -> Tensor:

@@ -130,7 +130,7 @@ class Flow(DGM):
     def decode(self, latents: Sequence[Tensor], x: Tensor | None = None) -> Tensor:
         """The rows of latents, shape (batch, ...): the inverse of :meth:`encode`."""
         values = {f"u[{level}]": latent for level, latent in enumerate(latents)}
-        return self.trace(len(latents[0]), x, values=values).targets["y"]
+        return self.trace(latents[0].shape[0], x, values=values).targets["y"]
 
     @override
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
@@ -289,7 +289,7 @@ class Flow(DGM):
             if sites is not None:
                 u = sites.latent(f"u[{index}]", Delta(u))
             u = precise(u)
-            prior = prior + _rows(self.latent_law(index, len(y), u, x).log_prob(u))
+            prior = prior + _rows(self.latent_law(index, y.shape[0], u, x).log_prob(u))
         return prior + total  # type: ignore[return-value]
 
 
