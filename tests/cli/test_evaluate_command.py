@@ -108,4 +108,6 @@ class TestEvaluate:
         built(width=8).save_pretrained("model")
         words = ["evaluate", "--bound", "model", "--data=tests.tiny.Spots", "--evaluation=tests.tiny.Quick"]
         assert call(*words, "--import=tests.tiny") == 0
-        assert "brightness" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "brightness" in out
+        assert "--bound changes nothing: Quick has no bound for a Tiny." in out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.models import LadderVAE
+from limbeck.models import LadderVAE, TableGlow
 from tests.cli.refusals import refused
 from tests.tiny import write_recipe
 
@@ -107,6 +107,48 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "baseline that lacks its method": (
         ["run", "spots.yaml", "--baselines.scrach.seed=1"], ["no baseline 'scrach', did you mean scratch?"]
     ),
+    "nothing for a field of a baseline": (
+        ["run", "kd-digits", "--baselines.scratch.choices=null"], ["baselines.scratch.choices is null", "give one"]
+    ),
+    "nothing for a field of the teacher's training": (
+        ["run", "kd-digits", "--teacher_training.betas=null"], ["teacher_training.betas is null", "tuple[float, float]"]
+    ),
+    "nothing for a field of the pairs": (
+        ["distill", "--teacher=model", "--pairs.count=3", "--pairs.workers=null"], ["pairs.workers is null", "int"]
+    ),
+    "nothing for a share of the data": (
+        ["run", "kd-digits", "--data.test=null"], ["data.test is null", "takes int | float"]
+    ),
+    "name of an argument of the method": (
+        ["run", "ladder-vae-digits", "--objective.latent=k1"], ["--objective.latent=k1: there is no such"]
+    ),
+    "field of a training that is none": (
+        ["run", "kd-digits", "--teacher_training.augmentation=0.5"], ["augmentation", "0.5"]
+    ),
+    "truth for a number": (["run", "spots.yaml", "--training.gradient_clip=true"], ["gradient_clip", "float", "True"]),
+    "mapping for a divergence": (
+        ["run", "ladder-vae-digits", "--objective.latent={a: 1}"], ["objective", "latent", "'a' is not accepted"]
+    ),
+    "class that is left blank": (["run", "kd-digits", "--data.class_path=null"], ["--data: class_path must be"]),
+    "empty path": (["distill", "--teacher=model", "--out="], ["--out is empty; give a path"]),
+    "empty path as a word": (["run", "spots.yaml", "--output", ""], ["--output is empty"]),
+    "empty file of overrides": (["run", "spots.yaml", "--config=empty.yaml"], ["empty.yaml is not a recipe"]),
+    "value of a flag": (["run", "spots.yaml", "--dry-run=true"], ["--dry-run takes no value; write it without =true"]),
+    "processes for a single run": (["run", "spots.yaml", "--jobs=3"], ["--jobs is for the points of a sweep"]),
+    "cluster for a single run": (["run", "spots.yaml", "--backend=ray"], ["--backend is for the points of a sweep"]),
+    "data that nothing needs": (
+        ["distill", "--teacher=model", "--data=limbeck.data.Digits", "--training.steps=1"], ["--data: nothing learns"]
+    ),
+    "part of no data": (["distill", "--teacher=model", "--target=images"], ["--target names a part", "give --data"]),
+    "condition without data": (
+        ["distill", "--teacher=model", "--condition=labels"], ["--condition names a part", "give --data"]
+    ),
+    "columns of tensors": (
+        ["sample", "model", "--columns=3", "--out=a.safetensors"], ["--columns", "but --out is a.safetensors"]
+    ),
+    "picture of a table": (["sample", "table", "--out=a.png"], ["TableGlow makes rows of a table", ".csv or .npz"]),
+    "more than memory holds": (["sample", "model", "--n=1000000000000000"], ["not enough memory", "smaller numbers"]),
+    "network beyond memory": (["run", "ladder-vae-digits", "--student.width=10000000000000"], ["not enough memory"]),
     "no training": (["run", "spots.yaml", "--training=null"], ["--training stands for several fields", "be null"]),
     "method without its room": (
         ["distill", "--teacher=model", "--objective=vanilla"], ["did you mean limbeck.methods.vanilla?"]
@@ -132,4 +174,6 @@ def test_what_is_wrong_on_a_command_line_is_told(name: str, capsys: pytest.Captu
     words, told = LINES[name]
     write_recipe(Path())
     LadderVAE(image_size=8, image_channels=1, levels=2, width=4, latent_channels=2).save_pretrained("model")
+    TableGlow(2, depth=1, hidden=4).save_pretrained("table")
+    Path("empty.yaml").touch()
     refused(capsys, words, *told)

@@ -175,10 +175,26 @@ def _distil(teacher: DGM, student: DGM, found: Namespace, built: Namespace) -> D
 
 def _rows(found: Namespace, built: Namespace) -> tuple[Batch | None, Batch | None]:
     """Rows to train and to validate on, if there are data."""
+    if built.teacher_cache is None:  # which says by itself what it lacks
+        _check_data(found, built)
     if built.data is None:
         return None, None
     dataset = built.data.load()
     return training_rows(dataset, built.training, found.target or _target(dataset.train), found.condition)
+
+
+def _check_data(found: Namespace, built: Namespace) -> None:
+    """Refuse data that nothing needs, and parts of data that are not there."""
+    named = [name for name in ("target", "condition") if found[name] not in (None, "none")]
+    if built.data is None and named:
+        raise RecipeError(f"--{named[0]} names a part of the data, but there are none; give --data, or leave it out")
+    uses = built.objective.needs_data or found.condition != "none" or built.training.validate_every is not None
+    if built.data is not None and not uses:
+        raise RecipeError(
+            "--data: nothing learns from the data, since this method compares with the teacher on its own samples; "
+            "leave it out, give another --objective, --condition for models with an input x, or "
+            "--training.validate_every"
+        )
 
 
 def _target(split: Split) -> str:

@@ -133,6 +133,8 @@ def _measure(found: Namespace, built: Namespace, recipe: dict[str, Any]) -> None
     measures = built.evaluation.measures(dataset)
     shown = [measure for measure in measures if teacher is not None or not _of_teacher(measure)]
     _tell(shown, values, judge.references, pictures)
+    if found.bound and not any(key.startswith("bound") for key in values):
+        say(f"--bound changes nothing: {type(built.evaluation).__name__} has no bound for a {type(model).__name__}.")
     if len(shown) < len(measures):
         say("What compares with a teacher is left out: there is none; give --teacher=DIR.")
 

@@ -49,6 +49,9 @@ def readable(text: str, known: Iterable[str]) -> str:
     text = re.sub(r"\s*\n\s*[-–]?\s*", " ", text.strip())
     text = re.sub(r"^(Parser key|error:)\s*", "", text)
     text = _without_class(text) or _of_the_last_type(text)
+    flag = re.match(r"argument (?:\S+/)?(--\S+): ignored explicit argument '(.*)'", text)
+    if flag:
+        return f"{flag[1]} takes no value; write it without ={flag[2]}"
     lacking = re.search(
         r'^"([\w.]+)": .*class_path \'[\w.]*?(\w+)\':? the following arguments are required: ([\w, ]+)', text
     )
@@ -63,8 +66,13 @@ def readable(text: str, known: Iterable[str]) -> str:
         text,
     )
     if nothing and (nothing[2].startswith("limbeck.") or "." not in nothing[2]):
-        near = meant(nothing[1].split(".")[0], nothing[2])
-        return f"--{nothing[1]}={nothing[2]}: there is no such class or function{told(near)}"
+        keys = [nothing[1], *re.findall(r'Parser key "([\w.]+)"', nothing[0])]
+        near = meant(keys[-1].split(".")[0], nothing[2])
+        return f"--{'.'.join(keys)}={nothing[2].rstrip(':')}: there is no such class or function{told(near)}"
+    blank = re.search(r'^"([\w.]+)": (?:.*Parser key "([\w.]+)": )?(?:unhashable type|argument of type)', text)
+    if blank:
+        where = ".".join(filter(None, blank.groups()))
+        return f"--{where}: class_path must be the name of a class or function, as in module.name"
     word, options = _unknown(text, [name.removeprefix("--") for name in known])
     near = difflib.get_close_matches(word, options, n=2) or difflib.get_close_matches(
         word.split(".")[0], sorted({name.split(".")[0] for name in options}), n=2
@@ -83,10 +91,11 @@ def _without_class(text: str) -> str | None:
 def _of_the_last_type(text: str) -> str:
     """The message without the types that were tried and the value as the parser holds it, which nobody typed."""
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: ", "", text)
-    text, given, value = text.partition(" Given value type: ")
-    text = text.removesuffix(" Expected a <class 'NoneType'>")
-    typed = value.partition(" Given value: ")[2]
-    if not given or not typed or typed in text or typed.startswith(("Namespace(", "NestedArg(", "{")):
+    text, _, value = text.partition(" Given value type: ")
+    text = re.sub(r" Expected a <class 'NoneType'>(?:\. Got value: .*)?$", "", text)
+    text = re.sub(r"\.? Got value: Namespace\(.*", "", text)
+    typed = re.split(" Expected a <class| Given value", value.partition(" Given value: ")[2])[0]
+    if not typed or typed in text or "Got value" in text or typed.startswith(("Namespace(", "NestedArg(", "{")):
         return text
     return f"{text}: {typed}"
 

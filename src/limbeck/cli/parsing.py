@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import re
+import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jsonargparse
@@ -20,7 +22,7 @@ from limbeck.errors import RecipeError
 __all__ = ["import_classes", "instantiate", "new_parser", "parse", "parse_unless_help", "to_yaml"]
 
 
-_FULL = (bool, int, float, str, list, dict, tuple, Literal)  # types that have no null
+_FULL = (bool, int, float, str, list, dict, tuple, Sequence, Literal)  # types that have no null
 
 
 def new_parser(prog: str, description: str, **settings: Any) -> ArgumentParser:
@@ -47,7 +49,8 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         raise RecipeError(restricted(str(error), words) or readable(str(error), _keys(parser))) from None
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(readable(str(error), _keys(parser))) from None
-    _check_nulls(found)
+    options = {action.dest: (getattr(action, "_typehint", None), action.default) for action in parser._actions}
+    _check_nulls(found, {key: _with_null(*option) for key, option in options.items()})
     return found
 
 
@@ -66,40 +69,63 @@ def parse_unless_help(parser: ArgumentParser, words: Sequence[str]) -> Namespace
     return parse(parser, words)
 
 
-def _check_nulls(value: Any, key: str = "", kind: Any = None) -> None:
-    """Refuse null for an argument whose type has none: the parser takes it for one that is not given.
+def _check_nulls(value: Any, options: Mapping[str, Any], key: str = "", hint: Any = None) -> None:
+    """Refuse null for what has a type without null: the parser takes it for an argument that is not given.
 
     Args:
         value: a part of what was parsed.
+        options: types of the parser's options by key.
         key: where it stands.
-        kind: the class or function whose arguments it holds, if it does.
+        hint: its type, where that is known.
     """
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    parts = vars(value) if isinstance(value, Namespace) else value
-    if not isinstance(parts, dict):
+    parts: Mapping[Any, Any]
+    if isinstance(value, Namespace):
+        parts, known = _arguments(value, hint)
+    elif isinstance(value, list | dict):
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        inner = next((typing.get_args(kind) for kind in _alternatives(hint) if typing.get_args(kind)), (None,))
+        known = dict.fromkeys(parts, inner[-1])
+    else:
         return
-    types = {} if kind is None else _types(kind)
     for name, part in parts.items():
-        arguments = name == "init_args"
-        where = key if arguments else f"{key}.{name}".lstrip(".")
-        if part is None and name in types:
-            raise RecipeError(f"{where} is null, but {kind.__name__} takes {types[name]} there; give one")
-        _check_nulls(part, where, named(parts.get("class_path")) if arguments else None)
+        where = f"{key}.{name}".lstrip(".")
+        wanted = known.get(name, options.get(where))
+        if part is None and all((typing.get_origin(kind) or kind) in _FULL for kind in _alternatives(wanted)):
+            told = wanted.__name__ if isinstance(wanted, type) else str(wanted).removeprefix("typing.")
+            raise RecipeError(f"{where} is null, but takes {told}; give one")
+        _check_nulls(part, options, where, wanted)
 
 
-def _types(kind: Any) -> dict[str, str]:
-    """The types of those arguments of a class or function that cannot be null."""
+def _arguments(value: Namespace, hint: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The arguments in a part of what was parsed, of a class that it names or of its own type, and their types."""
+    named_class = "class_path" in vars(value)
+    parts = value.get("init_args") if named_class else value
+    kind = (
+        named(value.get("class_path"))
+        if named_class
+        else next((kind for kind in _alternatives(hint) if dataclasses.is_dataclass(kind)), None)
+    )
+    return {} if parts is None else vars(parts), {} if kind is None else _types(kind)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types in a union; another type alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _types(kind: Any) -> dict[str, Any]:
+    """The types of the arguments of a class or function."""
     try:
         hints = typing.get_type_hints(kind.__init__ if inspect.isclass(kind) else kind)
         known = inspect.signature(kind).parameters
     except (NameError, TypeError, ValueError):  # names that are imported for type checkers alone
         return {}
-    return {
-        name: getattr(hint, "__name__", str(hint))
-        for name, hint in hints.items()
-        if name in known and known[name].default is not None and (typing.get_origin(hint) or hint) in _FULL
-    }
+    return {name: _with_null(hint, known[name].default) for name, hint in hints.items() if name in known}
+
+
+def _with_null(hint: Any, default: Any) -> Any:
+    """The type of an argument; what is null by default may be null."""
+    return hint if default is not None else typing.Optional[hint]  # noqa: UP045 the type is known only here
 
 
 def _further(words: list[str], text: str) -> list[str] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from limbeck.cli.known_classes import print_help_of_recipe
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse, to_yaml
 from limbeck.cli.recipe_files import RecipeFile, find_recipe
-from limbeck.cli.words import help_wanted
+from limbeck.cli.words import help_wanted, take
 from limbeck.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class RecipeCommand:
             RecipeError: an option is unknown or has a wrong value.
         """
         words = [*self.words, *more]
+        for _, path in take(self.words, "--config".__eq__)[0]:
+            if path:
+                RecipeFile(Path(path).stem, Path(path)).read()
         try:
             found = parse(self.parser, ["--config", str(self.file.path), *words])
         except RecipeError as error:

@@ -38,6 +38,9 @@ def run(words: Sequence[str]) -> None:
     if found.sweep or found.over:
         run_sweep(command, found)
         return
+    if found.jobs is not None or found.backend != "joblib":
+        option = "backend" if found.jobs is None else "jobs"
+        raise RecipeError(f"--{option} is for the points of a sweep, but this is a single run; leave it out")
     from limbeck.engine.experiments.experiment import Experiment
     from limbeck.engine.stages.progress import Progress
     from limbeck.engine.stages.ranks import is_main_process

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.errors import DataError
 
-__all__ = ["DataSource", "Dataset", "Split", "split_rows"]
+__all__ = ["DataSource", "Dataset", "Split", "check_seed", "split_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,19 +129,30 @@ class DataSource(ABC):
         """
 
 
-def split_rows(labels: Tensor, part: int | float, seed: int) -> tuple[Tensor, Tensor]:
+def check_seed(seed: int) -> None:
+    """Check that a seed of splits and noise is one that NumPy and scikit-learn take.
+
+    Raises:
+        DataError: it is negative, or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed of the data must be a whole number from 0 to {2**32 - 1}, not {seed}.")
+
+
+def split_rows(labels: Tensor, part: int | float, seed: int, what: str = "part") -> tuple[Tensor, Tensor]:
     """Shuffle row numbers and cut off a part, with the same class proportions on both sides where that is possible.
 
     Args:
         labels: class index of each row, shape (rows,).
         part: size of the second piece: a share in (0, 1) if a float, a number of rows if an integer.
-        seed: fixes the shuffle.
+        seed: fixes the shuffle, from 0 to 2**32 - 1.
+        what: what to call the second piece in a message.
 
     Returns:
         Row numbers of the rest and of the part, both shuffled, int64.
 
     Raises:
-        DataError: one of the two pieces would be empty.
+        DataError: one of the two pieces would be empty, or the seed is out of range.
 
     >>> rest, part = split_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 2, seed=0)
     >>> len(rest), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])[part].sort().values
@@ -149,11 +160,12 @@ def split_rows(labels: Tensor, part: int | float, seed: int) -> tuple[Tensor, Te
     """
     from sklearn.model_selection import train_test_split
 
+    check_seed(seed)
     rows = len(labels)
-    count = part if isinstance(part, int) else round(part * rows)
+    count = part if isinstance(part, int) else round(part * rows) if 0 < part < 1 else 0
     if not 0 < count < rows:
         raise DataError(
-            f"cannot cut {part} off {rows} rows: give a share between 0 and 1 or a number of rows below {rows} "
+            f"{what}: cannot cut {part} off {rows} rows: give a share between 0 and 1 or a number of rows below {rows} "
             "that leaves at least one row on either side."
         )
     sizes = torch.unique(labels, return_counts=True)[1]

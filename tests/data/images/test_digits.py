@@ -76,8 +76,11 @@ def test_limit_counts_and_row_numbers() -> None:
     [
         (Digits(size=7), "size 7 is below the 8 pixels"),
         (Digits(classes=[10]), r"classes \[10\]"),
-        (Digits(test=1797), "cannot cut 1797 off 1797 rows"),
-        (Digits(validation=0.0), "cannot cut 0.0"),
+        (Digits(test=1797), "test: cannot cut 1797 off 1797 rows"),
+        (Digits(validation=0.0), "validation: cannot cut 0.0"),
+        (Digits(validation=float("nan")), "validation: cannot cut nan"),
+        (Digits(seed=-1), "seed of the data must be a whole number from 0 to 4294967295, not -1"),
+        (Digits(seed=2**32), "not 4294967296"),
         (Digits(limit=0), "limit 0"),
     ],
 )

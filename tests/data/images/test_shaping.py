@@ -35,6 +35,12 @@ def test_bilinear_fills_the_square(table: Path) -> None:
     assert sorted(images[:, 0, 7, 7].tolist()) == list(range(100, 108))
 
 
+@pytest.mark.parametrize("crop", [0, -1])
+def test_an_empty_crop_is_refused(table: Path, crop: int) -> None:
+    with pytest.raises(DataError, match=f"center_crop must be at least 1, not {crop}; leave it out"):
+        Images(path=str(table), center_crop=crop).load()
+
+
 def test_a_center_crop_cuts_the_middle(table: Path) -> None:
     images = Images(path=str(table), size=2, center_crop=2, channels=1).load().test.images
     assert sorted(images.flatten().tolist()) == sorted(list(range(100, 108)) * 4)

@@ -144,3 +144,6 @@ class TestRefusals:
         path = text(tmp_path / "t.csv", numbers(), NAMES)
         refused("limit 0 leaves no rows", path, limit=0)
         refused("missing is raise or drop", path, missing="ignore")
+        refused(r"delimiter is a single character, not '\\\\t'", path, delimiter="\\t")
+        refused("seed of the data must be a whole number from 0 to 4294967295, not -1", path, seed=-1)
+        refused(r"test rows \(nan\) cannot be cut off", path, test=math.nan)

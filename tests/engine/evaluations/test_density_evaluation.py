@@ -134,6 +134,8 @@ def test_models_and_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         broken.mean.fill_(math.nan)
     with pytest.raises(ModelError, match="NaN or infinite"):
         draw_points(broken, 5, 0)
+    with pytest.raises(RecipeError, match=r"failure is a divergence in nats, at least 0, not -0\.1"):
+        DensityEvaluation(failure=-0.1)
     with pytest.raises(RecipeError, match="at least 3"):
         DensityEvaluation(samples=1)
 

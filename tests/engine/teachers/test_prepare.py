@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from limbeck.core import methods
 from limbeck.core.reconstruction import reconstruct
 from limbeck.core.sites import Sites
 from limbeck.engine.teachers.prepare import prepare
-from limbeck.models import LadderVAE
+from limbeck.errors import ModelError
+from limbeck.models import VRNN, LadderVAE
 from tests.engine.teachers.foldable_models import (
     Block,
     Branching,
@@ -177,6 +179,17 @@ def test_hooks_keep_their_layer_from_being_folded() -> None:
     prepared = prepare(teacher)
     assert norms(prepared) == 1
     compare(teacher, prepared)
+
+
+def test_a_model_without_its_norms_is_not_saved(tmp_path: Path) -> None:
+    """The file could not be loaded again."""
+    teacher = with_statistics(LadderVAE(8, 1, 2, width=8))
+    for prepared in (prepare(teacher), prepare(prepare(teacher)), copy.deepcopy(prepare(teacher))):
+        with pytest.raises(ModelError, match=r"limbeck\.prepare.*save the model that it was made from"):
+            prepared.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+    teacher.save_pretrained(tmp_path)
+    prepare(VRNN(steps=2, width=3, features=2, latent_size=2)).save_pretrained(tmp_path)  # nothing to fold
 
 
 def test_deep_copies_keep_the_config() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from limbeck import methods
+from limbeck.engine.distill import distill
 from limbeck.engine.settings.options import TrainerOptions
 from limbeck.engine.training.fit import fit
 from limbeck.errors import DataError, ModelError, RecipeError
@@ -122,6 +123,13 @@ class TestOptions:
     def test_rows_that_are_no_batch_are_refused(self) -> None:
         with pytest.raises(DataError, match=r"data must be a limbeck\.Batch, such as .*, not Tensor"):
             distilled(objective=methods.scratch(), data=torch.rand(24, 1, 8, 8))
+
+    @pytest.mark.parametrize("objective", [methods.surrogate, "surrogate"])
+    def test_what_is_no_objective_is_refused(self, objective: Any) -> None:
+        with pytest.raises(RecipeError, match=r"such as methods\.surrogate\(\), not '?surrogate"):
+            distilled(objective=objective)
+        with pytest.raises(RecipeError, match=r"such as methods\.surrogate\(\), not '?surrogate"):
+            distill(built(width=8), built(width=3), objective, steps=1)
 
     def test_a_student_without_weights_to_train_is_refused(self) -> None:
         with pytest.raises(ModelError, match="Tiny has no weights to train"):

@@ -76,8 +76,8 @@ class Digits(DataSource):
         labels = torch.tensor(raw.target, dtype=torch.int64)
         names, labels, kept = choose_classes(tuple(str(digit) for digit in range(10)), labels, self.classes, "Digits")
         everything = ImageSplit(self._resized(images[kept]), labels)
-        rest, test = split_rows(everything.labels, self.test, self.seed)
-        train, validation = split_rows(everything.labels[rest], self.validation, self.seed)
+        rest, test = split_rows(everything.labels, self.test, self.seed, "test")
+        train, validation = split_rows(everything.labels[rest], self.validation, self.seed, "validation")
         parts = [everything.take(rows[: self.limit]) for rows in (rest[train], rest[validation], test)]
         return ImageDataset("digits", parts[0], parts[1], parts[2], classes=names)
 

@@ -161,7 +161,7 @@ class Images(DataSource):
         for split, part in (("test", _TEST_SHARE), ("validation", self.validation)):
             if split not in pool:
                 table, rows, labels = pool["train"]
-                rest, cut = split_rows(labels, part, self.seed)
+                rest, cut = split_rows(labels, part, self.seed, split)
                 pool["train"], pool[split] = (table, rows[rest], labels[rest]), (table, rows[cut], labels[cut])
         parts = {}
         for split, (table, rows, labels) in pool.items():

@@ -29,7 +29,7 @@ def shaped(image: Any, size: int, channels: int, resize: Resize, center_crop: in
         uint8, shape (channels, size, size).
 
     Raises:
-        DataError: the image is smaller than the square to be cut out.
+        DataError: the square to be cut out is empty, or larger than the image.
         ValueError: which of its values are black and white is not known.
     """
     import numpy as np
@@ -38,6 +38,8 @@ def shaped(image: Any, size: int, channels: int, resize: Resize, center_crop: in
     ImageOps.exif_transpose(image, in_place=True)
     image = _eight_bits(image).convert("L" if channels == 1 else "RGB")
     if center_crop is not None:
+        if center_crop < 1:
+            raise DataError(f"center_crop must be at least 1, not {center_crop}; leave it out for no crop.")
         if center_crop > min(image.size):
             raise DataError(
                 f"center_crop {center_crop} is larger than an image of {image.width} x {image.height} pixels; lower it."

@@ -32,7 +32,7 @@ def cut_off(
     Raises:
         DataError: one of the two would be empty.
     """
-    count = part if isinstance(part, int) else int(part * len(values))
+    count = part if isinstance(part, int) else int(part * len(values)) if 0 < part < 1 else 0
     if not 0 < count < len(values):
         raise DataError(
             f"{where}: {what} rows ({part}) cannot be cut off {len(values)} rows so that both have some; use more "

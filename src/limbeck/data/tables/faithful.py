@@ -48,8 +48,8 @@ class Faithful(DataSource):
             DataError: a split would be empty.
         """
         everything = TableSplit((table() - torch.tensor(_MEAN)) / torch.tensor(_DEVIATION))
-        train, test = _cut(everything, self.test, self.seed)
-        train, validation = _cut(train, self.validation, self.seed)
+        train, test = _cut(everything, self.test, self.seed, "test")
+        train, validation = _cut(train, self.validation, self.seed, "validation")
         return TableDataset("faithful", train, validation, test, columns=("eruptions", "waiting"))
 
 
@@ -58,10 +58,10 @@ def table() -> Tensor:
     return torch.tensor([[float(number) for number in row.split()] for row in _TABLE.split(",")])
 
 
-def _cut(split: TableSplit, part: int | float, seed: int) -> tuple[TableSplit, TableSplit]:
+def _cut(split: TableSplit, part: int | float, seed: int, what: str) -> tuple[TableSplit, TableSplit]:
     if part == 0:
         return split, split
-    rest, cut = split_rows(torch.zeros(len(split), dtype=torch.int64), part, seed)
+    rest, cut = split_rows(torch.zeros(len(split), dtype=torch.int64), part, seed, what)
     return split.take(rest), split.take(cut)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from limbeck.data.dataset import DataSource
+from limbeck.data.dataset import DataSource, check_seed
 from limbeck.data.tables.building import build_table, cut_off, drop_missing, moments
 from limbeck.data.tables.files import find_table, read_table
 from limbeck.data.tables.noise import noise_amplitudes
@@ -89,6 +89,11 @@ class Tabular(DataSource):
             raise DataError(f"Tabular: limit {self.limit} leaves no rows; use at least 1, or none for all rows.")
         if self.missing not in ("raise", "drop"):
             raise DataError(f"Tabular: missing is raise or drop, not {self.missing!r}.")
+        if self.delimiter is not None and len(self.delimiter) > 1:
+            raise DataError(
+                f"Tabular: delimiter is a single character, not {self.delimiter!r}; comma, semicolon and tabulator are "
+                "found without it."
+            )
         place = find_table(self.path, self.file)
         raw = read_table(
             place, columns=self.columns, drop=self.drop, header=self.header, delimiter=self.delimiter
@@ -133,6 +138,7 @@ def split_table(
         seed: likewise.
         before: mean and deviation with which the columns were standardised before, each of shape (columns,).
     """
+    check_seed(seed)
     random = np.random.default_rng(seed)
     amplitudes = noise_amplitudes(np.concatenate(list(splits.values())), noise, columns, name)
     parts = _complete(splits, test, validation, name, random)

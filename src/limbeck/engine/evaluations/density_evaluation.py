@@ -73,6 +73,8 @@ class DensityEvaluation(Evaluation):
         self, samples: int = 2000, plotted: int = 272, steps_per_axis: int = 201, failure: float = 0.1
     ) -> None:
         check_whole(3, "evaluation.", samples=samples, plotted=plotted, steps_per_axis=steps_per_axis)
+        if not failure >= 0:
+            raise RecipeError(f"evaluation.failure is a divergence in nats, at least 0, not {failure}")
         self.samples = samples
         self.plotted = plotted
         self.steps_per_axis = steps_per_axis

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+from limbeck.core.objective import Objective
 from limbeck.errors import RecipeError
 
-__all__ = ["check_numbers", "check_whole"]
+__all__ = ["check_numbers", "check_objective", "check_whole"]
 
 
 def check_numbers(where: str = "", **numbers: object) -> None:
@@ -22,6 +23,17 @@ def check_numbers(where: str = "", **numbers: object) -> None:
     for name, number in numbers.items():
         if not isinstance(number, Real):
             raise RecipeError(f"{where}{name} must be a number, not {number!r}")
+
+
+def check_objective(objective: object) -> None:
+    """Refuse what is no objective, most often the function that makes it.
+
+    Raises:
+        RecipeError: names what was given.
+    """
+    if not isinstance(objective, Objective):
+        given = getattr(objective, "__name__", None) or repr(objective)
+        raise RecipeError(f"the objective must be a limbeck.Objective, such as methods.surrogate(), not {given}")
 
 
 def check_whole(least: int, where: str = "", **numbers: object) -> None:

@@ -104,6 +104,8 @@ class Training:
             raise RecipeError(f"betas are two decays in [0, 1), not {self.betas}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise RecipeError(f"learning_rate must be positive, not {self.learning_rate}")
+        if self.optimizer == "sgd" and tuple(self.betas) != BETAS:
+            raise RecipeError("betas are for optimizer: adam or adamw, but it is sgd, which has momentum instead")
         if not 0 <= self.warm_up < 1:
             raise RecipeError(f"warm_up is a fraction of the steps in [0, 1), not {self.warm_up}")
         if self.ema is not None and not 0 < self.ema < 1:

@@ -54,6 +54,7 @@ def prepare(teacher: DGM, x: Tensor | None = None) -> DGM:
     prepared = _frozen_copy(plain)
     for pair in pairs:
         _fold(prepared, *pair)
+        prepared.batch_norms_folded = True
     if expected is None:
         return prepared
     if not _agree(expected, _run(prepared, x, expected)):

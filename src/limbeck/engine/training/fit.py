@@ -17,6 +17,7 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.stand_in import StandIn
 from limbeck.engine.settings.batches import Batches
+from limbeck.engine.settings.checks import check_objective
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
@@ -104,6 +105,7 @@ def fit(
     """
     trainer, progress = trainer or TrainerOptions(), progress or Progress()
     directory = None if directory is None else Path(directory)
+    check_objective(objective)
     _check_rows(label, data=data, validation=validation)
     kept_back = teacher.held_out_rows if isinstance(teacher, StandIn) else None
     check_stopping(options, student, objective, label, validation=validation is not None, held_out=kept_back)

@@ -234,6 +234,13 @@ def test_impossible_settings(name: str) -> None:
         ClassifierEvaluation(**{name: 0})
 
 
+def test_a_time_without_end_and_a_device_that_is_none() -> None:
+    with pytest.raises(RecipeError, match="timing must be a positive number of seconds, not inf"):
+        ClassifierEvaluation(timing=math.inf)
+    with pytest.raises(RecipeError, match=r"evaluation\.device must be auto, cpu, cuda, .*not 'gpux'"):
+        ClassifierEvaluation(device="gpux")
+
+
 def test_scores_count_errors_first_then_likelihood() -> None:
     evaluation = ClassifierEvaluation(draws=1)
     model = built(MLPClassifier, inputs=2, classes=2, widths=[])

@@ -233,6 +233,7 @@ def test_another_size(teacher: DDIM) -> None:
         ({"steps_shown": [0]}, "from 1 on"),
         ({"steps_shown": [2, 2]}, "different"),
         ({"pairs": 1}, "at least 2"),
+        ({"device": "gpux"}, "device must be auto, cpu, cuda, .*not 'gpux'"),
         ({"teacher_samples": 1}, "at least 2"),
         ({"extractor": __file__, "second_extractor": True}, "labels"),
     ],

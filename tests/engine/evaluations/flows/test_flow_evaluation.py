@@ -189,6 +189,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         FlowTableEvaluation(samples=1)
     with pytest.raises(RecipeError, match="timing"):
         FlowTableEvaluation(timing=0.0)
+    with pytest.raises(RecipeError, match="not inf"):
+        FlowTableEvaluation(timing=math.inf)
     with pytest.raises(RecipeError, match="'digits' is a ImageDataset"):
         SETTINGS.judge(Digits().load(), Gaussian(), tmp_path, 0, Progress())
     with pytest.raises(ModelError, match="Tiny has no exact density"):

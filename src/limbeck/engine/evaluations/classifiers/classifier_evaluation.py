@@ -26,7 +26,7 @@ from limbeck.engine.evaluations.evaluation import (
     throughput_measure,
 )
 from limbeck.engine.settings.checks import check_whole
-from limbeck.engine.settings.placement import chosen_device, placed
+from limbeck.engine.settings.placement import check_device, chosen_device, placed
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed
@@ -83,7 +83,8 @@ class ClassifierEvaluation(Evaluation):
             check_whole(1, "evaluation.", rows=rows)
         if primary not in ("nll", "accuracy"):
             raise RecipeError(f"evaluation: primary must be nll or accuracy, not {primary!r}")
-        if not timing > 0:
+        check_device(device)
+        if not 0 < timing < math.inf:
             raise RecipeError(f"evaluation: timing must be a positive number of seconds, not {timing}")
         self.draws = draws
         self.bins = bins

@@ -18,6 +18,7 @@ from limbeck.engine.evaluations.images.image_evaluation import ImageEvaluation
 from limbeck.engine.evaluations.images.image_samples import images_of
 from limbeck.engine.evaluations.picture_kinds import BESIDE_TEACHER, BETWEEN_NOISES, LARGER, NEIGHBOURS
 from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.settings.placement import check_device
 from limbeck.engine.stages.progress import Progress
 from limbeck.errors import RecipeError
 from limbeck.metrics import Measure, similarity_window
@@ -78,6 +79,7 @@ class DiffusionEvaluation(ImageEvaluation):
         if second_extractor and extractor is not None:
             raise RecipeError("evaluation: a second extractor is trained on the labels only if the first one is, too")
         check_steps(steps_shown)
+        check_device(device)
         self.steps_shown = [*steps_shown]
         self.spacing = spacing
         self.pairs = pairs

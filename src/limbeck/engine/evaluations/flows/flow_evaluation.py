@@ -75,7 +75,7 @@ class FlowTableEvaluation(Evaluation):
             raise RecipeError(f"evaluation: trim ({trim}) and worst ({worst}) are shares of the rows, in [0, 1)")
         check_whole(2, "evaluation.", samples=samples, drawn=drawn)
         check_whole(1, "evaluation.", batch=batch)
-        if not timing > 0:
+        if not 0 < timing < math.inf:
             raise RecipeError(f"evaluation.timing must be a positive number of seconds, not {timing}")
         self.samples = samples
         self.drawn = drawn
