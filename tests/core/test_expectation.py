@@ -11,6 +11,7 @@ from torch.distributions import (
     Distribution,
     Independent,
     LogNormal,
+    MixtureSameFamily,
     Normal,
     TanhTransform,
     TransformedDistribution,
@@ -36,11 +37,23 @@ def test_means() -> None:
     assert torch.equal(mean(Independent(Categorical(logits=zeros[:, None]), 1)), torch.full((2, 1, 3), 1 / 3))
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (4,)])
+def test_means_of_mixtures(shape: tuple[int, ...]) -> None:
+    """Torch's own is NaN where the parts are categorical."""
+    weights = Categorical(torch.rand(shape))
+    vectors = MixtureSameFamily(weights, Independent(Normal(torch.randn(2, 4, 3), 1.0), 1))
+    torch.testing.assert_close(mean(vectors), vectors.mean)
+    classes = MixtureSameFamily(weights, Categorical(logits=torch.randn(2, 4, 5)))
+    expected = torch.stack([classes.log_prob(torch.full((2,), value)).exp() for value in range(5)], 1)
+    torch.testing.assert_close(mean(classes), expected)
+
+
 @pytest.mark.parametrize(
     ("law", "name"),
     [
         (TransformedDistribution(Normal(torch.zeros(2, 3), 1.0), [TanhTransform()]), "TransformedDistribution"),
         (Independent(Cauchy(torch.zeros(2, 3), 1.0), 1), "Cauchy"),
+        (MixtureSameFamily(Categorical(torch.ones(2, 3)), Cauchy(torch.zeros(2, 3), 1.0)), "Cauchy"),
     ],
 )
 def test_a_law_without_a_mean_is_told(law: Distribution, name: str) -> None:

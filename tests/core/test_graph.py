@@ -26,6 +26,9 @@ def test_the_number_of_rows_is_told_by_whatever_is_given() -> None:
     assert NoisyClassifier().trace(x=inputs(6)).batch_size == 6
     with pytest.raises(SiteError, match=r"batch_size, x, noise or values"):
         model.trace()
+    for wrong in (inputs(6), 6.0):  # the first argument is not x
+        with pytest.raises(SiteError, match=r"a number of rows, not a .*x=\.\.\."):
+            NoisyClassifier().sample(wrong)
 
 
 def test_a_model_without_parameters() -> None:

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 import limbeck
 from limbeck import methods
 from limbeck.core.delta import Delta
-from limbeck.core.divergence import lp
+from limbeck.core.divergence import log_ratio, lp
 from limbeck.core.precision import precise, product
 
 
@@ -62,3 +62,8 @@ def test_sums_of_laws_in_half_precision_keep_their_digits() -> None:
 def test_a_sum_beyond_half_precision_is_finite() -> None:
     zeros, ones = (Delta(torch.full((1, 70_000), value, dtype=torch.float16)) for value in (0.0, 1.0))
     assert lp(zeros, ones).item() == 70_000.0
+
+
+def test_densities_in_half_precision_have_differences_in_single() -> None:
+    theirs, own = (Delta(torch.tensor([density], dtype=torch.bfloat16)) for density in (-200.0, -0.125))
+    assert log_ratio(theirs, own).item() == -199.875

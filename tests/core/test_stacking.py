@@ -114,6 +114,8 @@ def test_laws_that_do_not_stack() -> None:
     assert len(set(keys)) == len(keys)
     assert stacking_key(D.LogNormal(normal(3), 1.0)) is None
     assert stacking_key(D.Normal(torch.zeros(64, 3, 32, 32), 1.0)) is None  # not worth copying
+    for shared in (torch.ones(3), torch.ones(1, 3)):  # one row of weights for all of a site
+        assert stacking_key(D.MixtureSameFamily(D.Categorical(shared), base)) is None
 
 
 def pairs(divergence, names, make=LAWS["normal"], **options) -> list[Pair]:

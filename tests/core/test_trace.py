@@ -115,6 +115,10 @@ def test_each_field_is_kept_on_its_own(keep: int) -> None:
     assert list(trace.declared) == ["z2", "z1", "y"]
 
 
+def test_no_rows_have_no_densities() -> None:
+    assert BY_NAME["chain"].pair()[0].trace(0).log_prob().shape == (0,)
+
+
 class Steps(limbeck.DGM):
     """Declares as many steps as it is asked for by a value that is that of no site."""
 

@@ -67,7 +67,14 @@ def test_the_teachers_rows_need_no_data() -> None:
 def test_gradients_pass_through_the_teacher_to_the_students_own_rows() -> None:
     teacher, student = pair()
     teacher.train()
+    next(teacher.children()).eval()
+    modes, within = {module: module.training for module in teacher.modules()}, []
+    for module in modes:
+        module.register_forward_pre_hook(lambda module, given: within.append(module.training))
     loss = methods.reverse_density()(teacher, student, batch_size=8)
+    assert within
+    assert not any(within)
+    assert {module: module.training for module in teacher.modules()} == modes
     loss.total.backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in teacher.parameters())
@@ -101,6 +108,8 @@ def test_a_pool_is_drawn_once_for_a_training() -> None:
     losses = [objective(teacher, student, batch_size=64).total.item() for _ in range(3)]
     assert calls == 0
     assert len(set(losses)) == 3
+    seeded = [objective(teacher, student, batch_size=64, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(seeded[0].total, seeded[1].total)
     torch.manual_seed(0)
     objective.prepare(teacher, student)
     assert torch.equal(objective.coupling._rows, pool)

@@ -39,11 +39,12 @@ def test_order_and_laws_are_those_of_the_program() -> None:
 
 @pytest.mark.parametrize("law", [Law.NORMAL, Law.UNIFORM, Law.REVERSED, Law.GUMBEL])
 def test_round_trip(law: Law) -> None:
-    row = NoiseLayout({"a": (2, 3), "none": (0,), "b": (4,)}, {"a": law, "none": Law.NONE, "b": Law.NORMAL})
-    flat = torch.randn(5, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shapes = {"a": (2, 3), "none": (0,), "b": (4,), "number": ()}
+    row = NoiseLayout(shapes, {"a": law, "none": Law.NONE, "b": Law.NORMAL, "number": law})
+    flat = torch.randn(5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     noise = row.unflatten(flat)
-    assert {name: tuple(value.shape) for name, value in noise.items()} == {"a": (5, 2, 3), "none": (5, 0), "b": (5, 4)}
-    assert torch.equal(noise["b"], flat[:, 6:])
+    assert {name: tuple(value.shape) for name, value in noise.items()} == {n: (5, *s) for n, s in shapes.items()}
+    assert torch.equal(noise["b"], flat[:, 6:10])
     torch.testing.assert_close(row.flatten(noise), flat, rtol=1e-10, atol=1e-10)
 
 

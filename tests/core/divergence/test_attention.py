@@ -64,3 +64,10 @@ def test_solution_flow_is_its_formula(normalize: bool) -> None:
     ])  # fmt: skip
     found = solution_flow(layers(theirs), layers(own), normalize=normalize)
     torch.testing.assert_close(found, expected / (6 if normalize else 1), **CLOSE)
+
+
+def test_the_flow_of_solution_of_sequences_is_that_of_maps_of_one_row() -> None:
+    sequences = [normal(((2, 8), (3, 4)), seed, 3) for seed in (1, 2)]
+    maps = [[value.unsqueeze(2) for value in side] for side in sequences]
+    found, wanted = (solution_flow(*map(layers, sides)) for sides in (sequences, maps))
+    torch.testing.assert_close(found, wanted, **CLOSE)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Geometric, MultivariateNormal, Normal, Poisson
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Geometric,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+    Poisson,
+)
 from torch.nn import functional as F
 
 from limbeck.core.divergence import kl, wasserstein2
@@ -85,8 +95,12 @@ def test_poisson_kl_of_almost_equal_laws_does_not_cancel(rate: float) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [(1e5, 1e-3), (1e-3, 1e5), (1.0, 1.5), (1.0, 0.5), (1e-35, 2.0)])
 def test_poisson_kl_of_other_laws_is_that_of_double_precision(one: float, other: float) -> None:
-    single, double = ((Poisson(torch.tensor([rate], dtype=dtype)) for rate in (one, other)) for dtype in PRECISIONS)
-    assert kl(*single).item() == pytest.approx(torch.distributions.kl_divergence(*double).item(), rel=1e-5)
+    single, double = ([torch.tensor([rate], dtype=dtype) for rate in (one, other)] for dtype in PRECISIONS)
+    single[1].requires_grad_()
+    found = kl(*map(Poisson, single))
+    assert found.item() == pytest.approx(torch.distributions.kl_divergence(*map(Poisson, double)).item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(found.sum(), single[1])
+    assert gradient.item() == pytest.approx(1.0 - one / other, rel=1e-5)
 
 
 def half_bit(logit: float) -> Bernoulli:
@@ -101,7 +115,7 @@ IN_HALF: dict[str, tuple[Callable[..., Tensor], Distribution, Distribution, floa
     "w2": (wasserstein2, Normal(HALF, 1.0), Normal(-HALF, 1.0), 600.0**2),
     "kl": (kl, Normal(HALF, 1.0), Normal(-HALF, 1.0), 0.5 * 600.0**2),
     "vectors": (wasserstein2, half_vector(HALF), half_vector(-HALF), 600.0**2),
-    "classes": (kl, Categorical(logits=0.0 * HALF.expand(1, 3)), Categorical(logits=0.01 * HALF.expand(1, 3)), 0.0),
+    "counts": (kl, Poisson(HALF), Poisson(3.0 * HALF), 600.0 - 300.0 * math.log(3.0)),
     "bits": (kl, half_bit(0.0), half_bit(-torch.inf), torch.inf),
 }
 
@@ -111,4 +125,18 @@ def test_half_precision_is_compared_in_single(
     divergence: Callable[..., Tensor], p: Distribution, q: Distribution, wanted: float
 ) -> None:
     """Its squares overflow above 255, and its largest number is no sign of an infinite one."""
-    assert divergence(p, q).item() == pytest.approx(wanted, abs=1e-6)
+    assert divergence(p, q).item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize(
+    "precisions", [(HALF.dtype, HALF.dtype), (HALF.dtype, torch.float32), (torch.float32, HALF.dtype)]
+)
+@pytest.mark.parametrize("family", [Categorical, OneHotCategorical, Bernoulli])
+def test_logits_in_half_precision_are_compared_as_the_numbers_that_they_are(
+    family: type[Distribution], precisions: tuple[torch.dtype, torch.dtype], temperature: float
+) -> None:
+    logits = torch.tensor([[0.3, -1.2, 2.7]]), torch.tensor([[1.1, 0.4, -0.8]])
+    laws = [family(logits=side.to(dtype), validate_args=False) for side, dtype in zip(logits, precisions, strict=True)]
+    wanted = kl(*(family(logits=law.logits.double()) for law in laws), temperature=temperature)
+    assert kl(*laws, temperature=temperature).item() == pytest.approx(wanted.item(), rel=1e-5)

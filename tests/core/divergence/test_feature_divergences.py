@@ -12,7 +12,7 @@ from torch import nn
 from limbeck.core.loss import Batch
 from limbeck.core.methods import transfer
 from limbeck.core.methods.knowledge_transfer import NAMED
-from limbeck.divergence import CRD, Learned
+from limbeck.divergence import CRD, VID, Learned, LwF, decoupled_kl, standardized_kl
 from limbeck.errors import DivergenceError
 from limbeck.models import NetworkClassifier
 from tests.features import BATCH, CASES, Case, categorical
@@ -170,6 +170,21 @@ def test_settings_are_told(case: Case) -> None:
     for name in inspect.signature(type(template)).parameters:
         wanted = {"student": "channels", "teacher": "channels"}.get(name, name)
         assert f"{wanted}=" in told, name
+
+
+PAPERS = {
+    LwF: {"temperature": 2.0},  # Li & Hoiem
+    CRD: {"embedding": 128, "negatives": 16384, "temperature": 0.07},  # Tian et al.
+    VID: {"layers": 3, "hidden": 2.0, "initial_variance": 5.0, "bias": True},  # [V] App. A.2
+    decoupled_kl: {"temperature": 4.0, "alpha": 1.0, "beta": 8.0},  # Zhao et al.
+    standardized_kl: {"temperature": 2.0},  # Sun et al.
+}
+
+
+@pytest.mark.parametrize(("make", "settings"), PAPERS.items())
+def test_the_defaults_are_those_of_the_papers(make, settings: dict[str, float]) -> None:
+    parameters = inspect.signature(make).parameters
+    assert {name: parameters[name].default for name in settings} == settings
 
 
 def test_variances_are_not_decayed() -> None:

@@ -33,12 +33,22 @@ def test_random_sites_are_refused(name: str) -> None:
     assert "Normal of shape (4, 3, 2, 2)" in refusal(name, law, law)
 
 
+@pytest.mark.parametrize("teacher", [(4, 3, 2, 2), (4, 3)])
 @pytest.mark.parametrize("name", ["at", "nst"])
-def test_maps_alone_have_attention(name: str) -> None:
-    told = refusal(name, delta(4, 3, 2, 2), delta(4, 5))
-    assert "(4, 3, 2, 2)" in told
+def test_maps_alone_have_attention(name: str, teacher: tuple[int, ...]) -> None:
+    told = refusal(name, delta(*teacher), delta(4, 5))
+    assert str(teacher) in told
     assert "(4, 5)" in told
     assert "vid or fitnet" in told
+
+
+def test_a_flow_of_solution_is_between_two_maps() -> None:
+    maps, vectors = Joint([delta(4, 3, 2, 2), delta(4, 5, 2, 2)]), Joint([delta(4, 3), delta(4, 5)])
+    for one, other in ((delta(4, 3, 2, 2), maps), (maps, delta(4, 3, 2, 2))):
+        assert "two maps a side" in refusal("fsp", one, other)
+    for one, other in ((vectors, maps), (maps, vectors)):
+        assert "(4, 3)" in refusal("fsp", one, other)
+    assert "Normal" in refusal("fsp", Joint([maps.laws[0], Normal(torch.zeros(4, 5, 2, 2), 1.0)]), maps)
 
 
 @pytest.mark.parametrize("name", ["vid", "fitnet"])
@@ -74,9 +84,13 @@ def test_labels_are_needed() -> None:
     case = CASES["kd"]
     assert "y&y|data" in refusal("dkd", *case.pair())
     assert "h[0]&h[1]" in refusal("fsp", delta(4, 3, 2, 2), delta(4, 3, 2, 2))
-    assert "penultimate" in refusal("crd", delta(4, 3, 2, 2), delta(4, 3))
+    for shapes in (((4, 3, 2, 2), (4, 3)), ((4, 3), (4, 3, 2, 2))):
+        assert "penultimate" in refusal("crd", *(delta(*shape) for shape in shapes))
     assert "penultimate" in refusal("lwf", delta(4, 3), delta(4, 3, 2, 2))
-    assert "Bernoulli" in refusal("logits", Bernoulli(torch.full((4, 3), 0.5)), delta(4, 3))
+    for law in (Bernoulli(torch.full((4, 3), 0.5)), Delta(torch.ones(4, 3, dtype=torch.int64)), delta(4, 3, 2)):
+        assert f"{type(law).__name__} of shape {tuple(law.batch_shape)}" in refusal("logits", law, delta(4, 3))
+    for law in (Normal(torch.zeros(4, 3), 1.0), delta(4, 3, 2)):
+        assert "learns from logits" in refusal("lwf", law, delta(4, 3))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +132,7 @@ def test_flows_need_equal_channels() -> None:
         (lambda: VID(initial_degrees=2.0), "degrees"),
         (lambda: CRD(negatives=0), "negatives"),
         (lambda: CRD(temperature=0.0), "temperature"),
+        (lambda: CRD(constant=0.0), "constant"),
         (lambda: LwF("hinge"), "cross-entropy or squared"),
         (lambda: LwF(temperature=-1.0), "temperature"),
         (lambda: Regressor(student=3), "both models"),

@@ -27,3 +27,12 @@ def test_lwf_is_its_formula(loss: str) -> None:
     torch.testing.assert_close(divergence(Delta(theirs), Delta(own)), expected, **CLOSE)
     if loss == "cross-entropy":
         torch.testing.assert_close(divergence(Categorical(logits=theirs), Delta(own)), expected, **CLOSE)
+
+
+def test_the_squared_error_can_be_a_sum() -> None:
+    theirs, own = map(Delta, pair((4,), (6,)))
+    mean = CASES["lwf, squared"].sized()
+    assert isinstance(mean, LwF)
+    whole = LwF("squared", normalize=False).fitted(theirs, own)
+    whole.load_state_dict(mean.state_dict())
+    torch.testing.assert_close(whole(theirs, own), 4 * mean(theirs, own), **CLOSE)

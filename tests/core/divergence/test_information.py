@@ -57,6 +57,8 @@ def test_temperature_divides_logits_and_its_square_multiplies_the_divergence(tem
     expected = temperature**2 * (soft_p * (soft_p / soft_q).log()).sum(-1)
     for family in (D.Categorical, D.OneHotCategorical):
         torch.testing.assert_close(kl(family(logits=a), family(logits=b), temperature=temperature), expected)
+        p, q = (family(logits=side.view(2, 2, 5)) for side in (a, b))  # two variables a row
+        torch.testing.assert_close(kl(p, q, temperature=temperature), expected.view(2, 2).sum(1))
     s, t = torch.sigmoid(a / temperature), torch.sigmoid(b / temperature)
     expected = temperature**2 * (s * (s / t).log() + (1 - s) * ((1 - s) / (1 - t)).log()).sum(-1)
     value = kl(D.Bernoulli(logits=a), D.Bernoulli(logits=b), temperature=temperature)
@@ -154,6 +156,13 @@ def test_nll_is_the_likelihood_of_the_teachers_value():
         nll(q, q)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.bfloat16])
+def test_bits_may_be_of_any_type(dtype):
+    bits, q = torch.tensor([[0, 1, 1], [1, 0, 1]]), D.Bernoulli(logits=torch.randn(2, 3))
+    expected = -q.log_prob(bits.float()).sum(1)
+    torch.testing.assert_close(nll(Delta(bits.to(dtype)), q), expected)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("family", [D.Categorical, D.OneHotCategorical, D.Bernoulli])
 def test_gradients_of_discrete_kl_are_right(family, temperature):
@@ -176,8 +185,10 @@ def test_kl_without_a_closed_form_names_both_and_the_way_out():
     zero = Delta(torch.zeros(SHAPE))
     with pytest.raises(DivergenceError, match=r"divergence\.lp"):
         kl(zero, zero)
-    with pytest.raises(DivergenceError, match="nll"):
-        kl(zero, D.Normal(torch.zeros(SHAPE), 1.0))
+    law = D.Normal(torch.zeros(SHAPE), 1.0)
+    for sides in ((zero, law), (law, zero)):
+        with pytest.raises(DivergenceError, match="nll"):
+            kl(*sides)
 
 
 def test_binomials_next_to_certainty_have_a_finite_kl_and_of_other_counts_none():
@@ -188,6 +199,9 @@ def test_binomials_next_to_certainty_have_a_finite_kl_and_of_other_counts_none()
     assert torch.allclose(kl(p, q).double(), exact, atol=1000 * 4e-6)
     with pytest.raises(DivergenceError, match="different numbers of trials"):
         kl(p, D.Binomial(999, logits=torch.tensor([18.0])))
+    one, other = (D.Binomial(torch.tensor([2.0, count]), torch.full((2,), 0.5)) for count in (3.0, 4.0))
+    with pytest.raises(DivergenceError, match="different numbers of trials"):
+        kl(one, other)
 
 
 class OwnKL(D.Normal):

@@ -66,10 +66,11 @@ def test_decoupled_kl_is_its_formula(temperature: float) -> None:
     torch.testing.assert_close(found, torch.stack(expected), **CLOSE)
 
 
-def test_decoupled_parts_add_up_to_the_kl() -> None:
+@pytest.mark.parametrize("classes", [2, 4])
+def test_decoupled_parts_add_up_to_the_kl(classes: int) -> None:
     """KL = target's part + the teacher's probability of the others times their part."""
-    theirs, own = pair((4,), (4,))
+    theirs, own = pair((classes,), (classes,))
     p, q = Categorical(logits=theirs), Categorical(logits=own)
     target, others = (decoupled_kl(1.0, *weights)(labelled([theirs]), q) for weights in ((1.0, 0.0), (0.0, 1.0)))
-    rest = 1.0 - p.probs.gather(1, labels(3, 4)[:, None])[:, 0]
+    rest = 1.0 - p.probs.gather(1, labels(3, classes)[:, None])[:, 0]
     torch.testing.assert_close(target + rest * others, kl(p, q), **CLOSE)

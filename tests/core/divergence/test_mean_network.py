@@ -7,11 +7,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
 from limbeck.core.divergence import vid as vid_module
-from limbeck.core.divergence.mean_network import Grid, MeanNetwork
+from limbeck.core.divergence.mean_network import Grid, MeanNetwork, Resize
 from limbeck.divergence import VID
 from tests.core.divergence.observed_features import CLOSE, made
 from tests.features import normal
@@ -54,6 +55,31 @@ def test_a_vector_grows_into_a_map_as_in_the_paper() -> None:
     assert kernels(MeanNetwork((6,), (5, 28, 28))) == [(7, 1, 0), (4, 2, 1), (4, 2, 1)]
     assert kernels(MeanNetwork((6,), (5, 2, 2))) == [(2, 1, 0)]
     assert kernels(MeanNetwork((6,), (5, 11, 11))) == [(4, 1, 0), (4, 2, 1), (4, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "layer"),
+    [
+        ((8, 6), (4, 2), nn.Conv2d),
+        ((4, 2), (8, 6), nn.ConvTranspose2d),
+        ((8, 2), (4, 4), Resize),
+        ((6, 6), (4, 4), Resize),
+        ((4, 4), (6, 8), Resize),
+        ((9,), (3,), nn.Conv1d),
+        ((4, 4), (4, 4), nn.Identity),
+    ],
+)
+def test_a_stride_is_learned_where_one_size_divides_the_other(
+    size: tuple[int, ...], target: tuple[int, ...], layer: type[nn.Module]
+) -> None:
+    assert type(MeanNetwork((3, *size), (5, *target)).spatial) is layer
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_only_the_last_layer_of_a_growing_map_may_lack_a_bias(bias: bool) -> None:
+    first, last = (MeanNetwork((3,), (5, 8, 8), bias=bias).spatial[place] for place in (1, 2))
+    assert first.bias is not None
+    assert (last.bias is not None) is bias
 
 
 def test_hidden_widths_are_multiples_of_the_teachers() -> None:

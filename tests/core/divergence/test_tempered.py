@@ -31,6 +31,7 @@ def test_deterministic_sites_are_logits() -> None:
     expected = tempered_kl(4.0)(Categorical(logits=a), Categorical(logits=b))
     torch.testing.assert_close(tempered_kl(4.0)(Delta(a), Delta(b)), expected)
     torch.testing.assert_close(tempered_kl(4.0)(Categorical(logits=a), Delta(b)), expected)
+    torch.testing.assert_close(tempered_kl(4.0)(Delta(a), Categorical(logits=b)), expected)
     with pytest.raises(DivergenceError, match=r"3 classes.*2.*lwf"):
         tempered_kl(4.0)(Delta(a), Delta(b[:, :2]))
 

@@ -100,6 +100,7 @@ def test_wasserstein2_to_a_point_mass_is_the_mean_squared_distance():
         (Delta(torch.zeros(SHAPE)), D.Categorical(torch.ones(4, 3, 2)), "Delta and Categorical"),
         (FAMILIES["OneHotCategorical"](0), FAMILIES["OneHotCategorical"](1), "OneHotCategorical"),
         (mvn(0), FAMILIES["OneHotCategorical"](0), "MultivariateNormal and OneHot"),
+        (FAMILIES["OneHotCategorical"](0), mvn(0), "OneHotCategorical and MultivariateNormal"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
@@ -132,8 +133,9 @@ def test_lp_has_a_zero_gradient_at_equality(order, root):
 
 def test_lp_refuses_random_sites_and_orders_that_are_none():
     zero = Delta(torch.zeros(SHAPE))
-    with pytest.raises(DivergenceError, match="deterministic"):
-        lp(zero, normal(0))
+    for sides in ((zero, normal(0)), (normal(0), zero)):
+        with pytest.raises(DivergenceError, match="deterministic"):
+            lp(*sides)
     for order in (0.5, math.inf, math.nan):
         with pytest.raises(DivergenceError, match="order"):
             lp(zero, zero, order=order)
@@ -162,6 +164,7 @@ def test_mean_lp_is_the_distance_of_sorted_samples(order: float) -> None:
 def test_mean_lp_bounds_other_laws_from_below() -> None:
     p = D.Normal(torch.zeros(4, 3, dtype=torch.float64), 1.0)
     q = D.Normal(torch.full((4, 3), 0.5, dtype=torch.float64), 2.0)
+    torch.testing.assert_close(divergence.mean_lp(p, q), torch.full((4,), 1.5, dtype=torch.float64))
     assert (divergence.mean_lp(p, q, order=2, root=False) < divergence.wasserstein2(p, q)).all()
     with pytest.raises(DivergenceError, match="order"):
         divergence.mean_lp(p, q, order=0.5)

@@ -6,9 +6,10 @@ from functools import partial
 
 import pytest
 import torch
+from torch.distributions import Normal
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence import Trimmed, lp
+from limbeck.core.divergence import Trimmed, kl, lp
 from limbeck.core.methods import skd
 from limbeck.core.objective import Combined
 from limbeck.engine.stages.objective_description import describe_value
@@ -28,6 +29,11 @@ def test_the_mean_is_that_of_the_rows_that_are_kept() -> None:
     assert values.grad is not None
     assert torch.equal(values.grad[2], torch.zeros(2))
     assert values.grad[1, 0] == 0.25
+
+
+def test_the_divergence_is_given_the_teacher_first() -> None:
+    p, q = Normal(torch.zeros(4, 2), 1.0), Normal(torch.arange(8.0).view(4, 2), 3.0)
+    torch.testing.assert_close(Trimmed(0.25, kl)(p, q)[:3], kl(p, q)[:3] * 4 / 3)
 
 
 @pytest.mark.parametrize(("share", "left_out"), [(0.0, 0), (0.01, 1), (0.2, 1), (0.21, 2), (0.6, 3)])
@@ -50,6 +56,7 @@ def test_what_would_leave_nothing_is_refused() -> None:
 
 def test_settings_are_part_of_the_fingerprint() -> None:
     made = [Trimmed(), Trimmed(0.1), Trimmed(0.1, partial(lp, order=2.0)), Trimmed(0.1, partial(lp, order=3.0))]
+    made.append(Trimmed(0.1, Trimmed()))
     described = [repr(describe_value(each)) for each in made]
     assert len(set(described)) == len(made)
     assert described[2] == repr(describe_value(Trimmed(0.1, partial(lp, order=2.0))))

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal, StudentT
 from torch.nn import functional as F
 
 from limbeck.core.delta import Delta
-from limbeck.core.divergence.observation import inverse_softplus
+from limbeck.core.divergence.observation import StudentTObservation, inverse_softplus
 from limbeck.divergence import VID
 from tests.core.divergence.observed_features import CLOSE, LAWS, made
 from tests.features import normal
@@ -120,6 +120,14 @@ def test_the_variance_is_the_laws(law: str) -> None:
         return (value - center[0].item()) ** 2 * divergence.log_likelihood(theirs, Delta(own)).exp().item()
 
     assert quad(weighted, -math.inf, math.inf)[0] == pytest.approx(divergence.variances.item(), rel=1e-4)
+
+
+def test_the_degrees_of_freedom_begin_where_they_should_and_stay_above_two() -> None:
+    law = StudentTObservation(3, minimum_variance=0.5, initial_degrees=6.0)
+    torch.testing.assert_close(law.degrees, torch.full((3,), 6.0))
+    with torch.no_grad():
+        law.beta.fill_(-100.0)
+    torch.testing.assert_close(law.degrees, torch.full((3,), 2.5))
 
 
 def test_the_map_of_likelihoods_adds_up_to_the_loss_and_changes_nothing() -> None:

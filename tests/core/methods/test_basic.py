@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from limbeck.core import methods
@@ -218,6 +219,28 @@ def test_the_batch_tells_x_and_the_number_of_rows() -> None:
     given = methods.surrogate()(teacher, student, x=x, generator=seeded()).total
     told = methods.surrogate()(teacher, student, batch=Batch(y=torch.zeros(6), x=x), generator=seeded()).total
     assert torch.equal(given, told)
+
+
+def seven(p: Distribution, q: Distribution) -> Tensor:
+    return torch.full(p.batch_shape[:1], 7.0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "wanted"),
+    [
+        (methods.surrogate(0.5, target=seven), {"y": 7.0}),
+        (methods.surrogate(0.5, latent=seven), {"z1": 3.5, "z2": 3.5}),
+        (methods.surrogate(0.5, posterior_weight=2.0, posterior=seven), {"z1|y": 14.0, "z2|y": 14.0}),
+        (methods.surrogate(0.5, reconstruction_weight=2.0, target=seven), {"y": 7.0, "y|y": 14.0}),
+        (methods.local(target=seven), {"y": 7.0}),
+        (methods.local(latent=seven, latent_weight=0.5), {"z1": 3.5, "z2": 3.5}),
+    ],
+    ids=["target", "latent", "posterior", "reconstruction", "local target", "local latent"],
+)
+def test_each_divergence_compares_sites_of_its_kind(objective: Objective, wanted: dict[str, float]) -> None:
+    terms = objective(two_levels(0), two_levels(1), batch_size=3).terms
+    assert {name: term.item() for name, term in terms.items() if term.item() in (3.5, 7.0, 14.0)} == wanted
+    assert {"y", "z1", "z2"} <= set(terms)
 
 
 def test_own_bound_weight_adds_the_students_own_bound() -> None:

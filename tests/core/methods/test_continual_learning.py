@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from limbeck import methods
+from limbeck.core.divergence import kl_monte_carlo, wasserstein2
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
+from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 from limbeck.models import LadderVAE
 from tests.zoo import BY_NAME, domain_ladder, pictures
@@ -250,3 +252,15 @@ def test_without_a_share_for_the_old_it_is_fine_tuning(name: str) -> None:
     torch.manual_seed(3)
     expected = methods.scratch()(None, student, batch=new()).total
     assert loss.total.item() == pytest.approx(expected.item(), **EXACT)
+
+
+@pytest.mark.parametrize("made", [methods.continual, methods.continual_local])
+def test_settings_reach_the_method_for_what_is_old(made) -> None:
+    objective = made(target=kl_monte_carlo, latent=wasserstein2)
+    found = {match.kind: match.divergence for match in objective.matches}
+    assert found == {Kind.TARGET: kl_monte_carlo, Kind.LATENT: wasserstein2}
+
+
+def test_what_is_replayed_can_be_chosen() -> None:
+    for output in ("sample", "mean"):
+        assert methods.replay(output=output).replay == methods.replay_consistent(output=output).replay == output

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from limbeck import methods
 from limbeck.core.coupling.depth import step_name
@@ -146,6 +148,25 @@ def test_guidance_fades() -> None:
     close(loss, 0.6 * behind(teacher, student, both) + 0.4 * intermediate(teacher, student, both, EVENLY))
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda settings: methods.ilkd(**settings),
+        lambda settings: methods.guided(share=0.0, **settings),
+        lambda settings: methods.guided(pool=0, **settings),
+        lambda settings: methods.density(0.1, **settings),
+        lambda settings: methods.skd(**settings).objectives["data"],
+        lambda settings: methods.skd(inverse=False, **settings).objectives["samples"],
+    ],
+    ids=["ilkd", "guided by data", "guided", "density", "skd, data", "skd, samples"],
+)
+def test_settings_reach_the_coupling_and_the_matches(made) -> None:
+    coupling = made({"depth": "levels", "align": False}).coupling
+    assert (coupling.depth, coupling.align) == ("levels", False)
+    farther = partial(lp, order=2.0)
+    assert farther in [match.divergence for match in made({"distance": farther}).matches]
+
+
 # --------------------------------------------------------------------------------------------- densities, closed form
 
 
@@ -224,8 +245,10 @@ def test_log_ratio_can_be_clipped() -> None:
 
 
 def test_log_ratio_wants_one_number_a_row() -> None:
-    with pytest.raises(DivergenceError, match="match the site 'log_prob'"):
-        log_ratio(Delta(torch.zeros(3, 2)), Delta(torch.zeros(3, 2)))
+    one, law = Delta(torch.zeros(3)), Normal(torch.zeros(3), 1.0)
+    for sides in ((Delta(torch.zeros(3, 2)), Delta(torch.zeros(3, 2))), (one, law), (law, one)):
+        with pytest.raises(DivergenceError, match="match the site 'log_prob'"):
+            log_ratio(*sides)
 
 
 # ------------------------------------------------------------------------------------------------------------ errors

@@ -108,6 +108,12 @@ def test_gan_is_equation_9(order: float) -> None:
     assert loss.total.item() == pytest.approx(output + 0.2 * sum(features), **EXACT)
 
 
+def test_gan_takes_regressors() -> None:
+    regressor = Regressor(3, 5)
+    objective = methods.gan({"f[0]": "g[0]"}, regressors={"f[0]": regressor})
+    assert regressor in [match.divergence for match in objective.matches]
+
+
 def every() -> list:
     x = normal(8, 5)
     classifier, _, _ = classifiers()

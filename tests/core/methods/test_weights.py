@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from limbeck import methods
-from limbeck.core.objective import Match
+from limbeck.core.objective import Match, Objective
 from limbeck.core.schedule import Ramp
 from limbeck.errors import MatchError
 
@@ -27,7 +27,9 @@ NEGATIVE: dict[str, Callable[[], object]] = {
     "lkd": lambda: methods.lkd(-1.0),
     "lkd, density": lambda: methods.lkd(density_weight=-1.0),
     "ilkd": lambda: methods.ilkd(-1.0),
+    "ilkd, density": lambda: methods.ilkd(density_weight=-1.0),
     "skd": lambda: methods.skd(-1.0),
+    "skd, latents": lambda: methods.skd(latent_weight=-1.0),
     "guided": lambda: methods.guided(-1.0),
     "guided, own": lambda: methods.guided(2.0),
     "density": lambda: methods.density(-1.0),
@@ -45,3 +47,18 @@ def test_other_weights_are_not() -> None:
     methods.transfer([Match("y", weight=-1.0)])
     methods.lkd(Ramp(1.0, 0.0), 0)
     methods.reverse_density()
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (methods.lkd(), {"log_prob": 0.9, "u[*]": 0.1}),
+        (methods.ilkd(), {"log_prob": 0.9, "u[*]": 0.1, "h[*][*]": 0.1}),
+        (methods.skd().objectives["data"], {"log_prob": 0.85, "u[*]": 0.075, "h[*][*]": 0.075}),
+        (methods.skd().objectives["samples"], {"*": 0.075}),
+    ],
+    ids=["lkd", "ilkd", "skd, data", "skd, samples"],
+)
+def test_weights_of_flows_are_those_of_the_paper(made: Objective, wanted: dict[str, float]) -> None:
+    """[F] Sec. 4.2."""
+    assert {str(match.teacher): match.weight for match in made.matches} == wanted

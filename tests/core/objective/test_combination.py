@@ -48,6 +48,9 @@ def test_what_a_sum_needs_is_what_any_part_needs() -> None:
         assert whole.trains_inference is trains
         assert whole.needs_teacher
     assert not Combined({"own": methods.scratch()}).needs_teacher
+    relaxed = methods.surrogate(discrete_gradient="relaxed")
+    assert Combined({"relaxed": relaxed, "free": free}).scheduled
+    assert not Combined({"data": data, "free": free}).scheduled
 
 
 def test_a_part_without_weight_is_not_run() -> None:

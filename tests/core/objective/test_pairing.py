@@ -204,3 +204,8 @@ def test_a_latent_that_only_the_student_has_is_refused(method) -> None:
     teacher, student = Gaussians(z1="latent", y="target"), Gaussians(z1="latent", z0="latent", y="target")
     with pytest.raises(SiteError, match=r"site 'z0': no noise was given"):
         method()(teacher, student, batch_size=2)
+
+
+def test_names_are_no_matches() -> None:
+    with pytest.raises(MatchError, match=r"such as \[Match\('y'\)\], not 'z'"):
+        Objective([Match("y"), "z"])

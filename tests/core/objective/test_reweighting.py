@@ -65,6 +65,11 @@ def test_a_schedule_is_replaced() -> None:
     assert with_weights(objective, {"y": 2.0}).matches[0].weight == 2.0
 
 
+def test_a_match_of_names_keeps_its_weight() -> None:
+    made = with_weights(Objective([Match({"z": "w"}, weight=3.0), Match("y")]), {"y": 2.0})
+    assert [match.weight for match in made.matches] == [3.0, 2.0]
+
+
 def test_unknown_patterns() -> None:
     objective = transfer(["h[*]:vid"])
     with pytest.raises(MatchError, match=r"'h\[0\]'; did you mean 'h\[\*\]'"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from limbeck.core import methods
@@ -58,6 +58,19 @@ def test_what_does_not_change_needs_none(make) -> None:
 def test_progress_reaches_the_weight() -> None:
     objective = SCHEDULED["weight"]()
     assert objective(linear(), linear(), batch_size=4, progress=0.0).total.item() == 0.0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_before_anything_counts_changes_nothing(compiled: bool) -> None:
+    objective, teacher, student = SCHEDULED["weight"](), linear(), linear()
+
+    def total() -> Tensor:
+        return objective(teacher, student, batch_size=4, progress=0.0).total
+
+    (torch.compile(total, fullgraph=True, backend="aot_eager") if compiled else total)().backward()
+    assert all(p.grad is None or not p.grad.any() for p in student.parameters())
+    # Weights that stay 0 are a mistake, which torch tells.
+    assert not Objective([Match("y", weight=0.0)])(teacher, student, batch_size=4).total.requires_grad
 
 
 # --------------------------------------------------------------------------------------------------- labels and inputs

@@ -51,6 +51,17 @@ def test_mixture_of_vectors_takes_one_component_at_a_time():
     assert torch.equal(loc.grad[:, 0, 0], first.double())
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3)])
+@pytest.mark.parametrize("family", [D.Normal, D.Laplace])
+def test_mixtures_may_share_their_weights(shape, family):
+    weights, components = torch.tensor([0.2, 0.5, 0.3]), family(torch.randn(4, 3), 1.0)
+    shared = D.MixtureSameFamily(D.Categorical(weights.reshape(shape)), components)
+    apart = D.MixtureSameFamily(D.Categorical(weights.expand(4, 3)), components)
+    noise = noise_like(shared, generator())
+    assert torch.equal(noise, noise_like(apart, generator()))
+    assert torch.equal(push(shared, noise), push(apart, noise))
+
+
 @pytest.mark.parametrize("family", [D.Normal, D.Laplace])
 def test_a_transform_with_signs_of_both_kinds_is_increasing_everywhere(family):
     scale = torch.tensor([2.0, -3.0], dtype=torch.float64)

@@ -23,6 +23,9 @@ def test_distribution_matching_is_its_formula():
         state = TEACHER.schedule.noised(image, noise, t)
         real, fake = TEACHER.denoise(state, t)[0], objective.critic.denoise(state, t)[0]
         pull = (fake - real) / (image - real).abs().mean((1, 2, 3), keepdim=True)
+        signal, scale = TEACHER.schedule.at(t, noise)
+        error = objective.critic.unet(state, t).sample - (signal * noise - scale * image)
+    torch.testing.assert_close(loss.terms["critic"], error.square().mean())
     by_hand = torch.autograd.grad((image * pull).sum() / 4, list(learner.parameters()), allow_unused=True)
     for a, b in zip(own, by_hand, strict=True):
         assert (a is None) == (b is None)
@@ -47,3 +50,9 @@ def test_with_its_own_teacher_as_critic_distribution_matching_pulls_nowhere():
     learner, objective = student([999]), methods.distribution_matching()
     objective.prepare(TEACHER, learner)  # the critic starts as a copy of the teacher
     assert objective(TEACHER, learner, batch_size=4).terms["distribution"].item() == 0
+
+
+def test_levels_may_lie_within_one_time():
+    learner, objective = student([999]), methods.distribution_matching(0.0, 1e-4)
+    objective.prepare(TEACHER, learner)
+    assert objective(TEACHER, learner, batch_size=2).total.isfinite()

@@ -42,6 +42,13 @@ def test_few_step_adds_the_states_that_both_have():
     assert set(loss.terms) == {"x_0", "x[499]"}
 
 
+def test_first_order_holds_of_the_states_too():
+    learner = student([999, 499])
+    loss, noise = shared(methods.few_step(order=1), TEACHER, learner)
+    difference = path(TEACHER, noise)["x[499]"] - path(learner, noise)["x[499]"]
+    assert loss.terms["x[499]"].item() == pytest.approx(difference.abs().flatten(1).sum(1).mean().item() / 2, rel=1e-9)
+
+
 def test_from_states_compares_each_step_alone():
     learner = student([999, 499])
     loss, noise = shared(methods.few_step(from_states=True), TEACHER, learner)
@@ -150,9 +157,11 @@ def test_errors_name_the_mend():
         methods.progressive()(TEACHER, learner, batch_size=2, progress=0.0)
     with pytest.raises(MatchError, match="progress=step / steps"):
         methods.progressive()(TEACHER, learner, batch_size=2)
-    with pytest.raises(MatchError, match="power of 2"):
-        methods.progressive(most=6).prepare(TEACHER, student([999, 749, 499, 249]))
+    for most, times in ((6, [999, 749, 499, 249]), (3, [999])):
+        with pytest.raises(MatchError, match="power of 2"):
+            methods.progressive(most=most).prepare(TEACHER, student(times))
     with pytest.raises(MatchError, match="most"):
         methods.progressive(most=0)
-    with pytest.raises(MatchError, match="low"):
-        methods.distribution_matching(low=0.9, high=0.1)
+    for low in (0.9, 0.1):
+        with pytest.raises(MatchError, match="low"):
+            methods.distribution_matching(low=low, high=0.1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from limbeck import methods
+from limbeck.core.methods.diffusion.progressive import needed_image
 from tests.core.methods.diffusion.small_samplers import TEACHER, path, student
 
 
@@ -50,17 +51,27 @@ def test_progressive_takes_the_student_as_guide_at_the_right_times():
     def changed() -> bool:
         return any(not torch.equal(value, first[name]) for name, value in objective.guide.state_dict().items())
 
+    objective(TEACHER, learner.eval(), batch_size=2, progress=0.5)
+    assert int(objective.stage) == 0  # a validation is no part of the training
+    learner.train()
     for progress, part in ((0.0, 0), (0.3, 0), (0.34, 1), (0.6, 1), (0.7, 2), (0.99, 2)):
         with torch.no_grad():
             next(iter(learner.parameters())).add_(0.1)
         objective(TEACHER, learner, batch_size=2, progress=progress)
         assert int(objective.stage) == part
         assert changed() == (part > 0)
-    kept = copy.deepcopy(objective.guide.state_dict())
-    objective(TEACHER, learner.eval(), batch_size=2, progress=1.0)
-    assert all(torch.equal(value, kept[name]) for name, value in objective.guide.state_dict().items())
     assert not any(parameter.requires_grad for parameter in objective.parameters())
     resumed = methods.progressive(most=4)
     resumed.prepare(TEACHER, learner)
     resumed.load_state_dict(objective.state_dict())
     assert int(resumed.stage) == 2
+
+
+def test_the_weight_is_the_signal_to_noise_ratio_but_not_below_one():
+    t, end = torch.tensor([50, 900]), torch.tensor([20, 800])
+    state, there = torch.randn(2, 2, 1, 4, 4, dtype=torch.float64)
+    _, weight = needed_image(TEACHER.schedule, state, t, there, end)
+    signal, scale = TEACHER.schedule.at(t, state)
+    ratio = (signal**2 / scale**2).flatten()
+    assert ratio[0] > 1 > ratio[1]
+    torch.testing.assert_close(weight.flatten(), torch.stack([ratio[0], torch.ones_like(ratio[1])]))
