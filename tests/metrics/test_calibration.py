@@ -122,3 +122,12 @@ def test_a_calibrated_classifier() -> None:
 def test_what_cannot_be_measured(measure, found: Tensor, labels: Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
         measure(found, labels)
+
+
+@pytest.mark.parametrize("measure", [mean_nll, calibration_error, reliability])
+def test_probabilities_and_logits_are_no_log_probabilities(measure) -> None:
+    found, labels = predictions()
+    for other in (found.exp(), found + 1.0, 2.0 * found):
+        with pytest.raises(DataError, match=r"do not sum to 1: .*log_softmax"):
+            measure(other, labels)
+    assert measure(found.bfloat16(), labels.int()) is not None  # rounded to two digits, they are what they are

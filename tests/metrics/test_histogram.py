@@ -64,3 +64,9 @@ def test_too_few_samples() -> None:
 def test_broken_samples() -> None:
     with pytest.raises(DataError, match="NaN"):
         histogram_kl(torch.full((200,), math.inf), torch.zeros(200))
+
+
+@pytest.mark.slow
+def test_more_samples_than_torch_takes_quantiles_of() -> None:
+    found = histogram_kl(torch.zeros(9_000_000), torch.ones(9_000_000), cells=2, repeats=2)
+    assert found.value == pytest.approx(math.log(1.8e7), abs=1e-4)

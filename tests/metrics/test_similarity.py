@@ -52,3 +52,16 @@ def test_refused():
         structural_similarity(torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8))
     with pytest.raises(DataError, match="at least 5"):
         structural_similarity(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0, float("nan")])
+def test_other_ranges_are_refused(factor):
+    images = torch.rand(2, 1, 8, 8)
+    with pytest.raises(DataError, match=r"defined on \[0, 1\]"):
+        structural_similarity(images, factor * images)
+
+
+def test_bytes_are_pixels():
+    images, others = torch.randint(256, (2, 3, 1, 8, 8), dtype=torch.uint8)
+    expected = structural_similarity(images / 255, others / 255)
+    torch.testing.assert_close(structural_similarity(images, others), expected)

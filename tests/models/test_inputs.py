@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.errors import ModelError
-from limbeck.models import DCGAN, DDIM, VIB, Autoregressive, Glow, LadderVAE, MLPClassifier, NetworkClassifier
+from limbeck.models import (
+    DCGAN,
+    DDIM,
+    VIB,
+    VRNN,
+    Autoregressive,
+    Glow,
+    HelmholtzMachine,
+    LadderVAE,
+    MLPClassifier,
+    NetworkClassifier,
+)
 
 CLASSIFIERS: dict[str, Callable[[], DGM]] = {
     "mlp": lambda: MLPClassifier(64, 10, [4]),
@@ -74,6 +85,15 @@ def test_bytes_of_images_to_classify(name: str) -> None:
 def test_bytes_of_images_to_learn(name: str) -> None:
     with pytest.raises(ModelError, match=r"floating-point numbers, but .* is torch.uint8.* / 255"):
         IMAGES[name]().loss(Batch(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize("model", [HelmholtzMachine(hidden=3), VRNN(steps=4, width=3, features=2, latent_size=2)])
+def test_whole_numbers_to_learn(model: DGM) -> None:
+    """Strokes are often stored as whole numbers of pixels."""
+    y = torch.ones((2, 2) if isinstance(model, HelmholtzMachine) else (2, 4, 4), dtype=torch.int16)
+    for call in (model.loss, lambda batch: model.trace_inference(batch.y)):
+        with pytest.raises(ModelError, match=r"floating-point numbers, but y is torch.int16"):
+            call(Batch(y))
 
 
 def test_no_rows_at_all() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributions import Categorical, Cauchy, Distribution, HalfCauchy
+from torch.distributions import Categorical, Cauchy, Distribution, HalfCauchy, MixtureSameFamily
 
 from limbeck.core.reparam.base_law import base_law
 from limbeck.errors import ModelError
@@ -24,6 +24,8 @@ def mean(distribution: Distribution) -> Tensor:
     # A category's number is a label without a mean (torch returns NaN); its one-hot code has one.
     if isinstance(base, Categorical):
         return base.probs
+    if isinstance(base, MixtureSameFamily):  # whose parts may be categorical, or without a mean
+        return _mean_of_mixture(base)
     try:
         if isinstance(base, WITHOUT_MEAN):
             raise NotImplementedError
@@ -34,3 +36,9 @@ def mean(distribution: Distribution) -> Tensor:
             "or declare a law that has one"
         ) from None
     return found
+
+
+def _mean_of_mixture(mixture: MixtureSameFamily) -> Tensor:
+    means, weights = mean(mixture.component_distribution), mixture.mixture_distribution.probs
+    event = means.dim() - len(mixture.component_distribution.batch_shape)
+    return (weights.reshape(weights.shape + (1,) * event) * means).sum(-1 - event)

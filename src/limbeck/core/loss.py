@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.errors import DataError
 
@@ -67,6 +67,16 @@ class Loss:
         for term in terms.values():
             total = term if total is None else total + term
         return cls(torch.zeros(()) if total is None else total, terms, observed or {})
+
+    def towards(self, model: nn.Module) -> Loss:
+        """The same loss with a gradient of 0, for a step in which all weights are still 0.
+
+        Args:
+            model: what is trained.
+        """
+        # No elements of a parameter: a sum of 0 that torch.compile can follow, whatever the parameter's numbers are.
+        anchor = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
+        return self if anchor is None else replace(self, total=self.total + anchor.flatten()[:0].sum())
 
     def shares(self) -> dict[str, float]:
         """Each term's share of the sum of absolute values: a latent term with a share of 0.02 % has no effect."""

@@ -57,6 +57,10 @@ class Sites:
         temperature: float = 1.0,
         relaxation: Relaxation | None = None,
     ) -> None:
+        if isinstance(batch_size, Tensor | float):
+            raise SiteError(
+                f"batch_size is a number of rows, not a {type(batch_size).__name__}; give a conditioning input as x=..."
+            )
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
@@ -189,8 +193,18 @@ class Sites:
 
     def _random(self, name: str, distribution: Distribution, kind: Kind, mask: Tensor | None) -> Tensor:
         self._declare(name)
+        if not isinstance(distribution, Distribution):
+            raise SiteError(
+                f"site {name!r}: its law must be a distribution, such as torch.distributions.Normal, not a "
+                f"{type(distribution).__name__}; declare a value that is not random by sites.deterministic"
+            )
         batch_shape = distribution.batch_shape
         shape = batch_shape + distribution.event_shape
+        if not batch_shape or batch_shape[0] != self.batch_size:
+            raise SiteError(
+                f"site {name!r}: dimension 0 of its distribution must be the batch ({self.batch_size}), but its batch "
+                f"shape is {tuple(batch_shape)}; expand it, or use sites.zeros / sites.standard_normal for roots"
+            )
         site_law = Law.NONE  # a given value needs no noise, so its distribution need not be known to `reparam`
         try:
             noise: Tensor | None = None
@@ -207,11 +221,6 @@ class Sites:
             raise SiteError(
                 f"site {name!r}: its value has shape {tuple(value.shape)} but its distribution is over shape "
                 f"{tuple(shape)}; teacher and student must agree on shared sites"
-            )
-        if not batch_shape or batch_shape[0] != self.batch_size:
-            raise SiteError(
-                f"site {name!r}: dimension 0 of its distribution must be the batch ({self.batch_size}), but its batch "
-                f"shape is {tuple(batch_shape)}; expand it, or use sites.zeros / sites.standard_normal for roots"
             )
         if mask is not None:
             self._check_mask(name, mask)

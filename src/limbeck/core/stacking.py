@@ -82,7 +82,8 @@ def stacking_key(law: Any) -> Hashable | None:
         return None if base is None else (kind, base, law.reinterpreted_batch_ndims)
     if kind is D.MixtureSameFamily:
         parts = stacking_key(law.mixture_distribution), stacking_key(law.component_distribution)
-        return None if None in parts else (kind, *parts)
+        alone = None in parts or law.mixture_distribution.batch_shape != law.batch_shape  # or weights that rows share
+        return None if alone else (kind, *parts)
     if kind is Delta:
         return None if law.value.numel() > _LARGEST else (kind, law.value.shape, law.event_shape, law.value.dtype)
     if not _stackable(kind):

@@ -44,10 +44,15 @@ def save(model: DGM, directory: str | Path) -> None:
         directory: created if missing.
 
     Raises:
-        ModelError: the arguments are not JSON values.
+        ModelError: the arguments are not JSON values, or the model was prepared for running only.
         StorageError: the directory cannot be written.
     """
     text = written_config(model)
+    if model.batch_norms_folded:  # its weights could not be loaded again
+        raise ModelError(
+            f"this {type(model).__name__} was made by limbeck.prepare, for running only: its batch norms are folded "
+            "into other layers; save the model that it was made from"
+        )
     directory = Path(directory)
     # Cloning unties views; safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}

@@ -255,7 +255,8 @@ class Trace:
             if site.distribution is None or site.value is None:
                 raise SiteError(f"site {site.name!r}: its distribution and value were not kept, so it has no log_prob")
             # A law may be in half precision, as under autocast: its sums would keep two or three digits.
-            term = precise(site.distribution.log_prob(site.value)).reshape(self.batch_size, -1).sum(1)
+            columns = -1 if self.batch_size else 0  # of no rows, torch cannot tell how long they are
+            term = precise(site.distribution.log_prob(site.value)).reshape(self.batch_size, columns).sum(1)
             if site.mask is not None:
                 term = torch.where(site.mask, term, 0.0)
             total = term if total is None else total + term

@@ -21,6 +21,8 @@ class Trainable(nn.Module):
     """How a :class:`~limbeck.DGM` learns from data, how it is initialised, and which of its parameters generate."""
 
     config: dict[str, Any]
+    batch_norms_folded: bool = False
+    """Whether :func:`limbeck.prepare` took batch norms out of it: other weights than those of a model of its class."""
 
     def loss(self, batch: Batch, *, progress: float = 1.0) -> Loss:
         """The loss that trains this model on data without a teacher, optional.

@@ -58,7 +58,8 @@ def mean_nll(log_probabilities: Tensor, labels: Tensor) -> float:
     0.6931
     """
     _check(log_probabilities, labels)
-    return float(F.nll_loss(log_probabilities.detach().double(), labels))
+    _check_normalised(log_probabilities)
+    return float(F.nll_loss(log_probabilities.detach().double(), labels.long()))
 
 
 def calibration_error(log_probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -93,6 +94,7 @@ def reliability(log_probabilities: Tensor, labels: Tensor, bins: int = 15) -> Re
     ([0.0, 1.0], [nan, 0.5])
     """
     _check(log_probabilities, labels)
+    _check_normalised(log_probabilities)
     if bins < 1:
         raise DataError(f"confidences cannot be sorted into {bins} bins; give at least 1.")
     # Exponentials of rounded logarithms can exceed 1; a confidence of exactly 1 belongs to the last bin.
@@ -122,3 +124,17 @@ def _check(log_probabilities: Tensor, labels: Tensor) -> None:
     bad = int(log_probabilities.isnan().any(1).sum())
     if bad:
         raise DataError(f"the predictions of {bad} of {len(labels)} rows are NaN: the model's weights are broken.")
+
+
+def _check_normalised(log_probabilities: Tensor) -> None:
+    """Refuse logits and probabilities, of which likelihood and calibration would be numbers that mean nothing.
+
+    The logarithms of half precision sum to 1 in a digit or two.
+    """
+    totals = log_probabilities.detach().double().logsumexp(1)
+    wrong = int((~(totals.abs() < 0.1)).sum())
+    if wrong:
+        raise DataError(
+            f"the probabilities of {wrong} of {len(totals)} rows do not sum to 1: give their logarithms, "
+            "logits.log_softmax(1) or probabilities.log()."
+        )

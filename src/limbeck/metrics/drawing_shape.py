@@ -89,4 +89,5 @@ def standardised(features: Tensor, reference: Tensor) -> Tensor:
     tensor([[3., 0.]])
     """
     spread = reference.std(0, correction=0)
-    return (features - reference.mean(0)) / torch.where(spread > 0, spread, 1.0)
+    varies = reference.amax(0) > reference.amin(0)  # asked so, since the rounding of a mean gives a constant a spread
+    return (features - reference.mean(0)) / torch.where(varies, spread, 1.0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import DataError
+from limbeck.pixels import bytes_to_floats
 
 __all__ = ["similarity_window", "structural_similarity"]
 
@@ -29,14 +30,15 @@ def structural_similarity(images: Tensor, others: Tensor) -> Tensor:
     different windows are not comparable.
 
     Args:
-        images: in [0, 1], shape (pairs, channels, height, width).
+        images: floats in [0, 1], or uint8 in 0-255; shape (pairs, channels, height, width).
         others: of the same shape.
 
     Returns:
         Shape (pairs,); 1 for equal images.
 
     Raises:
-        DataError: the shapes differ, or the images are smaller than the smaller window.
+        DataError: the shapes differ, there are no images, or they are smaller than the smaller window; or values are
+            NaN or outside [0, 1], which is the range that the constants of the measure are for.
 
     References:
         Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004.
@@ -47,10 +49,17 @@ def structural_similarity(images: Tensor, others: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    if images.shape != others.shape or images.ndim != 4 or min(images.shape[2:]) < 5:
+    if images.shape != others.shape or images.ndim != 4 or min(images.shape[2:]) < 5 or not len(images):
         raise DataError(
             f"images have shapes {tuple(images.shape)} and {tuple(others.shape)}; expected twice the same (pairs, "
             "channels, height, width), of at least 5 pixels a side."
+        )
+    images, others = bytes_to_floats(images), bytes_to_floats(others)
+    low, high = (float(end) for end in torch.cat([images, others]).aminmax())  # NaN if any value is
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"images go from {low:.4g} to {high:.4g}, but their similarity is defined on [0, 1]; clamp or rescale them "
+            "first. NaN means that the model is broken."
         )
     window = similarity_window(*images.shape[2:])
     found = structural_similarity_index_measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limbeck.errors import ModelError
 
-__all__ = ["check_at_least", "check_positive"]
+__all__ = ["check_at_least", "check_positive", "check_warm_up"]
 
 
 def check_positive(model: object, **sizes: float) -> None:
@@ -26,6 +26,26 @@ def check_positive(model: object, **sizes: float) -> None:
     for name, value in sizes.items():
         if not value > 0:
             raise ModelError(f"{type(model).__name__}: {name} must be positive, not {value}")
+
+
+def check_warm_up(model: object, warm_up: float) -> None:
+    """Refuse a model whose loss warms up over no part of the training.
+
+    Args:
+        model: the model that is being built.
+        warm_up: fraction of the training over which a weight of its loss rises.
+
+    Raises:
+        ModelError: names the class and the value.
+
+    Example:
+        >>> check_warm_up(object(), -1.0)
+        Traceback (most recent call last):
+            ...
+        limbeck.errors.ModelError: object: warm_up is a fraction of the training in [0, 1], not -1.0
+    """
+    if not 0 <= warm_up <= 1:
+        raise ModelError(f"{type(model).__name__}: warm_up is a fraction of the training in [0, 1], not {warm_up}")
 
 
 def check_at_least(model: object, least: int, **sizes: int) -> None:

@@ -277,6 +277,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
         (lambda: TableGlow(4, coupling="spline"), "coupling must be affine or additive"),
         (lambda: Glow(12, levels=3), "12x12 pixels cannot be halved 3 times"),
         (lambda: Glow([8, 6], levels=2), "8x6 pixels"),
+        (lambda: Glow([]), r"image_size is one number, or height and width, not \[\]"),
         (lambda: Glow(8, quantization=1), "quantization"),
         (lambda: Glow(8, alpha=0.5), "alpha"),
         (lambda: Glow(8, bound=0.0), "bound must be positive"),

@@ -158,6 +158,7 @@ def test_a_flow_that_was_built_outside_is_wrapped(tmp_path) -> None:
         ({"flow": "GMM"}, "no flow 'GMM'"),
         ({"features": 0}, "features must be positive"),
         ({"transforms": 0}, "transforms must be positive"),
+        ({"hidden_features": [8, -1]}, "hidden_features must be positive, not -1"),
         ({"context": -1}, "context must be at least 0, not -1"),
         ({"depth": 3}, "does not take these settings.*depth"),
         ({"activation": "Elu"}, "such as 'ELU', not 'Elu'"),

@@ -123,6 +123,15 @@ def test_a_missing_or_wrong_domain_is_told(x: Tensor | None) -> None:
             call()
 
 
+def test_domains_of_another_number_type() -> None:
+    """As ``one_hot`` and numpy make them."""
+    model, y = domain_ladder(4).eval(), pictures(4).y
+    expected = reconstruct(model, y, one_hot(4))
+    for x in (one_hot(4).long(), one_hot(4).bool(), one_hot(4, DOUBLE)):
+        assert torch.equal(reconstruct(model, y, x), expected)
+        model.sample(x=x)
+
+
 def test_domains_are_not_negative() -> None:
     with pytest.raises(ModelError, match="domains must not be negative, but is -1"):
         domain_ladder(4, domains=-1)

@@ -85,7 +85,8 @@ class NoiseLayout:
         Raises:
             ReparameterizationError: a law cannot be turned into normals.
         """
-        return torch.cat([self._converted(name, eps, True).flatten(1) for name, eps in noise.items()], 1)
+        # Not flatten(1): a latent may be one number a row, shape (batch,).
+        return torch.cat([self._converted(name, eps, True).reshape(len(eps), -1) for name, eps in noise.items()], 1)
 
     def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         """The inverse of :meth:`flatten`.

@@ -45,7 +45,7 @@ def _categorical_tempered(p: Any, q: Any, temperature: float) -> Tensor:
 
 def _bernoulli(p: Any, q: Any) -> Tensor:
     # Worked out here where the law holds logits: asked for `probs`, torch takes several times as long.
-    probs = vars(p)["probs"] if "probs" in vars(p) else p.logits.sigmoid()
+    probs = vars(p)["probs"] if "probs" in vars(p) else precise(p.logits).sigmoid()
     return _bernoulli_terms(probs, p.logits, q.logits)
 
 
@@ -57,8 +57,8 @@ def _binomial(p: D.Binomial, q: D.Binomial) -> Tensor:
 
 
 def _bernoulli_tempered(p: Any, q: Any, temperature: float) -> Tensor:
-    log_p = p.logits / temperature
-    return _bernoulli_terms(torch.sigmoid(log_p), log_p, q.logits / temperature)
+    log_p, log_q = (precise(d.logits) / temperature for d in (p, q))
+    return _bernoulli_terms(torch.sigmoid(log_p), log_p, log_q)
 
 
 def _bernoulli_terms(probs: Tensor, logit_p: Tensor, logit_q: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class CRD(Learned):
     and the same with the two networks exchanged, as in the published experiments of Tian et al.; g and g' are linear
     maps to a sphere. K is N / M in the paper, M being the number of training rows, if the exponentials are
     normalised; as there (and in Wu et al., 2018) the normaliser is M times the mean exponential of the first batch's
-    negatives, so that M cancels and K is N times that mean. It is a lower bound of I(t; s), up to log N.
+    negatives, so that M cancels and K is N times that mean. Each of the two sums, with its sign changed and log N
+    added, is on average at most I(t; s).
 
     Batches do not carry row numbers, so the negatives are the N most recent embeddings of each network, first in and
     first out, and random directions until there are N of them. This has two consequences. Where N exceeds the number
@@ -119,7 +120,7 @@ class CRD(Learned):
         others, theirs = precise(self.learned.clone()), precise(self.taught.clone())
         rows = self._cost(taught, learned, others, 0) + self._cost(learned, taught, theirs, 1)
         if self.training:
-            self._remember(taught.detach(), learned.detach())
+            self._remember(taught, learned)
         return rows
 
     def _cost(self, anchor: Tensor, partner: Tensor, others: Tensor, side: int) -> Tensor:

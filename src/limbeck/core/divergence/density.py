@@ -7,6 +7,7 @@ from torch import distributions as D
 
 from limbeck.core.delta import Delta
 from limbeck.core.divergence.rows import comparable, describe
+from limbeck.core.precision import precise
 from limbeck.errors import DivergenceError
 
 __all__ = ["log_ratio"]
@@ -42,5 +43,5 @@ def log_ratio(p: D.Distribution, q: D.Distribution, *, clip: float | None = None
             f"log_ratio compares two log densities, deterministic sites of shape (batch,), not {describe(p)} and "
             f"{describe(q)}: match the site 'log_prob'"
         )
-    ratio: Tensor = left.value - right.value
+    ratio = precise(left.value) - precise(right.value)  # whose mean over rows half precision would round
     return ratio if clip is None else ratio.clamp(max=clip)

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch import distributions as D
 from torch.nn import functional as F
 
-from limbeck.core.delta import Delta
 from limbeck.core.divergence.features import map_values
 from limbeck.core.divergence.rows import check_batch, shown
 from limbeck.core.joint import Joint
@@ -24,14 +23,14 @@ def solution_flow(p: D.Distribution, q: D.Distribution, *, normalize: bool = Tru
     .. math:: d = \frac{1}{mn} \sum_{i=1}^m \sum_{j=1}^n (G^t_{ij} - G^s_{ij})^2, \qquad
               G_{ij} = \frac{1}{HW} \sum_{h,w} a_{ihw} \, b_{jhw}
 
-    Yim et al., Eq. 1 and 2; a and b are the features of two layers of one network, before and after the computation
-    that the student is to learn. Where one map is smaller, the other is max-pooled to its size, as there. Match
-    ``"h[0]&h[1]"`` (short name ``fsp``).
+    Yim et al., Eq. 1 and 2, which sums over i and j; a and b are the features of two layers of one network, before and
+    after the computation that the student is to learn. Where one map is smaller, the other is max-pooled to its size,
+    as there. Match ``"h[0]&h[1]"`` (short name ``fsp``).
 
     Args:
         p: the teacher's ``Joint`` of two ``Delta``, values of shape (batch, m, h, w) and (batch, n, h', w').
         q: the student's, with the same numbers of channels; sizes may differ.
-        normalize: divide by m n.
+        normalize: divide by m n; ``False`` is the paper's sum.
 
     Returns:
         Shape (batch,).
@@ -62,9 +61,7 @@ def _layers(law: D.Distribution) -> tuple[Tensor, Tensor] | None:
     """The two maps of one network; ``None`` if the law holds something else."""
     check_batch(law)
     laws = law.laws if isinstance(law, Joint) else ()
-    if len(laws) != 2 or not all(isinstance(part, Delta) and part.value.ndim > 2 for part in laws):
-        return None
-    return map_values("solution_flow", *laws)
+    return map_values("solution_flow", *laws) if len(laws) == 2 else None
 
 
 def _gram(first: Tensor, second: Tensor) -> Tensor:

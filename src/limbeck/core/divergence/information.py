@@ -12,6 +12,7 @@ from limbeck.core.delta import Delta
 from limbeck.core.divergence.class_logits import check_labels
 from limbeck.core.divergence.closed_forms import CLOSED_FORM, TEMPERED
 from limbeck.core.divergence.rows import comparable, describe, reduce
+from limbeck.core.precision import precise
 from limbeck.core.reparam import noise_like, push
 from limbeck.errors import DivergenceError, ReparameterizationError
 
@@ -25,7 +26,7 @@ def kl(p: D.Distribution, q: D.Distribution, *, temperature: float = 1.0, normal
     ``q``, a categorical ``q`` with a logit of ``-inf``. Probabilities of exactly zero given as ``probs`` are
     clamped by ``torch.distributions`` to its machine epsilon, and give a large finite number instead.
 
-    For two normals of unit variance this is half the squared error, the denoising student's loss ([D] Eq. 10).
+    For two normals of unit variance this is half the squared error, the denoising student's loss ([D] Eq. 11).
 
     Args:
         p: the teacher's distribution, values of shape ``(batch, ...)``.
@@ -207,9 +208,12 @@ def nll(p: D.Distribution, q: D.Distribution, *, normalize: bool = False) -> Ten
         raise DivergenceError(
             f"nll needs a deterministic teacher site, not {describe(p)}: use cross_entropy for a random one"
         )
+    value = left.value
     if isinstance(right, D.Categorical):
-        check_labels(left.value, right._num_events)
-    return reduce(-right.log_prob(left.value), shape, normalize)
+        check_labels(value, right._num_events)
+    else:
+        value = precise(value)  # labels of bits are often integers, of which torch's Bernoulli knows no density
+    return reduce(-right.log_prob(value), shape, normalize)
 
 
 def _family(distribution: D.Distribution) -> type | None:

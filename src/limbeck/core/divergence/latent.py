@@ -28,6 +28,9 @@ def latent_default(
 ) -> Tensor:
     """Latent distillation loss ([U] Eq. 6, App. F): KL if discrete, else squared 2-Wasserstein over the size.
 
+    The paper divides "w.r.t. the size" of a latent and does not say whether it does so with the KL too; here the KL is
+    a sum.
+
     Args:
         p: the teacher's distribution, values of shape ``(batch, ...)``.
         q: the student's, of the same shape.

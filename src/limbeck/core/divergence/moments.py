@@ -16,7 +16,7 @@ __all__ = ["Moments"]
 class Moments(Precise):
     """The best Gaussian with one mean and one variance per channel, as estimated so far.
 
-    Batches are merged by the rule of Chan et al. (1979): every batch has the same weight, whatever their order. The
+    Batches are merged by the rule of Chan et al. (1979): every row has the same weight, whatever their order. The
     buffers are saved and move with the module, but never below single precision.
 
     Args:

@@ -32,7 +32,8 @@ class Regressor(Learned):
     Without numbers of channels it is a template, which is sized to each pair of sites. Then the maps may also be of
     unequal size, or a vector and a map, as in :class:`~limbeck.core.divergence.mean_network.MeanNetwork`, whose larger
     kernels start from random weights. With ``normalize=True, root=False`` and order 2 it is the FitNet of [V] Sec. 2.2,
-    the mean squared error after one 1x1 convolution.
+    the mean squared error after one 1x1 convolution; the halves of Romero et al., Eq. 3, and [V] Eq. 7 are left to the
+    weight.
 
     Args:
         student: channels of the student's feature, dimension 1 of its value; ``None`` to find out.

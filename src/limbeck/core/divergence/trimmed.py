@@ -58,8 +58,6 @@ class Trimmed(nn.Module):
         """
         rows = self.divergence(p, q)
         count = math.ceil(self.share * len(rows) - 1e-9)  # less a little: 0.07 * 100 is above 7
-        if count == 0:
-            return rows
         if count == len(rows):
             raise DivergenceError(f"a share of {self.share} leaves nothing of {len(rows)} rows; use a larger batch")
         worst = rows.detach().topk(count).indices
@@ -73,8 +71,6 @@ class Trimmed(nn.Module):
 
 def _name(divergence: _Divergence) -> str:
     """The divergence by name and settings, the same in every process."""
-    if isinstance(divergence, nn.Module):
-        return type(divergence).__qualname__
     if isinstance(divergence, functools.partial):
         return f"{_name(divergence.func)}(*{divergence.args}, **{divergence.keywords})"
     return str(getattr(divergence, "__qualname__", type(divergence).__qualname__))

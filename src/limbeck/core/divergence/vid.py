@@ -30,8 +30,9 @@ class VID(ObservationModel):
     [V] Eq. 5 with its constant, over the N elements of a row of t as in Eq. 8. Up to the entropy of t, which no
     parameter changes, minus the sum is a lower bound of the mutual information I(t; s) (Eq. 3), whatever mu and sigma
     are; both are learned with the student. For mu see :class:`~limbeck.core.divergence.mean_network.MeanNetwork`.
-    The defaults are those of [V] App. A.2 for distillation; for transfer learning it has ``layers=2, hidden=0.5``. For
-    logits given penultimate features (VID-LP, Eq. 6), mu is a matrix: ``bias=False``.
+    The defaults are those of [V] App. A.2 for distillation, but for ``positions``, of which the paper uses all; for
+    transfer learning it has ``layers=2, hidden=0.5``. For logits given penultimate features (VID-LP, Eq. 6), mu is a
+    matrix: ``bias=False``.
 
     ``observed["information"]`` estimates how much the student's features tell about the teacher's, in nats per row:
 

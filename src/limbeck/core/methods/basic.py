@@ -40,7 +40,7 @@ def surrogate(
     have no latents it is vanilla knowledge distillation ([U] Eq. 2).
 
     Args:
-        latent_weight: lambda. The paper uses 1 for discrete latents.
+        latent_weight: lambda. The paper uses 1 for discrete latents; for continuous ones it searches, and prints none.
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws; by default KL for discrete and squared 2-Wasserstein per element
             for continuous ones ([U] App. F).

@@ -35,7 +35,7 @@ def continual(
 
     Args:
         alpha: weight of what is old, in [0, 1]; the paper's is one half.
-        latent_weight: lambda of :func:`~limbeck.core.methods.surrogate`.
+        latent_weight: lambda of :func:`~limbeck.core.methods.surrogate`; the paper does not print its own.
         target: divergence between the targets' laws.
         latent: divergence between the latents' laws.
         posterior_weight: weight of the KL between the old model's posterior and the student's on what the old model
@@ -106,7 +106,8 @@ def replay_consistent(
         alpha: weight of what is old, in [0, 1].
         consistency: gamma, the weight of the posteriors' divergence.
         output: what is replayed; see :func:`replay`. The posteriors are compared on draws in either case.
-        posterior: divergence between the posteriors, a latent.
+        posterior: divergence between the posteriors, a latent. By default the KL with the old model's law first, as
+            everywhere here; the code that its authors published takes it the other way round.
 
     Raises:
         MatchError: alpha is outside [0, 1], or the weight is negative.

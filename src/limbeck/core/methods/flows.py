@@ -26,6 +26,9 @@ def lkd(
 
     .. math:: L = -\lambda_0 \log p_s(x) + \lambda_1 |t(x) - s(x)|_1
 
+    For LKD the paper prints weights without any distillation ([F] Sec. 4.2: lambda_0 = 1, the others 0); the defaults
+    are those that it has for :func:`ilkd`.
+
     Args:
         weight: lambda_1, of the distance between latents, summed over elements.
         density_weight: lambda_0, of the student's likelihood of these rows, as :func:`~limbeck.divergence.log_ratio`
@@ -99,6 +102,8 @@ def skd(
     r"""Synthesized knowledge distillation, with the two losses that the paper adds ([F] Eq. 14, 15).
 
     .. math:: L = -\lambda_0 \log p_s(x) + \lambda_1 L_{ILKD}(t, s, x) + \lambda_2 |t^{-1}(z) - s^{-1}(z)|_1
+
+    (The paper prints a plus before the first term.)
 
     Args:
         weight: lambda_2, of the samples.
@@ -206,6 +211,8 @@ def reverse_density() -> Objective:
     r"""Data-free density distillation in reverse: KL(student || teacher) on the student's samples ([F] Eq. 11).
 
     .. math:: L = E_{x \sim s}[\log s(x) - \log t(x)]
+
+    which is the cross-entropy less the student's entropy; the paper prints a plus.
 
     Gradients pass through the student's sampling and the frozen teacher's density: for students that sample in one
     pass, such as coupling flows, and teachers that compute densities in one pass.

@@ -40,7 +40,7 @@ class Named:
 
     Attributes:
         divergence: makes the divergence, with the settings of its paper unless others are given.
-        weight: its usual weight, one of those among which [V] App. A.3 chooses.
+        weight: its usual weight; where [V] App. A.3 has a grid for it, one of that grid.
         labelled: whether it uses the data's target beside the teacher's law.
     """
 

@@ -158,7 +158,8 @@ class Objective(nn.Module):
             _add(terms, observed, student.loss(batch, progress=progress), self.train_weight, prefix)
         if not terms:
             raise MatchError("this objective has no terms: give it matches or a train_weight")
-        return Loss.of(terms, observed)
+        loss = Loss.of(terms, observed)
+        return loss if loss.total.requires_grad or not self.scheduled else loss.towards(student)
 
     @property
     def scheduled(self) -> bool:

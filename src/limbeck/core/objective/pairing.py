@@ -60,6 +60,8 @@ class Matching:
 
     def __init__(self, matches: Sequence[Match]) -> None:
         self.matches = tuple(matches)
+        if strays := [match for match in self.matches if not isinstance(match, Match)]:
+            raise MatchError(f"an objective takes a list of matches, such as [Match('y')], not {strays[0]!r} in it")
         self._found: dict[tuple[str, Kind], list[tuple[int, Match]]] = {}
         self._renames = any(match.renames for match in self.matches)
         self._partial = any(match.partial for match in self.matches)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -237,8 +237,10 @@ def _mixture_noise(d: D.MixtureSameFamily, generator: torch.Generator | None) ->
 
     Scalar components of any family have normal noise here, so that mixtures of different families can share it.
     """
-    components = d.component_distribution
-    choice = noise_like(d.mixture_distribution, generator).unsqueeze(-1)
+    components, weights = d.component_distribution, cast(Any, d.mixture_distribution)
+    if weights.batch_shape != d.batch_shape:  # torch lets mixtures share their weights
+        weights = weights.expand(d.batch_shape)
+    choice = noise_like(weights, generator).unsqueeze(-1)
     own = noise_like(components, generator).reshape(*choice.shape[:-1], -1)
     if (source := law(components)) in (Law.UNIFORM, Law.REVERSED):
         own = convert(own, source, Law.NORMAL)

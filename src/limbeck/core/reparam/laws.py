@@ -2,7 +2,7 @@
 
 One small function per law. Scalar laws are increasing in their noise, so two members of one family that share noise
 are coupled comonotonically, which is the optimal transport between them on the line; Bernoulli alone is decreasing,
-because the convention of [U] is ``z = 1`` where ``noise < p``.
+because the convention of [U]'s published experiments is ``z = 1`` where ``noise < p``.
 
 Wherever a textbook inverse CDF cancels in the tails (Laplace, Cauchy, half-normal, Kumaraswamy), it is rewritten so
 that noise as small as the smallest that is ever drawn gives a finite and accurate value in float32.

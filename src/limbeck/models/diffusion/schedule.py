@@ -150,9 +150,10 @@ def sampling_times(
 
     Args:
         settings: as for :class:`NoiseSchedule`.
-        steps: how many; ``"quadratic"`` leaves out those that fall on one time (96 of 100 for the paper's CIFAR-10).
+        steps: how many; ``"quadratic"`` leaves out those that fall on one time (96 of 100 for [D]'s CIFAR-10).
         spacing: which; all but ``"quadratic"`` are diffusers' ``timestep_spacing``.
-        start: of ``"quadratic"``, the first; by default 0.8 of all times, the paper's t = 800.
+        start: of ``"quadratic"``, the first; by default 0.8 of all times, the t = 800 of [D]'s code; the paper states
+            the number of steps alone.
 
     Raises:
         ModelError: there are not so many times.

@@ -11,6 +11,8 @@ from limbeck.errors import ModelError
 
 __all__ = ["build_unet"]
 
+_COUNTS = ("block_out_channels", "layers_per_block", "norm_num_groups", "attention_head_dim")
+
 
 def build_unet(settings: dict[str, Any]) -> Any:
     """A fresh ``diffusers.UNet2DModel`` for images, which it returns in the size and channels that it was shown.
@@ -36,6 +38,11 @@ def build_unet(settings: dict[str, Any]) -> Any:
         raise ModelError(f"unet: {missing[0]} is needed: the size of the images in pixels, or their channels")
     if settings["in_channels"] != settings["out_channels"]:
         raise ModelError("unet: in_channels and out_channels are both the channels of the images; make them equal")
+    for name in _COUNTS:
+        value = settings.get(name)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if value is not None and not (numbers and all(isinstance(number, int) and number > 0 for number in numbers)):
+            raise ModelError(f"unet: {name} must be positive, not {value!r}")
     _check_size(settings, inspect.signature(UNet2DModel.__init__).parameters["down_block_types"].default)
     try:
         network = UNet2DModel(**{name: _tuples(value) for name, value in settings.items()})

@@ -87,7 +87,10 @@ class _Mixed(Flow):
 
 
 class TableGlow(_Mixed):
-    """Glow for rows of numbers, in one level ([F] Tables 2, 3: student 3 steps of 32, teacher 5 of 64).
+    """Glow for rows of numbers, in one level.
+
+    3 steps of width 32 and 5 of 64 have the numbers of parameters of student and teacher in [F] Table 2; its Table 3
+    prints 3 for both.
 
     Args:
         features: columns, at least 2.
@@ -136,7 +139,10 @@ class TableGlow(_Mixed):
 
 
 class Glow(_Mixed):
-    r"""Glow for images of values in [0, 1] ([F] Table 5: CIFAR-10 student depth 8, hidden 512; teacher depth 32).
+    r"""Glow for images of values in [0, 1].
+
+    Depth 8 and 32 of width 512, in three levels, have the numbers of parameters of student and teacher of CIFAR-10 in
+    [F] Table 5, which prints levels and depth in each other's column.
 
     Each level squeezes 2x2 pixels into channels and runs ``depth`` steps; at its end half of the channels leave as
     Gaussians given the other half, but for the last level.
@@ -178,7 +184,10 @@ class Glow(_Mixed):
     ) -> None:
         check_positive(self, channels=channels, levels=levels, depth=depth, hidden=hidden, bound=bound)
         numbers = _numbers(self, coupling)
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(sides) != 2:
+            raise ModelError(f"Glow: image_size is one number, or height and width, not {[*sides]}")
+        height, width = sides
         if min(height, width) < 1 or height % 2**levels or width % 2**levels:
             raise ModelError(
                 f"Glow: {height}x{width} pixels cannot be halved {levels} times; pad the images to a multiple of "

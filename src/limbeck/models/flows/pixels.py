@@ -35,7 +35,8 @@ class Pixels(Bijection):
     """Values in [0, 1] centred at 0, or onto the whole line.
 
     Args:
-        alpha: 0 subtracts one half; above 0 it is logit(alpha + (1 - 2 alpha) y) (Dinh et al. 2017, Sec. 4.1).
+        alpha: 0 subtracts one half; above 0 it is logit(alpha + (1 - 2 alpha) y), which keeps off both ends, as in
+            Papamakarios et al. 2017 (Dinh et al. 2017, Sec. 4.1, have 1 - alpha, which keeps off 0 alone).
     """
 
     def __init__(self, alpha: float = 0.0) -> None:
@@ -58,7 +59,7 @@ class Pixels(Bijection):
 
 
 class Squeeze(Bijection):
-    """Each block of 2x2 pixels becomes one pixel of four times the channels (Glow, Sec. 3.1)."""
+    """Each block of 2x2 pixels becomes one pixel of four times the channels (Dinh et al. 2017, Sec. 3.6)."""
 
     @override
     def forward(self, h: Tensor, x: Tensor | None = None) -> tuple[Tensor, Tensor]:

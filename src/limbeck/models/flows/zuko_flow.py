@@ -84,6 +84,8 @@ class ZukoFlow(Flow):
         super().__init__()
         check_positive(self, features=features, transforms=1 if transforms is None else transforms)
         check_at_least(self, 0, context=context)
+        for width in hidden_features or ():
+            check_positive(self, hidden_features=width)
         kind = constructor(flow)
         common = {"context": context or None, "transforms": transforms, "hidden_features": hidden_features}
         settings |= {name: value for name, value in common.items() if value is not None}

@@ -18,6 +18,7 @@ from limbeck.core.trace import Kind
 from limbeck.errors import ModelError
 from limbeck.models.helmholtz.exact import log_likelihood
 from limbeck.models.helmholtz.graph import Parents, checked, inverse
+from limbeck.models.inputs import check_numbers
 from limbeck.models.sizes import check_positive
 
 __all__ = ["HelmholtzMachine"]
@@ -45,8 +46,8 @@ class HelmholtzMachine(DGM):
         targets: which of them are the targets, in the order of the columns of the data. The others are latents.
         latent_size: bits of each latent.
         hidden: units of each hidden layer.
-        activation: their non-linearity. The paper's is the ReLU; where a layer has only two, both die easily, and no
-            information passes any more.
+        activation: their non-linearity. The paper names none; the published experiments have the ReLU, but where a
+            layer has only two, both die easily, and no information passes any more.
         target_scale: standard deviation of every target given its parents.
         training: how :meth:`loss` trains on data: wake-sleep (Hinton et al. 1995) or reweighted wake-sleep.
         samples: draws K of the recogniser a row of data; with more than one, reweighted wake-sleep is nearer to
@@ -190,6 +191,7 @@ class HelmholtzMachine(DGM):
                 f"HelmholtzMachine has the targets {', '.join(self.target_names)}, one a column, but got rows of shape "
                 f"{tuple(y.shape[1:])}; name a target for every column of the data"
             )
+        check_numbers(self, "y", y)
         return {name: y[:, i : i + 1] for i, name in enumerate(self.target_names)}
 
     def size(self, name: str) -> int:

@@ -19,7 +19,7 @@ from limbeck.errors import ModelError
 from limbeck.models.gaussians import gaussian, precision_weighted
 from limbeck.models.inputs import check_images
 from limbeck.models.ladder.blocks import BottomUp, TopDown
-from limbeck.models.sizes import check_positive
+from limbeck.models.sizes import check_positive, check_warm_up
 
 __all__ = ["LadderVAE"]
 
@@ -41,8 +41,8 @@ class LadderVAE(DGM):
         image_channels: 1 for grey, 3 for colour.
         levels: number of latents L; latent i has about ``image_size / 2**i`` pixels a side.
         width: channels of the residual blocks.
-        latent_channels: channels of each latent.
-        top_halvings: how often the resolution is halved before the last latent; the paper's 64-pixel models use 2.
+        latent_channels: channels of each latent; the 32 of [U] App. F.1 are those of its mean and scale maps together.
+        top_halvings: how often the resolution is halved before the last latent; the published 64-pixel models use 2.
         output_scale: standard deviation of p(y | z1); sqrt(beta / 2) turns the loss into the beta-weighted one with
             squared error, up to a factor.
         warm_up: fraction of the training over which the KL weight rises linearly from 0 to 1.
@@ -79,6 +79,7 @@ class LadderVAE(DGM):
             self, image_size=image_size, image_channels=image_channels, levels=levels, width=width,
             latent_channels=latent_channels, top_halvings=top_halvings, output_scale=output_scale,
         )  # fmt: skip
+        check_warm_up(self, warm_up)
         if domains < 0:
             raise ModelError(f"LadderVAE: domains must not be negative, but is {domains}; 0 is a model without domains")
         halvings = [1] * (levels - 1) + [top_halvings]
@@ -161,7 +162,7 @@ class LadderVAE(DGM):
 
     def _domain(self, x: Tensor | None) -> Tensor | None:
         """The domain as the networks take it: ``None`` for a model without domains."""
-        if self.domains == 0:
+        if self.root is None:
             return None
         if x is None or x.ndim != 2 or x.shape[1] != self.domains:
             found = "none was given" if x is None else f"x has shape {tuple(x.shape)}"
@@ -169,7 +170,7 @@ class LadderVAE(DGM):
                 f"LadderVAE has {self.domains} domains and needs x, one-hot of shape (batch, {self.domains}), but "
                 f"{found}; set domains of the model, or condition of the recipe"
             )
-        return x
+        return x.to(self.root.weight.dtype)  # one_hot gives integers
 
     def _root(self, sites: Sites, x: Tensor | None) -> Normal:
         size = self.sizes[-1]

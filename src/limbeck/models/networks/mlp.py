@@ -21,8 +21,9 @@ class MLP(ImageNetwork):
     """A linear layer, three bottleneck linear layers and a linear layer; all hidden layers have ``hidden`` units.
 
     As in [V] App. A.1: a bottleneck layer is two linear layers, h -> h / 4 -> h, with nothing between them, which saves
-    parameters. Batch norm, ReLU and dropout, in this order, follow each layer but the last. The features are the four
-    hidden layers after their ReLU and before dropout, shape (batch, hidden). Layers before a batch norm have no bias.
+    parameters. Batch norm, ReLU and dropout, in this order, follow each layer but the last; the paper names dropout
+    first. The features are the four hidden layers after their ReLU and before dropout, shape (batch, hidden). Layers
+    before a batch norm have no bias.
 
     Args:
         hidden: h, a multiple of 4.

@@ -15,7 +15,8 @@ from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
 from limbeck.models.gaussians import gaussian, precision_weighted
-from limbeck.models.sizes import check_positive
+from limbeck.models.inputs import check_numbers
+from limbeck.models.sizes import check_positive, check_warm_up
 from limbeck.models.vrnn.particle_filter import Proposal, particle_bound
 from limbeck.models.vrnn.parts import (
     Recurrence,
@@ -41,7 +42,8 @@ class VRNN(DGM):
 
     A step ``y_t`` is (dx, dy, pen, end) or, for drawings of one fixed length, (dx, dy, pen); see :class:`StrokeLaw`. A
     row that has ended is masked in all later sites, and a run stops where no row is left. The posterior
-    q(z_t | y_t, h_{t-1}) is the product of the prior with a Gaussian from the encoder, as in a ladder VAE.
+    q(z_t | y_t, h_{t-1}) is the product of the prior with a Gaussian from the encoder, as in a ladder VAE; Chung et al.
+    (Eq. 9) take the encoder's alone.
 
     Args:
         steps: largest number of steps of a drawing.
@@ -87,6 +89,7 @@ class VRNN(DGM):
             self, steps=steps, width=width, features=features, latent_size=latent_size, components=components,
             floor=floor, truncate=1 if truncate is None else truncate,
         )  # fmt: skip
+        check_warm_up(self, warm_up)
         self.steps = steps
         self.width = width
         self.components = components
@@ -217,6 +220,7 @@ class VRNN(DGM):
 
     def steps_of(self, y: Tensor) -> tuple[Tensor, Tensor | None]:
         """Drawings as this model's steps; see :func:`~limbeck.models.vrnn.parts.steps_of`."""
+        check_numbers(self, "y", y)
         return steps_of(y, self.steps, self.ends)
 
     def _draw(self, sites: Sites) -> None:

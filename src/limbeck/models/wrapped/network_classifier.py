@@ -32,7 +32,7 @@ _RESERVED = {PENULTIMATE, "logits", "y"}
 class NetworkClassifier(DGM):
     """A classifier that is any ``nn.Module``, unchanged, with some of its activations as sites.
 
-    "We choose pairs of layers" ([V] Sec. 2): every feature is a deterministic site, the output of a module of the
+    [V] Sec. 2 pairs layers of two networks. Here every feature is a deterministic site, the output of a module of the
     network; ``penultimate`` is what its last linear layer reads, ``logits`` what the network returns, and the target
     ``y`` the class, Categorical. So every method and divergence of the library works on it, and a feature that is given
     (:meth:`limbeck.DGM.trace` with ``values``) takes the place of the module's own output.

@@ -25,9 +25,10 @@ class Consistency(DiffusionObjective):
               \hat x_{t'} = \text{DDIM}_\phi(x_t, t \to t')
 
     where :math:`x_0` is an image that the teacher has drawn, so that no data are needed, t is one of the teacher's
-    times, :math:`t'` the one after it, and :math:`\bar f` the student without gradient; after the last time it is the
-    image itself. A step costs one evaluation of the teacher, not all of its sampler. d is the pseudo-Huber distance of
-    Song & Dhariwal (2023), :math:`\sqrt{\|a - b\|^2 + c^2} - c` with :math:`c = 0.00054 \sqrt{n}` for n pixels.
+    times, :math:`t'` the one after it, and :math:`\bar f` the student without gradient (Song et al. 2023 have a moving
+    average of it; Song & Dhariwal 2023 leave that out); after the last time it is the image itself. A step costs one
+    evaluation of the teacher, not all of its sampler. d is the pseudo-Huber distance of Song & Dhariwal (2023),
+    :math:`\sqrt{\|a - b\|^2 + c^2} - c` with :math:`c = 0.00054 \sqrt{n}` for n pixels.
 
     Raises:
         MatchError: when called: the models are not diffusion models, the student samples at times at which the teacher

@@ -43,7 +43,8 @@ class DistributionMatching(DiffusionObjective):
         MatchError: the levels do not lie in order in [0, 1]; when called: the models are not diffusion models.
 
     References:
-        Yin et al., One-step Diffusion with Distribution Matching Distillation, CVPR 2024 (Eq. 7, 8).
+        Yin et al., One-step Diffusion with Distribution Matching Distillation, CVPR 2024 (Eq. 7, 8; as in their code,
+        without the factor :math:`\sqrt{\alpha_t}` that remains of these).
     """
 
     def __init__(self, low: float = 0.02, high: float = 0.98) -> None:

@@ -29,7 +29,8 @@ def denoising_student(order: float = 2.0) -> Objective:
     which is :func:`~limbeck.core.methods.surrogate` on the graph of a sampler, whose only latent is :math:`x_T`.
 
     Args:
-        order: 2 as written; 1 for the sum of absolute differences, which the paper found better on CIFAR-10.
+        order: 2 as written; 1 for the sum of absolute differences of pixels in [0, 1], which the paper found better on
+            CIFAR-10.
 
     Raises:
         MatchError: it is neither.

@@ -43,7 +43,8 @@ class Progressive(DiffusionObjective):
             teacher; when called: the models are not diffusion models, or ``prepare`` was not called.
 
     References:
-        Salimans & Ho, Progressive Distillation for Fast Sampling of Diffusion Models, ICLR 2022 (Alg. 2).
+        Salimans & Ho, Progressive Distillation for Fast Sampling of Diffusion Models, ICLR 2022 (Alg. 2, which has no
+        half; the weight is their truncated SNR).
     """
 
     stage: Tensor
