@@ -249,7 +249,6 @@ class TestBadInput:
             ({"tasks": "labels", "condition": "labels", "per_class": 3}, "with tasks there is no per_class"),
             ({"teacher_training": None}, "give the recipe teacher_training"),
             ({"teacher_from": "somewhere"}, "give the recipe teacher_data"),
-            ({"source_from": "somewhere", "baselines": {}}, "but none do; give start: source, or leave source_from"),
         ],
     )
     def test_recipes(self, changes: dict[str, Any], told: str) -> None:

@@ -30,11 +30,6 @@ def check_transfer(recipe: Recipe) -> None:
     if fields and recipe.tasks is not None:
         raise RecipeError(f"with tasks there is no {fields[0]}: the tasks say which rows each model learns from")
     starting = next((method for method in recipe.methods if recipe.start_of(method) == "source"), None)
-    if starting is None and recipe.source_from is not None:
-        raise RecipeError(
-            "source_from is where students with start: source start from, but none do; give start: source, or leave "
-            "source_from out"
-        )
     if starting is None or recipe.source_from is not None:
         return
     if recipe.data is None:
