@@ -128,6 +128,15 @@ def test_programs_that_read_values_are_refused_with_the_reason(name: str, tmp_pa
     assert not (tmp_path / "model.pt2").exists()
 
 
+def test_sizes_that_depend_on_values_are_refused(tmp_path) -> None:
+    def target(model, sites, z):
+        columns = (model.layer.bias < torch.inf).nonzero().squeeze(-1)
+        sites.target("y", Normal(model.layer(z.index_copy(1, columns, z[:, columns])), 1.0))
+
+    with pytest.raises(ModelError, match=r"has sizes that depend on values, by aten.nonzero"):
+        export(Program(target), tmp_path / "model.pt2")
+
+
 def test_a_constant_number_of_rows_is_refused(tmp_path) -> None:
     def target(model, sites, z):
         sites.target("y", Normal(model.layer(z).reshape(len(z), 2), 1.0))

@@ -184,6 +184,12 @@ def _traced(module: nn.Module, argument: Tensor | dict[str, Tensor], x: Tensor |
             f"torch.export cannot follow the program of this {model}: {_reason(error)}. A program that is exported may "
             "not read values back, as bool(...), .item() and .numpy() do"
         ) from error
+    sized = next((node for node in program.graph.nodes if node.meta.get("unbacked_bindings")), None)
+    if sized is not None:
+        raise ModelError(
+            f"the program of this {model} has sizes that depend on values, by {sized.target}; torch could write it, "
+            "but not load it again. Keep such indices as a buffer or a list"
+        )
     if not program.range_constraints:
         raise ModelError(
             f"the program of this {model} is for {_EXAMPLE_ROWS} rows alone, because it takes the number of rows for a "
@@ -225,6 +231,7 @@ def _as_shipped(model: DGM) -> Iterator[None]:
         noisy.setLevel(logging.CRITICAL)  # what it says of a failure is in the error
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about itself
+            warnings.filterwarnings("ignore", "The tensor attributes? ", UserWarning)  # of recurrent layers' own
             yield
     finally:
         noisy.setLevel(level)

@@ -69,6 +69,8 @@ def test_a_step_before_anything_counts_changes_nothing(compiled: bool) -> None:
 
     (torch.compile(total, fullgraph=True, backend="aot_eager") if compiled else total)().backward()
     assert all(p.grad is None or not p.grad.any() for p in student.parameters())
+    parts = Combined({"one": objective, "other": SCHEDULED["weight"]()})
+    parts(teacher, student, batch_size=4, progress=0.0).total.backward()
     # Weights that stay 0 are a mistake, which torch tells.
     assert not Objective([Match("y", weight=0.0)])(teacher, student, batch_size=4).total.requires_grad
 

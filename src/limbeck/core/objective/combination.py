@@ -102,4 +102,5 @@ class Combined(Objective):
             observed.update({f"{name}/{key}": value for key, value in loss.observed.items()})
         if not terms:
             raise MatchError("every part of this objective has weight 0 at this point of the training")
-        return Loss.of(terms, observed)
+        loss = Loss.of(terms, observed)
+        return loss if loss.total.requires_grad or not self.scheduled else loss.towards(student)

@@ -24,7 +24,8 @@ def chosen_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_device(name)
-    device, found = torch.device(name), torch.accelerator.current_accelerator(check_available=True)
+    device = torch.device(name)
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     here = found is not None and device.type == found.type and (device.index or 0) < torch.accelerator.device_count()
     if device.type != "cpu" and not here:
         raise RecipeError(f"there is no device {name!r} here; give device: auto, which takes a GPU if there is one")
