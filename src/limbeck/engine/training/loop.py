@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import signal
@@ -87,6 +88,14 @@ class SameOnAllProcesses(Callback):
         if trainer.world_size > 1:
             for tensor in module.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    """Lightning leaves NCCL's group at the end of the program, but not Gloo's, whose threads then abort it at times."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
