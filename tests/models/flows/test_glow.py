@@ -280,6 +280,8 @@ def test_what_cannot_be_followed_is_refused() -> None:
         (lambda: Glow([]), r"image_size is one number, or height and width, not \[\]"),
         (lambda: Glow(8, quantization=1), "quantization"),
         (lambda: Glow(8, alpha=0.5), "alpha"),
+        (lambda: Glow(8, activation="silu"), "a class of torch.nn such as 'ELU', not 'silu'"),
+        (lambda: TableGlow(4, activation="Swish"), "a class of torch.nn such as 'ELU', not 'Swish'"),
         (lambda: Glow(8, bound=0.0), "bound must be positive"),
     ],
 )

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from limbeck.choices import check_choice
 from limbeck.errors import MatchError, ModelError
+from limbeck.models.flows.activations import activation_class
 from limbeck.models.flows.bijection import Bijection, Level, Standardize
 from limbeck.models.flows.flow import Flow
 from limbeck.models.flows.glow_networks import PixelNetwork, RowNetwork
@@ -101,9 +102,11 @@ class TableGlow(_Mixed):
         context: columns of the conditioning input ``x``; 0 without one.
         standardize: whether columns are standardised first; likelihoods stay those of the data in their own units.
         bound: what the logarithm of the scale of one step cannot exceed.
+        activation: units of the couplings' networks, by the name of a class of ``torch.nn``. ``"SiLU"`` cannot die at
+            large learning rates, as rectified units can.
 
     Raises:
-        ModelError: a size is too small, or there is no such coupling.
+        ModelError: a size is too small, or there is no such coupling or activation.
 
     Example:
         >>> student, teacher = TableGlow(6, depth=3, hidden=32), TableGlow(6, depth=5, hidden=64)
@@ -123,15 +126,16 @@ class TableGlow(_Mixed):
         context: int = 0,
         standardize: bool = True,
         bound: float = 3.0,
+        activation: str = "ReLU",
     ) -> None:
         check_positive(self, depth=depth, hidden=hidden, bound=bound)
         check_at_least(self, 2, features=features)
         check_at_least(self, 0, blocks=blocks, context=context)
-        numbers = _numbers(self, coupling)
+        numbers, units = _numbers(self, coupling), activation_class(activation)
         kept = features // 2
 
         def step() -> Bijection:
-            network = RowNetwork(kept + context, numbers * (features - kept), hidden, blocks)
+            network = RowNetwork(kept + context, numbers * (features - kept), hidden, blocks, units)
             return GlowStep(features, network, bound if coupling == "affine" else None)
 
         entry: list[Bijection] = [Standardize(features)] if standardize else []
@@ -158,9 +162,11 @@ class Glow(_Mixed):
             data (see :meth:`observed`). ``None`` for values that are continuous.
         alpha: if above 0, pixels y enter as logit(alpha + (1 - 2 alpha) y), so that hardly any density is outside.
         bound: what the logarithm of the scale of one step cannot exceed.
+        activation: units of the couplings' networks, by the name of a class of ``torch.nn``.
 
     Raises:
-        ModelError: a size is not positive, or the image cannot be halved so often.
+        ModelError: a size is not positive, the image cannot be halved so often, or there is no such coupling or
+            activation.
 
     Example:
         >>> glow = Glow(8, channels=1, levels=2, depth=2, hidden=8, quantization=17)
@@ -181,9 +187,10 @@ class Glow(_Mixed):
         quantization: int | None = 256,
         alpha: float = 0.0,
         bound: float = 3.0,
+        activation: str = "ReLU",
     ) -> None:
         check_positive(self, channels=channels, levels=levels, depth=depth, hidden=hidden, bound=bound)
-        numbers = _numbers(self, coupling)
+        numbers, units = _numbers(self, coupling), activation_class(activation)
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if len(sides) != 2:
             raise ModelError(f"Glow: image_size is one number, or height and width, not {[*sides]}")
@@ -203,7 +210,7 @@ class Glow(_Mixed):
             size, height, width = 4 * size, height // 2, width // 2
             steps: list[Bijection] = []
             for _ in range(depth):
-                network = PixelNetwork(size // 2, numbers * (size - size // 2), hidden)
+                network = PixelNetwork(size // 2, numbers * (size - size // 2), hidden, units)
                 steps.append(GlowStep(size, network, bound if coupling == "affine" else None))
             last = index == levels - 1
             entry: list[Bijection] = [Squeeze()] if index else [Pixels(alpha), Squeeze()]

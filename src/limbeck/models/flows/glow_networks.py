@@ -18,15 +18,19 @@ class RowNetwork(nn.Module):
         outputs: numbers it gives; all 0 at first.
         hidden: width.
         blocks: residual blocks of two layers each.
+        activation: class of its units.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int, blocks: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, hidden: int, blocks: int, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.enter = nn.Linear(inputs, hidden)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+            nn.Sequential(activation(), nn.Linear(hidden, hidden), activation(), nn.Linear(hidden, hidden))
             for _ in range(blocks)
         )
+        self.activation = activation()
         self.leave = nn.Linear(hidden, outputs)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -37,7 +41,7 @@ class RowNetwork(nn.Module):
         h = self.enter(h)
         for block in self.blocks:
             h = h + block(h)
-        numbers: Tensor = self.leave(F.relu(h))
+        numbers: Tensor = self.leave(self.activation(h))
         return numbers
 
 
@@ -48,14 +52,15 @@ class PixelNetwork(nn.Sequential):
         inputs: channels it sees.
         outputs: channels it gives.
         hidden: channels in between.
+        activation: class of its units.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: int, activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__(
             nn.Conv2d(inputs, hidden, 3, padding=1),
-            nn.ReLU(inplace=True),
+            _unit(activation),
             nn.Conv2d(hidden, hidden, 1),
-            nn.ReLU(inplace=True),
+            _unit(activation),
             ScaledConvolution(hidden, outputs),
         )
 
@@ -84,3 +89,8 @@ class ScaledConvolution(nn.Conv2d):
         factor = torch.exp(self._SPEED * self.log_factor)
         # On the weights rather than on the map: the same product, of far fewer numbers.
         return F.conv2d(h, self.weight * factor[:, None, None, None], self.bias * factor, padding=1)
+
+
+def _unit(activation: type[nn.Module]) -> nn.Module:
+    """A unit after a convolution, which does not look at its output again: a rectified one works in place."""
+    return nn.ReLU(inplace=True) if activation is nn.ReLU else activation()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from limbeck.errors import MatchError, ModelError
+from limbeck.models.flows.activations import activation_class
 from limbeck.models.flows.bijection import Bijection
 
 __all__ = ["ZukoStep", "check_places", "constructor", "constructor_settings", "follow", "grouped", "turns"]
@@ -96,10 +97,7 @@ def constructor_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             value = constructor_settings(value)
         elif key == "activation" and isinstance(value, str):
-            kind = getattr(nn, value, None)
-            if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-                raise ModelError(f"activation must be the name of a class of torch.nn such as 'ELU', not {value!r}")
-            value = kind
+            value = activation_class(value)
         found[key] = value
     return found
 
