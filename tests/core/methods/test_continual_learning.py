@@ -9,19 +9,30 @@ import torch
 from torch import Tensor
 
 from limbeck import methods
+from limbeck.core.coupling.posterior import Share
 from limbeck.core.divergence import kl_monte_carlo, wasserstein2
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
 from limbeck.core.trace import Kind
 from limbeck.errors import MatchError
 from limbeck.models import LadderVAE
+from tests.core.methods.ladder_formulas import (
+    DOUBLE,
+    SIZES,
+    bound,
+    evidence,
+    generated,
+    kl,
+    noise,
+    posterior,
+    prior,
+    relative,
+    squared,
+)
 from tests.zoo import BY_NAME, domain_ladder, pictures
 
-DOUBLE = torch.float64
 ROWS, NEW = 6, 5  # asked of the old model, rows of new data
-SIZES = {3: 1, 2: 2, 1: 4}
 EXACT = {"rel": 1e-10, "abs": 1e-12}
-Gaussian = tuple[Tensor, Tensor]
 
 
 def pair(batch_statistics: bool = True) -> tuple[LadderVAE, LadderVAE]:
@@ -46,78 +57,6 @@ def run(objective: Objective, teacher: LadderVAE, student: LadderVAE, progress: 
     torch.manual_seed(3)  # what the model's own loss draws
     generator = torch.Generator().manual_seed(5)  # what the coupling draws
     return objective(teacher, student, x=old(), batch=new(), progress=progress, generator=generator)
-
-
-# ----------------------------------------------------------------------------------------------------------- by hand
-
-
-def moments(parameters: Tensor) -> Gaussian:
-    mean, raw = parameters.chunk(2, 1)
-    return mean, torch.log1p(raw.exp()) / math.log(2.0) + 1e-6
-
-
-def prior(model: LadderVAE, level: int, above: Tensor | None, x: Tensor) -> Gaussian:
-    """Mean and scale of p(z_3 | x) or p(z_level | z_{level + 1}, x)."""
-    if above is None:
-        return moments((x @ model.root.weight.T).reshape(len(x), 4, 1, 1))
-    return moments(model.top_down[level](above, x))
-
-
-def evidence(model: LadderVAE, y: Tensor, x: Tensor) -> dict[int, Gaussian]:
-    found, h = {}, y
-    for level, network in enumerate(model.bottom_up, start=1):
-        h, parameters = network(h, x)
-        found[level] = moments(parameters)
-    return found
-
-
-def product(one: Gaussian, other: Gaussian) -> Gaussian:
-    variance = 1.0 / (one[1] ** -2 + other[1] ** -2)
-    return (one[0] * one[1] ** -2 + other[0] * other[1] ** -2) * variance, variance**0.5
-
-
-def posterior(model: LadderVAE, level: int, above: Tensor | None, seen: dict[int, Gaussian], x: Tensor) -> Gaussian:
-    return seen[level] if above is None else product(seen[level], prior(model, level, above, x))
-
-
-def noise(rows: int, level: int, generator: torch.Generator | None = None) -> Tensor:
-    return torch.randn(rows, 2, SIZES[level], SIZES[level], generator=generator, dtype=DOUBLE)
-
-
-def kl(p: Gaussian, q: Gaussian) -> Tensor:
-    """Mean over rows of KL(p || q), summed over the rest."""
-    rows = torch.log(q[1] / p[1]) + (p[1] ** 2 + (p[0] - q[0]) ** 2) / (2 * q[1] ** 2) - 0.5
-    return rows.flatten(1).sum(1).mean()
-
-
-def squared(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """KL of Gaussians of one scale."""
-    return ((left - right) ** 2 / (2 * scale**2)).flatten(1).sum(1).mean()
-
-
-def bound(model: LadderVAE, y: Tensor, x: Tensor, weight: float = 1.0) -> Tensor:
-    """Negative evidence lower bound, its KL weighted; noise from the global generator."""
-    seen, z, total = evidence(model, y, x), None, torch.zeros((), dtype=DOUBLE)
-    for level in (3, 2, 1):
-        q = posterior(model, level, z, seen, x)
-        total = total + weight * kl(q, prior(model, level, z, x))
-        z = q[0] + q[1] * noise(len(y), level)
-    error = (y - model.top_down[0](z, x)) ** 2 / (2 * model.output_scale**2)
-    constant = y[0].numel() * (math.log(model.output_scale) + 0.5 * math.log(2 * math.pi))
-    return total + error.flatten(1).sum(1).mean() + constant
-
-
-def generated(model: LadderVAE, generator: torch.Generator) -> tuple[dict[int, Tensor], Tensor, Tensor]:
-    """The old model's latents, means and samples."""
-    z, latents = None, {}
-    for level in (3, 2, 1):
-        mean, scale = prior(model, level, z, old())
-        z = latents[level] = mean + scale * noise(ROWS, level, generator)
-    mean = model.top_down[0](z, old())
-    return latents, mean, mean + model.output_scale * torch.randn(mean.shape, generator=generator, dtype=DOUBLE)
-
-
-# ------------------------------------------------------------------------------------------------------- the objectives
 
 
 @pytest.mark.parametrize("batch_statistics", [True, False])
@@ -149,7 +88,7 @@ def test_continual_is_equation_17(alpha: float, weight: float, batch_statistics:
 def test_continual_local_by_hand() -> None:
     teacher, student = pair()
     loss = run(methods.continual_local(0.4), teacher, student)
-    latents, mean, _ = generated(teacher, torch.Generator().manual_seed(5))
+    latents, mean, _ = generated(teacher, old(), torch.Generator().manual_seed(5))
     above = {3: None, 2: latents[3], 1: latents[2]}
     local = sum(kl(prior(teacher, i, z, old()), prior(student, i, z, old())) for i, z in above.items())
     local = local + squared(mean, student.top_down[0](latents[1], old()), teacher.output_scale)
@@ -163,7 +102,7 @@ def test_continual_local_by_hand() -> None:
 def test_replay_by_hand(output: str) -> None:
     teacher, student = pair()
     loss = run(methods.replay(0.4, output=output), teacher, student)
-    _, mean, sample = generated(teacher, torch.Generator().manual_seed(5))
+    _, mean, sample = generated(teacher, old(), torch.Generator().manual_seed(5))
     torch.manual_seed(3)
     again = bound(student, mean if output == "mean" else sample, old())
     own = bound(student, new().y, new().x)
@@ -174,29 +113,76 @@ def test_replay_by_hand(output: str) -> None:
 def test_replay_warms_up_as_the_models_own_loss_does() -> None:
     teacher, student = pair()
     loss = run(methods.replay(0.4), teacher, student, progress=0.125)
-    _, _, sample = generated(teacher, torch.Generator().manual_seed(5))
+    _, _, sample = generated(teacher, old(), torch.Generator().manual_seed(5))
     torch.manual_seed(3)
     expected = 0.4 * bound(student, sample, old(), 0.25) + 0.6 * bound(student, new().y, new().x, 0.25)
     assert loss.total.item() == pytest.approx(expected.item(), **EXACT)
 
 
+@pytest.mark.parametrize("share", ["noise", "values"])
 @torch.no_grad()
-def test_replay_with_consistent_posteriors_by_hand() -> None:
+def test_replay_with_consistent_posteriors_by_hand(share: Share) -> None:
     teacher, student = pair()
-    loss = run(methods.replay_consistent(0.4, 3.0), teacher, student)
+    loss = run(methods.replay_consistent(0.4, 3.0, share=share), teacher, student)
     generator = torch.Generator().manual_seed(5)
-    _, _, sample = generated(teacher, generator)
+    _, _, sample = generated(teacher, old(), generator)
     taught, learned = evidence(teacher, sample, old()), evidence(student, sample, old())
-    consistency, z = torch.zeros((), dtype=DOUBLE), None
+    consistency, z, own_z = torch.zeros((), dtype=DOUBLE), None, None
     for level in (3, 2, 1):
-        p = posterior(teacher, level, z, taught, old())
-        consistency = consistency + kl(p, posterior(student, level, z, learned, old()))
+        p, q = posterior(teacher, level, z, taught, old()), posterior(student, level, own_z, learned, old())
+        unit, own_unit = prior(teacher, level, z, old()), prior(student, level, own_z, old())
         z = p[0] + p[1] * noise(ROWS, level, generator)
+        if share == "noise":
+            own_z = own_unit[0] + own_unit[1] * (z - unit[0]) / unit[1]
+            p, q = relative(p, unit), relative(q, own_unit)
+        else:
+            own_z = z
+        consistency = consistency + kl(p, q)
     torch.manual_seed(3)
     again = bound(student, sample, old())
     own = bound(student, new().y, new().x)
     assert consistency > 0.1
     assert loss.total.item() == pytest.approx((0.4 * (again + 3.0 * consistency) + 0.6 * own).item(), **EXACT)
+
+
+@torch.no_grad()
+def test_a_latent_that_says_nothing_has_nothing_to_keep() -> None:
+    """Its posterior is its prior, however narrow; in values a prior elsewhere would cost any price."""
+    teacher, student = pair()
+    for model, mean in ((teacher, 0.0), (student, 1.0)):
+        model.top_down[1] = _Narrow(mean)
+        model.bottom_up[0] = _Silent(model.bottom_up[0])
+    costs = {}
+    for share in ("noise", "values"):
+        costs[share] = run(methods.replay_consistent(share=share), teacher, student).terms["z1|y"].item()
+    assert costs["noise"] < 1e-6
+    assert costs["values"] > 1e4
+
+
+class _Narrow(torch.nn.Module):
+    """The prior N(mean, 0.001) of the lowest latents, whatever is above."""
+
+    def __init__(self, mean: float) -> None:
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, above: Tensor, x: Tensor) -> Tensor:
+        raw = math.log(math.expm1(0.001 * math.log(2.0)))
+        shape = (len(above), 2, SIZES[1], SIZES[1])
+        return torch.cat([torch.full(shape, self.mean, dtype=DOUBLE), torch.full(shape, raw, dtype=DOUBLE)], 1)
+
+
+class _Silent(torch.nn.Module):
+    """A network whose evidence for the latents of its level is next to none."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        h, parameters = self.network(y, x)
+        mean, _ = parameters.chunk(2, 1)
+        return h, torch.cat([torch.zeros_like(mean), torch.full_like(mean, 1e3)], 1)
 
 
 BUILDERS = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from limbeck.core.coupling import TeacherSamples, WithPosterior
+from limbeck.core.coupling.posterior import Share
 from limbeck.core.divergence import kl, latent_default
 from limbeck.core.methods.basic import joint, local, surrogate
 from limbeck.core.methods.weights import check_weights
@@ -97,10 +98,15 @@ def replay_consistent(
     *,
     output: Literal["sample", "mean"] = "sample",
     posterior: Divergence = kl,
+    share: Share = "noise",
 ) -> Objective:
     r"""Generative replay that also keeps the posterior (lifelong generative modelling, LGM, Ramapuram et al. 2020).
 
     .. math:: L = L_{replay} + \alpha \, \gamma \, E_{y \sim p_{old}}[d(q_{old}(z | y, x_{old}), q(z | y, x_{old}))]
+
+    Its authors have one level of latents with prior N(0, I), whose values are their noise. In a hierarchy a latent that
+    says nothing may have a prior, and a posterior, of any width: in values their divergence is then large wherever the
+    two priors differ by more than that width, though neither model encodes anything there; in units of noise it is 0.
 
     Args:
         alpha: weight of what is old, in [0, 1].
@@ -108,6 +114,8 @@ def replay_consistent(
         output: what is replayed; see :func:`replay`. The posteriors are compared on draws in either case.
         posterior: divergence between the posteriors, a latent. By default the KL with the old model's law first, as
             everywhere here; the code that its authors published takes it the other way round.
+        share: whether the posteriors are compared in units of each model's noise or as they are; see
+            :class:`~limbeck.core.coupling.WithPosterior`. With priors N(0, I) both are the same.
 
     Raises:
         MatchError: alpha is outside [0, 1], or the weight is negative.
@@ -119,7 +127,7 @@ def replay_consistent(
     check_weights(consistency=consistency)
     return Objective(
         [Match(divergence=posterior, weight=consistency, kind=Kind.POSTERIOR)],
-        WithPosterior(TeacherSamples(), share="values"),
+        WithPosterior(TeacherSamples(), share=share),
         weight=alpha, train_weight=1.0 - alpha, replay_weight=alpha, replay=output,
     )  # fmt: skip
 
