@@ -130,6 +130,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("recipes") == 0
     out = capsys.readouterr().out
     assert "ladder-vae-digits" in out
+    assert 0 < out.index("flow-power ") < out.index("flow-power-maf ")
 
 
 def test_a_home_directory_after_an_equals_sign(

@@ -23,7 +23,17 @@ LINES: dict[str, tuple[list[str], list[str]]] = {
     "key of a class": (["run", "spots.yaml", "--student.widht=5"], ["widht", "width"]),
     "type": (["run", "spots.yaml", "--training.steps=many"], ["training.steps", "many", "int"]),
     "choice": (["run", "spots.yaml", "--training.schedule=cosinus"], ["schedule", "cosinus", "cosine"]),
-    "steps": (["run", "spots.yaml", "--training.steps=0"], ["steps must be at least 1, not 0"]),
+    "steps": (["run", "spots.yaml", "--training.steps=0"], ["training.steps must be at least 1, not 0"]),
+    "the teacher's steps": (
+        ["run", "spots.yaml", "--teacher_training.steps=0"], ["teacher_training.steps must be at least 1, not 0"]
+    ),
+    "snapshots of nothing": (
+        ["run", "spots.yaml", "--training.snapshots=[0.5]"], ["training.snapshots has no effect", "as vid does"]
+    ),
+    "a student's snapshots of nothing": (
+        ["distill", "--teacher=model", "--training.snapshots=[0.5]"], ["training.snapshots has no effect"]
+    ),
+    "share of no choices": (["run", "spots.yaml", "--choice_share=0.3"], ["choice_share has no effect", "at 0.2"]),
     "ema": (["run", "spots.yaml", "--training.ema=2"], ["ema", "between 0 and 1", "2"]),
     "learning rate": (["run", "spots.yaml", "--training.learning_rate=-1"], ["learning_rate must be positive", "-1"]),
     "seeds": (["run", "spots.yaml", "--seeds=0"], ["seeds must be at least 1, not 0"]),

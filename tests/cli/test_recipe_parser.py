@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from limbeck.cli.recipe_parser import RecipeCommand
 from limbeck.models import LadderVAE
 from tests.cli.refusals import refused
-from tests.tiny import write_recipe
+from tests.tiny import call, write_recipe
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -96,6 +97,26 @@ def test_files_that_are_no_recipes_are_refused(text: str, told: str, capsys: pyt
     Path("mine.yaml").write_text(text)
     refused(capsys, ["run", "mine.yaml"], told)
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("name", ["flow-power", "vid-digits", "ddim-digits"])
+def test_a_printed_configuration_is_the_same_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        call("run", name, "--print_config")
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    first, again = (RecipeCommand.of("run", [recipe]) for recipe in (name, "printed.yaml"))
+    assert first.built(first.parsed())[1] == again.built(again.parsed())[1]
+    assert again.parsed().over == []
+
+
+def test_a_printed_sweep_keeps_its_axes(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_recipe(Path())
+    with pytest.raises(SystemExit, match="0"):
+        call("sweep", path, "--over=student.width=2,3", "--print_config")
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert RecipeCommand.of("run", ["printed.yaml", "--over=seed=1,2"]).parsed().over == [
+        "student.width=2,3", "seed=1,2"
+    ]  # fmt: skip
 
 
 def test_bytes_that_are_no_text_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

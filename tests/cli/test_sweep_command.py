@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limbeck.report.write_report", lambda runs, out: out)
 
 
-def record(name: str = "default", recipe: str = "spots") -> SweepResults:
+def record(name: str = "sweep", recipe: str = "spots") -> SweepResults:
     return SweepResults.from_file(Path("runs") / recipe / name / "sweep.json")
 
 
@@ -50,8 +50,8 @@ def test_grid_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert [(axis.label, axis.values) for axis in found.axes] == [("width", [2, 3]), ("latent_weight", [0, 0.001])]
     assert "width = 3, latent_weight = 0.001" in " ".join(out.split())
     assert "every point" in out
-    assert "Report: runs/spots/default/report.html" in out
-    point = Path("runs/spots/default", found.points[3].name)
+    assert "Report: runs/spots/sweep/report.html" in out
+    point = Path("runs/spots/sweep", found.points[3].name)
     results = RunResults.from_file(point / "metrics.json")
     assert [(r.method, r.seed) for r in results.results] == [
         ("teacher", 0), ("surrogate", 0), ("scratch", 0), ("surrogate", 1), ("scratch", 1)
@@ -61,7 +61,7 @@ def test_grid_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert parts["objective"]["init_args"]["latent_weight"] == 0.001
     assert parts["sweep"] == []
     alone = "limbeck run spots.yaml --seeds 2 --student.width=3 --objective.latent_weight=0.001"
-    alone += f" --name=default-{found.points[3].name}"  # under the sweep's name it would take its place
+    alone += f" --name=sweep-{found.points[3].name}"  # under the sweep's name it would take its place
     assert results.command.replace(str(path), "spots.yaml") == alone
 
 
@@ -71,19 +71,19 @@ def test_run_of_a_recipe_with_a_sweep(capsys: pytest.CaptureFixture[str]) -> Non
     found = record()
     assert [point.name for point in found.points] == [f"teacher.width+student.width={width}" for width in (2, 3, 4)]
     assert found.axes[0].label == "width of both"
-    teachers = [json.loads((Path("runs/spots/default") / p.name / "teacher/config.json").read_text())["config"]["width"]
+    teachers = [json.loads((Path("runs/spots/sweep") / p.name / "teacher/config.json").read_text())["config"]["width"]
                 for p in found.points]  # fmt: skip
     assert teachers == [2, 3, 4]
-    resolved = yaml.safe_load(Path("runs/spots/default/recipe.yaml").read_text())
+    resolved = yaml.safe_load(Path("runs/spots/sweep/recipe.yaml").read_text())
     assert resolved["sweep"] == LAYERS
     before = hashes(Path())
     # Once, without the axes; and with other values on the axis, of which one is there.
-    assert call("run", path, "--sweep=[]") == 2
-    assert "runs/spots/default is a sweep; give the single run another name" in capsys.readouterr().err
-    assert call("run", path, "--sweep=[]", "--name=once") == 0
-    assert call("sweep", path, "--name=once", "--jobs=1") == 2
-    assert "runs/spots/once is a single run; give the sweep another name" in capsys.readouterr().err
-    assert Path("runs/spots/once/metrics.json").exists()
+    assert call("run", path, "--sweep=[]", "--name=sweep") == 2
+    assert "runs/spots/sweep is a sweep; give the single run another name" in capsys.readouterr().err
+    assert call("run", path, "--sweep=[]") == 0
+    assert call("sweep", path, "--name=default", "--jobs=1") == 2
+    assert "runs/spots/default is a single run; give the sweep another name" in capsys.readouterr().err
+    assert Path("runs/spots/default/metrics.json").exists()
     assert call("sweep", path, "--over=teacher.width,student.width=3,5", "--jobs=1") == 0
     assert [point.values for point in record().points] == [[3], [5]]
     assert record().axes[0].label == "width of both"
@@ -92,11 +92,20 @@ def test_run_of_a_recipe_with_a_sweep(capsys: pytest.CaptureFixture[str]) -> Non
     assert "straight" not in capsys.readouterr().err
 
 
+def test_a_run_and_a_sweep_of_one_recipe_have_directories_of_their_own() -> None:
+    path = write_recipe(Path(), baselines={})
+    for words in (["run", path], ["sweep", path, "--over=seed=1,2", "--jobs=1"], ["run", path]):
+        assert call(*words) == 0
+    assert {folder.name for folder in Path("runs/spots").iterdir()} == {"default", "sweep"}
+
+
 def test_dry_run() -> None:
     assert call("sweep", write_recipe(Path(), baselines={}), "--over=seed=3,4", "--dry-run", "--jobs=1") == 0
-    found = record("dry-run")
+    found = record("sweep-dry-run")
     assert found.dry_run
-    results = [RunResults.from_file(Path("runs/spots/dry-run") / point.name / "metrics.json") for point in found.points]
+    results = [
+        RunResults.from_file(Path("runs/spots/sweep-dry-run") / point.name / "metrics.json") for point in found.points
+    ]
     assert [[model.seed for model in one.results] for one in results] == [[3, 3], [4, 4]]
     assert all(one.dry_run for one in results)
     assert results[0].results[1].settings["steps"] == 4
@@ -112,18 +121,18 @@ def test_failed_point(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in found.err
     assert "non-finite" in found.out
     assert "failed" in found.out
-    assert Path("runs/spots/default/report.html").exists()
+    assert Path("runs/spots/sweep/report.html").exists()
     assert [bool(point.error) for point in record().points] == [True, False]
 
 
 def test_report_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     path = write_recipe(Path(), baselines={})
     assert call("sweep", path, "--over=student.width=2,3", "--jobs=1") == 0
-    page = Path("runs/spots/default/report.html")
+    page = Path("runs/spots/sweep/report.html")
     text = page.read_text()
     page.unlink()
     capsys.readouterr()
-    assert call("report", "runs/spots/default") == 0
+    assert call("report", "runs/spots/sweep") == 0
     assert page.read_text() == text
     assert "width = 3" in capsys.readouterr().out
 
@@ -245,7 +254,7 @@ def test_stopped_while_two_processes_train(kind: int) -> None:
         # As in a terminal: the signal of Ctrl-C reaches the whole group.
         process = subprocess.Popen(words, env=environment, stdout=err, stderr=err, start_new_session=True)
         try:
-            stages = Path("runs/spots/default/stages")
+            stages = Path("runs/spots/sweep/stages")
             wait_for(lambda: any(stages.glob("*/model.safetensors")) and any(unfinished(stages)))
             others = set(children(process.pid))
             assert others
@@ -266,7 +275,7 @@ def test_stopped_while_two_processes_train(kind: int) -> None:
     assert done.returncode == 0, done.stderr
     assert "continued from step" in done.stderr
     assert call("sweep", "spots.yaml", "--over=student.width=2,3", "--jobs=1", "--name=whole") == 0
-    assert hashes(Path("runs/spots/default")) == hashes(Path("runs/spots/whole"))
+    assert hashes(Path("runs/spots/sweep")) == hashes(Path("runs/spots/whole"))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ def test_reduced_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -
     axis = "teacher.layers,student.layers=1,3"
     status = main(["run", name, "--dry-run", "--jobs=1", f"--over={axis}", f"--output={tmp_path}"])
     assert status == 0, capsys.readouterr().err
-    directory = tmp_path / name / "dry-run"
+    directory = tmp_path / name / "sweep-dry-run"
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*/metrics.json"))]
     assert len(records) == 2
     for layers, record in zip((1, 3), records, strict=True):

@@ -174,9 +174,23 @@ def instantiate(parser: ArgumentParser, found: Namespace) -> Namespace:
         built: Namespace = parser.instantiate_classes(found)
     except jsonargparse.ArgumentError as error:
         raise RecipeError(readable(str(error), _keys(parser))) from None
+    except RecipeError as error:
+        raise RecipeError(_in_its_group(parser, found, str(error))) from None
     except (TypeError, ValueError) as error:
-        raise RecipeError(readable(str(error), ())) from None
+        raise RecipeError(_in_its_group(parser, found, readable(str(error), ()))) from None
     return built
+
+
+def _in_its_group(parser: ArgumentParser, found: Namespace, text: str) -> str:
+    """A message that begins with a setting's name, with the group before it: a recipe has two trainings."""
+    for key, group in vars(found).items():
+        if not isinstance(group, Namespace) or text.partition(" ")[0] not in vars(group):
+            continue
+        try:
+            parser.instantiate_classes(Namespace(**{key: group}))  # type: ignore[no-untyped-call]
+        except (RecipeError, TypeError, ValueError):
+            return f"{key}.{text}"
+    return text
 
 
 def _keys(parser: ArgumentParser) -> list[str]:

@@ -45,7 +45,7 @@ class RecipeFile:
 def shipped_recipes() -> list[RecipeFile]:
     """The recipes of the package, by name."""
     folder = Path(str(resources.files("limbeck") / "recipes"))
-    return [RecipeFile(path.stem, path) for path in sorted(folder.glob("*.yaml"))]
+    return [RecipeFile(path.stem, path) for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)]
 
 
 def find_recipe(name: str) -> RecipeFile:

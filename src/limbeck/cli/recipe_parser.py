@@ -27,6 +27,8 @@ __all__ = ["OPTIONS", "RecipeCommand"]
 OPTIONS = ("name", "output", "dry_run", "config", "over", "jobs", "backend")
 """What a command line may hold beside the fields of the recipe."""
 
+_RUN, _SWEEP = "default", "sweep"  # names of runs and sweeps that are given none
+
 _SEED = 0  # fixed: what a recipe builds with random weights, such as a learned divergence, is the same in every run
 
 
@@ -103,10 +105,12 @@ class RecipeCommand:
             "here are those of recipes in general; where the recipe gives a field, its value holds.",
         )
         parser.add_argument("--config", action="config", help="a YAML file with further overrides; may be repeated")
-        parser.add_argument("--name", type=str, default="default", help="name of the run")
+        parser.add_argument(
+            "--name", type=str | None, default=None, help="name of the run; by default `default`, of a sweep `sweep`"
+        )
         parser.add_argument("--output", type=str, default="runs", help="directory where all runs are kept")
         parser.add_argument("--dry_run", "--dry-run", action="store_true", help="do only a few steps of every stage")
-        parser.add_argument("--over", action="append", type=str, default=[], metavar="KEY=VALUE,VALUE",
+        parser.add_argument("--over", action="append", default=[], metavar="KEY=VALUE,VALUE",
                             help="sweep over these values; KEY,KEY=VALUE,VALUE gives two fields the same value; may be "
                             "repeated, for a grid")  # fmt: skip
         parser.add_argument("--jobs", type=int, default=None, help="for a sweep: how many processes run in parallel")
@@ -133,6 +137,8 @@ class RecipeCommand:
             raise RecipeError(f"{error}{self._stray_baseline(words)}") from None
         if found.method is None:
             found.method = str(found.objective.class_path).rpartition(".")[2]
+        if found.name is None:  # one recipe is run and swept in directories of their own
+            found.name = _SWEEP if self.command == "sweep" or found.sweep or found.over else _RUN
         return found
 
     def _stray_baseline(self, words: Sequence[str]) -> str:
@@ -165,7 +171,7 @@ class RecipeCommand:
         if Path(found.name).name != found.name or found.name in ("", ".."):
             raise RecipeError(f"--name={found.name} is no name of a directory; --output says where runs are kept")
         # A dry run has a directory of its own: it must not move the models of a finished run aside.
-        dry = "dry-run" if found.name == "default" else f"{found.name}-dry-run"
+        dry = "dry-run" if found.name == _RUN else f"{found.name}-dry-run"
         name = dry if found.dry_run else found.name
         return Path(found.output) / self.file.name / name
 

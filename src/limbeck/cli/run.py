@@ -18,7 +18,8 @@ RECIPE is a name from `limbeck recipes` or the path of a YAML file. Every field 
   limbeck run ladder-vae-digits --seed=3 --student.width=4 --objective.latent_weight=0.1
   limbeck run RECIPE --help    lists all fields
 
-The run is kept in the directory runs/RECIPE/NAME. If it was stopped, the same command continues it.
+The run is kept in the directory runs/RECIPE/NAME, by default runs/RECIPE/default. If it was stopped, the same command
+continues it.
 A recipe with a sweep is run at every point of its grid; --sweep=[] runs it once.
 """
 

@@ -31,6 +31,7 @@ Runs the recipe at every point of a grid, for example
   limbeck sweep RECIPE --over teacher.layers,student.layers=1,5,10    gives two fields the same value
   limbeck sweep RECIPE --help    lists all fields
 
+The sweep is kept in the directory runs/RECIPE/NAME, by default runs/RECIPE/sweep.
 Work that several points have in common is done once. --jobs is the number of processes that run in parallel;
 --backend=ray uses the machines of a Ray cluster. If the sweep was stopped, the same command continues it.
 """
@@ -67,7 +68,7 @@ def run_sweep(command: RecipeCommand, found: Namespace) -> None:
     axes, points = planned(command, found)
     directory = command.directory(found)
     if not found.dry_run and (directory / "metrics.json").exists() and not is_sweep(directory):
-        raise RecipeError(f"{directory} is a single run; give the sweep another name, for example --name=sweep")
+        raise RecipeError(f"{directory} is a single run; give the sweep another name, for example --name=grid")
     sweep = Sweep(
         axes,
         points,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
-import torch
 from torch import nn
 
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, lacks_memory
 
 __all__ = ["copied"]
 
@@ -26,9 +25,9 @@ def copied(model: Model) -> Model:
     """
     try:
         return copy.deepcopy(model)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # a part may refuse in any way
+        if lacks_memory(error):
+            raise
         part = [name for name, part in model.named_modules() if not _can_be_copied(part)][-1]
         reason = " ".join(str(error).split()).split(". ")[0]
         raise ModelError(

@@ -158,9 +158,10 @@ def test_mixed_rows_are_some_of_the_data_and_some_of_the_teachers() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"share": 1.0}, "share"), ({"share": 0.0}, "share"), ({"trim": 1.0}, "trim"), ({"trim": -0.1}, "trim")],
-)
-def test_parts_are_between_none_and_all(arguments: dict, message: str) -> None:
+    [({"share": 1.0}, "share"), ({"share": 0.0}, "share"), ({"trim": 1.0}, "trim"), ({"trim": -0.1}, "trim"),
+     ({"depth": []}, "depth names no steps")],
+)  # fmt: skip
+def test_settings_that_compare_nothing_or_cannot_be(arguments: dict, message: str) -> None:
     with pytest.raises(MatchError, match=message):
         SharedObservations("mixed", **arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -117,6 +118,16 @@ def test_models_of_unequal_precision_are_named() -> None:
     objective = methods.surrogate()
     with pytest.raises(MatchError, match=r"teacher is of torch\.float64 .*student of torch\.float32; .*teacher\.to"):
         objective(teacher.double(), student.float(), batch_size=2)
+
+
+def test_a_lack_of_memory_is_not_taken_for_unequal_precision() -> None:
+    teacher, student = BY_NAME["chain"].pair()
+
+    def lacking(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(RuntimeError, match=r"^\[enforce fail\] DefaultCPUAllocator"):
+        Objective([Match("y")], lacking)(teacher.double(), student.float(), batch_size=2)
 
 
 def test_a_teacher_is_needed_and_terms_are_needed() -> None:

@@ -21,7 +21,6 @@ from tests.tiny import built
     ("match", "snapshots", "told"),
     [
         ("h[*]:vid", (0.0, 1.0), "vid: there are no snapshots, since this student was trained before"),
-        ("y:kd", (0.0, 1.0), "training.snapshots has no effect: no match learns an observation model"),
         ("y:kd", (), ""),
     ],
 )

@@ -241,6 +241,22 @@ class TestAfterwards:
         assert likelihood_steps(self.recipe()) == 4
         assert likelihood_steps(self.recipe(training=options())) == 0
 
+    def test_parts_of_a_sum_count(self) -> None:
+        both = combined({"kd": transfer(["y:kd"]), "vid": transfer(["h[*]:vid"])})
+        assert likelihood_steps(self.recipe(objective=both)) == 4
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"objective": transfer(["y:kd"])}, "no match learns an observation model, as vid does"),
+            ({"tasks": "images", "teacher_cache": None, "per_class": None}, "with tasks none are drawn"),
+        ],
+        ids=["nothing to see", "tasks"],
+    )
+    def test_what_has_no_effect_is_refused(self, changes: dict[str, Any], told: str) -> None:
+        with pytest.raises(RecipeError, match=f"training.snapshots has no effect: {told}"):
+            self.recipe(**changes)
+
     def test_a_finished_model_stays_as_it_is(self) -> None:
         model = network(1)
         finished = Finished(model).train()

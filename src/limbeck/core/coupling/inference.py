@@ -73,6 +73,11 @@ class SharedObservations:
         # Not a field: the rows that were drawn are not part of the coupling's identity.
         self._rows: Tensor | None = None
         check_choice(MatchError, "observed", self.observed, Observed)
+        if not self.depth:
+            raise MatchError(
+                "depth names no steps; give pairs such as [(1, 1)], 'steps' or 'levels', or take lkd, which compares "
+                "the latents alone"
+            )
         if not 0.0 < self.share < 1.0:
             raise MatchError(f"share is the part of mixed rows that the teacher draws, in (0, 1), not {self.share}")
         if not 0.0 <= self.trim < 1.0:

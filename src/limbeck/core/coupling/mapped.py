@@ -16,6 +16,8 @@ from limbeck.core.coupling.noise_map import MapKind, NoiseMap, Start
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
+from limbeck.core.reparam import Law
+from limbeck.core.reparam.noise import draw
 from limbeck.core.trace import KEEP_SHARED_NOISE, Kind, Trace
 from limbeck.errors import MatchError
 
@@ -152,9 +154,7 @@ class MappedNoise(nn.Module):
         mapped = self._repeated(self.noise_map(flat))
         places = self.noise_map.places
         if len(places) < self._student.size:
-            device = mapped.device if generator is None else generator.device
-            shape = (len(mapped), self._student.size)
-            own = torch.randn(shape, dtype=mapped.dtype, device=device, generator=generator).to(mapped.device)
+            own = draw(Law.NORMAL, torch.Size((len(mapped), self._student.size)), mapped, generator)
             mapped = own.index_copy(1, places, mapped)
         return self._student.unflatten(mapped)
 

@@ -30,7 +30,7 @@ from limbeck.core.objective.fitted import FittedDivergences, undecayed_parameter
 from limbeck.core.objective.match import Match
 from limbeck.core.objective.pairing import Matching
 from limbeck.core.trace import Kind, Trace
-from limbeck.errors import MatchError
+from limbeck.errors import MatchError, lacks_memory
 
 __all__ = ["Objective"]
 
@@ -252,7 +252,7 @@ class Objective(nn.Module):
             return self.coupling(teacher, student, request)
         except RuntimeError as error:
             theirs, own = first_parameter(teacher).dtype, first_parameter(student).dtype
-            if theirs is own or isinstance(error, torch.OutOfMemoryError):
+            if theirs is own or lacks_memory(error):
                 raise
             raise MatchError(
                 f"the teacher is of {theirs} and the student of {own}; bring one to the precision of the other, as "

@@ -12,7 +12,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 from typing_extensions import override
 
-from limbeck.core.divergence import ObservationModel
 from limbeck.core.graph import DGM
 from limbeck.core.stand_in import StandIn
 from limbeck.engine.evaluations.heat_maps import save_likelihoods
@@ -20,6 +19,7 @@ from limbeck.engine.evaluations.picture_kinds import LIKELIHOODS
 from limbeck.engine.experiments.recipe import Recipe
 from limbeck.engine.experiments.tasks import Task
 from limbeck.engine.experiments.teacher import Teacher
+from limbeck.engine.settings.checks import learns_observations
 from limbeck.engine.settings.options import Training
 from limbeck.engine.stages.fingerprints import fingerprint
 from limbeck.engine.stages.model_description import model_key
@@ -66,7 +66,7 @@ def without_transfer(recipe: Recipe, method: str) -> str | None:
 
 def likelihood_steps(recipe: Recipe) -> int:
     """Optimiser steps of :func:`draw_likelihoods`."""
-    if not recipe.training.snapshots or recipe.tasks is not None:
+    if not recipe.training.snapshots:
         return 0
     compared = [method for method in _observing(recipe) if without_transfer(recipe, method) is not None]
     return len(compared) * recipe.training.steps
@@ -74,11 +74,7 @@ def likelihood_steps(recipe: Recipe) -> int:
 
 def _observing(recipe: Recipe) -> list[str]:
     """The methods that learn an observation model, of which there can be snapshots."""
-    return [
-        method
-        for method, baseline in recipe.methods.items()
-        if any(isinstance(match.divergence, ObservationModel) for match in baseline.objective.matches)
-    ]
+    return [method for method, baseline in recipe.methods.items() if learns_observations(baseline.objective)]
 
 
 def draw_likelihoods(
@@ -101,11 +97,7 @@ def draw_likelihoods(
     """
     if not recipe.training.snapshots:
         return
-    observed = _observing(recipe) if recipe.tasks is None else []
-    if not observed:
-        why = "with tasks none are drawn" if recipe.tasks else "no match learns an observation model, as vid does"
-        progress.message(f"training.snapshots has no effect: {why}")
-    for method in observed:
+    for method in _observing(recipe):
         folder = directory / "students" / method / str(recipe.seed)
         found = read_snapshots(folder / SNAPSHOTS)
         if found is None:  # they are no part of a fingerprint: nobody wants to train again for pictures

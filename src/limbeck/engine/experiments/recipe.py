@@ -17,6 +17,7 @@ from limbeck.engine.experiments.choosing import candidates, check_choices, few_o
 from limbeck.engine.experiments.recipe_parts import About, Baseline, Start, check_folder_name
 from limbeck.engine.experiments.transfer import check_transfer
 from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.settings.checks import check_snapshots
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.training.stopping import check_stopping
 from limbeck.errors import RecipeError
@@ -126,6 +127,9 @@ class Recipe:
         check_choices(self)
         self._check_cache()
         self._check_stopping()
+        check_snapshots(self.training.snapshots, (baseline.objective for baseline in self.methods.values()))
+        if self.training.snapshots and self.tasks is not None:
+            raise RecipeError("training.snapshots has no effect: with tasks none are drawn; leave it out")
         check_axes(self.sweep)
 
     def _check_without_data(self) -> None:

@@ -95,9 +95,12 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
         teacher_dataset: what the teacher learns from.
 
     Raises:
-        RecipeError: names the model or the method and what does not fit, or the trainer options are impossible here.
+        RecipeError: names the model or the method and what does not fit, or the trainer options are impossible here, or
+            a share is given for choices that nobody makes.
         CompilationError: nothing can be compiled here.
     """
+    if recipe.choice_share != Recipe.choice_share and not any(base.choices for base in recipe.methods.values()):
+        raise RecipeError(f"choice_share has no effect: no method has choices; leave it at {Recipe.choice_share}")
     with quiet():
         make_loop(recipe.training, recipe.trainer, [])
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):

@@ -16,6 +16,7 @@ from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.reparam import Law
 from limbeck.core.reparam.discrete_gradient import Relaxation
+from limbeck.core.reparam.noise import draw
 from limbeck.core.stand_in import StandIn
 from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOISE, KEEP_VALUE, Keep, Kind, Site, Trace, keep_all
 from limbeck.data.pairs.layout import decode
@@ -200,8 +201,7 @@ class RecordedTeacher(StandIn):
         if kept & KEEP_DISTRIBUTION:
             found.distribution = site.law_of(value)
         if kept & (KEEP_VALUE | KEEP_NOISE):
-            device = value.device if generator is None else generator.device
-            noise = torch.randn(value.shape, dtype=value.dtype, device=device, generator=generator).to(value.device)
+            noise = draw(Law.NORMAL, value.shape, value, generator)
             found.noise = noise if kept & KEEP_NOISE else None
             found.value = value + site.scale * noise if kept & KEEP_VALUE else None
         return found

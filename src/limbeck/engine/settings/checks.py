@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 
+from limbeck.core.divergence import ObservationModel
 from limbeck.core.objective import Objective
 from limbeck.errors import RecipeError
 
-__all__ = ["check_numbers", "check_objective", "check_whole"]
+__all__ = ["check_numbers", "check_objective", "check_snapshots", "check_whole", "learns_observations"]
 
 
 def check_numbers(where: str = "", **numbers: object) -> None:
@@ -34,6 +36,27 @@ def check_objective(objective: object) -> None:
     if not isinstance(objective, Objective):
         given = getattr(objective, "__name__", None) or repr(objective)
         raise RecipeError(f"the objective must be a limbeck.Objective, such as methods.surrogate(), not {given}")
+
+
+def learns_observations(objective: Objective) -> bool:
+    """Whether an objective learns an observation model, of which there can be snapshots."""
+    return any(isinstance(part, ObservationModel) for part in objective.modules())
+
+
+def check_snapshots(snapshots: tuple[float, ...], objectives: Iterable[Objective]) -> None:
+    """Refuse snapshots of what no objective learns.
+
+    Args:
+        snapshots: of :class:`~limbeck.engine.Training`.
+        objectives: those that are trained with it.
+
+    Raises:
+        RecipeError: they would have no effect.
+    """
+    if snapshots and not any(map(learns_observations, objectives)):
+        raise RecipeError(
+            "training.snapshots has no effect: no match learns an observation model, as vid does; leave it out"
+        )
 
 
 def check_whole(least: int, where: str = "", **numbers: object) -> None:

@@ -105,7 +105,10 @@ class Training:
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise RecipeError(f"learning_rate must be positive, not {self.learning_rate}")
         if self.optimizer == "sgd" and tuple(self.betas) != BETAS:
-            raise RecipeError("betas are for optimizer: adam or adamw, but it is sgd, which has momentum instead")
+            raise RecipeError(
+                "betas are for optimizer: adam or adamw, but it is sgd, which has momentum instead; leave them at "
+                f"{list(BETAS)}"
+            )
         if not 0 <= self.warm_up < 1:
             raise RecipeError(f"warm_up is a fraction of the steps in [0, 1), not {self.warm_up}")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -129,7 +132,8 @@ class Training:
             raise RecipeError("nesterov looks ahead along the momentum, which is 0; set momentum, or leave it out")
         if self.optimizer != "sgd" and (self.nesterov or self.momentum != MOMENTUM):
             raise RecipeError(
-                f"momentum and nesterov are for optimizer: sgd, but it is {self.optimizer}, which has betas instead"
+                f"momentum and nesterov are for optimizer: sgd, but it is {self.optimizer}, which has betas instead; "
+                f"leave them at {MOMENTUM} and false"
             )
 
     def _given(self, *names: str, optional: bool = False) -> dict[str, Any]:

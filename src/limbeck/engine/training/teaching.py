@@ -17,7 +17,7 @@ from limbeck.engine.caching.teacher_cache import TeacherCache, check_repeated
 from limbeck.engine.pairs.pair_options import Pairs
 from limbeck.engine.pairs.record import record
 from limbeck.engine.settings.batches import Batches
-from limbeck.engine.settings.checks import check_objective
+from limbeck.engine.settings.checks import check_objective, check_snapshots
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.fingerprints import describe_tensor, fingerprint
 from limbeck.engine.stages.model_description import model_key
@@ -62,9 +62,11 @@ class Teaching:
         """Check that pairs or outputs can be made from what was given.
 
         Raises:
-            RecipeError: they cannot, or there is no place for them; or the objective is none.
+            RecipeError: they cannot, or there is no place for them; or the objective is none, or nothing that
+                snapshots show is learned.
         """
         check_objective(self.objective)
+        check_snapshots(self.training.snapshots, [self.objective])
         if self.teacher_cache is not None:
             if self.pairs is not None or self.teacher_inputs is not None:
                 raise RecipeError(

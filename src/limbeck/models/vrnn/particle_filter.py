@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from limbeck.choices import check_choice
-from limbeck.core.reparam import noise_like, push
+from limbeck.core.reparam import Law, noise_like, push
+from limbeck.core.reparam.noise import draw
 from limbeck.errors import ModelError
 from limbeck.models.gaussians import gaussian, precision_weighted
 from limbeck.models.vrnn.parts import State
@@ -112,7 +113,6 @@ def _same(weight: Tensor) -> Tensor:
 def _systematic(weight: Tensor, generator: torch.Generator | None) -> Tensor:
     """Each row's parents by systematic resampling, int64: particle k is drawn K w_k times on average."""
     rows, particles = weight.shape
-    device = weight.device if generator is None else generator.device
-    start = torch.rand(rows, 1, dtype=weight.dtype, device=device, generator=generator).to(weight.device)
+    start = draw(Law.UNIFORM, torch.Size((rows, 1)), weight, generator)
     points = (start + torch.arange(particles, device=weight.device)) / particles
     return torch.searchsorted(weight.cumsum(1), points).clamp_(max=particles - 1)
