@@ -128,7 +128,25 @@ def measure(cases: list[Callable[[], Iterable[Row]]], options: argparse.Namespac
                     f"{row.milliseconds:>10.3f}{row.yardstick_milliseconds:>10.3f}",
                     flush=True,
                 )
+    if options.rounds > 1:
+        print("\n".join(summary(rows)))
     if options.json is not None:
         options.json.write_text(
             json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
         )
+
+
+def summary(rows: Iterable[Row]) -> list[str]:
+    """Lines with each case's median ratio over the rounds: one round varies by some hundredths.
+
+    Example:
+        >>> summary([Row("vid", ratio, 1.0, 1.1, 9.0, 8.0) for ratio in (1.08, 1.12, 1.09)])[1]
+        'vid                                            1.090 (1.080 to 1.120)'
+    """
+    ratios: dict[str, list[float]] = {}
+    for row in rows:
+        ratios.setdefault(row.case, []).append(row.ratio)
+    return ["median over the rounds (least to largest)"] + [
+        f"{case:<44}{statistics.median(found):>8.3f} ({min(found):.3f} to {max(found):.3f})"
+        for case, found in ratios.items()
+    ]
