@@ -50,7 +50,8 @@ class Size:
 
 
 FULL = Size({"image_size": 32, "image_channels": 3, "levels": 5, "width": 128}, (32, 4), 64, 5, 600,
-            {"image_size": 8, "image_channels": 1, "levels": 3, "width": 32}, 8, 200, 5)  # fmt: skip
+            {"image_size": 8, "image_channels": 1, "levels": 3, "latent_channels": 4, "width": 32},
+            5, 1000, 3)  # fmt: skip
 QUICK = Size({"image_size": 8, "image_channels": 1, "levels": 2, "width": 8}, (4,), 4, 2, 5,
              {"image_size": 8, "image_channels": 1, "levels": 2, "width": 4}, 2, 6, 1)  # fmt: skip
 
@@ -214,25 +215,36 @@ def tiny(size: Size) -> Iterator[Row]:
 
 
 def fit(size: Size) -> Iterator[Row]:
-    """A whole training through the engine, with history and checkpoints, against a hand-written loop."""
+    """A whole distillation, as a user runs it, and its training loop alone, against a loop written by hand.
+
+    Sizes and settings are those of the recipe ladder-vae-digits, but for the steps, a third of its. Both have history
+    and checkpoints. The distillation prepares the teacher by itself; the loop has it as it is.
+    """
+    from limbeck.engine.distill import distill
     from limbeck.engine.settings.options import Training
     from limbeck.engine.training.fit import fit as train
 
     teacher = LadderVAE(**size.digits).eval().requires_grad_(False)
-    student, least = (LadderVAE(**{**size.digits, "width": size.digits_student}).train() for _ in range(2))
-    options = Training(steps=size.fit_steps, batch_size=64, learning_rate=LEARNING_RATE, checkpoint_every=100)
+    whole, loop, least = (LadderVAE(**{**size.digits, "width": size.digits_student}).train() for _ in range(3))
+    options = Training(steps=size.fit_steps, batch_size=64, learning_rate=LEARNING_RATE, schedule="cosine")
+    objective = methods.surrogate(LATENT_WEIGHT)
     hand = hand_ladder_step(teacher, least, 64)
 
-    def through_engine() -> None:
+    def distillation() -> None:
         with tempfile.TemporaryDirectory() as directory:
-            train(student, methods.surrogate(LATENT_WEIGHT), options, teacher=teacher, directory=Path(directory))
+            distill(teacher, whole, objective, training=options, directory=directory, progress=False)
+
+    def training_loop() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            train(loop, objective, options, teacher=teacher, directory=Path(directory))
 
     def by_hand() -> None:
         for _ in range(size.fit_steps):
             hand()
 
-    name = f"fit, digits {size.digits['width']} -> {size.digits_student}, {size.fit_steps} steps"
-    yield from take_turns({name: (through_engine, 1.15)}, by_hand, size.fit_turns, per=size.fit_steps)
+    name = f"digits {size.digits['width']} -> {size.digits_student}, {size.fit_steps} steps"
+    sides = {f"distill, {name}": (distillation, 1.15), f"fit, {name}": (training_loop, 1.15)}
+    yield from take_turns(sides, by_hand, size.fit_turns, per=size.fit_steps)
 
 
 CASES = {"ladder": ladder, "passes": passes, "tiny": tiny, "fit": fit}

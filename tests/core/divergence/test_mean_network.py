@@ -140,3 +140,10 @@ def test_evaluation_looks_at_all_positions() -> None:
     whole = made(VID(layers=1, positions=None), (5, 8, 8), (2, 8, 8))[0]
     assert not torch.equal(divergence(Delta(theirs), Delta(own)), whole(Delta(theirs), Delta(own)))
     torch.testing.assert_close(divergence.eval()(Delta(theirs), Delta(own)), whole(Delta(theirs), Delta(own)), **CLOSE)
+
+
+def test_maps_predicted_from_vectors_use_all_positions() -> None:
+    """Fewer would not be less work: transposed convolutions yield all at once."""
+    few, theirs, own = made(VID(positions=4), (5, 8, 8), (3,))
+    whole = made(VID(positions=None), (5, 8, 8), (3,))[0]
+    assert torch.equal(few(Delta(theirs), Delta(own)), whole(Delta(theirs), Delta(own)))

@@ -180,6 +180,11 @@ class MeanNetwork(nn.Module):
                 steps += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
         self.pointwise = nn.Sequential(*steps)
 
+    @property
+    def positionwise(self) -> bool:
+        """Whether some layers see one position at a time, so that fewer positions are less work."""
+        return len(self.pointwise) > 0
+
     @override
     def forward(self, feature: Tensor, grid: Grid | None = None) -> Tensor:
         """The prediction at some or all positions.
@@ -192,7 +197,7 @@ class MeanNetwork(nn.Module):
             Shape (batch, positions, channels of the teacher's x outputs).
         """
         rows = (grid or Grid()).of(self.spatial(feature))
-        if not len(self.pointwise):
+        if not self.positionwise:
             return rows
         # Seen as maps of one column, channels last: convolutions of this layout are twice as fast as products on a CPU.
         maps: Tensor = self.pointwise(rows.unsqueeze(2).movedim(-1, 1))

@@ -59,7 +59,8 @@ class VID(ObservationModel):
         positions: in training, use at most about this number of positions of each map, on a regular grid whose offset
             is drawn anew in each step. The sum over them, divided by their share, is on average the sum over all (apart
             from the statistics of batch normalisation). Neighbouring positions hardly differ, and 1x1 convolutions on
-            all of a large map can cost as much as the student. ``None`` uses all positions, as evaluation always does.
+            all of a large map can cost as much as the student. ``None`` uses all positions, as evaluation always does,
+            and as every map that is predicted from a vector does: its transposed convolutions yield all at once.
 
     Raises:
         DivergenceError: an argument is out of its range.
@@ -91,7 +92,7 @@ class VID(ObservationModel):
         components: int = 3,
         initial_degrees: float = 10.0,
         normalize: bool = True,
-        positions: int | None = 32,
+        positions: int | None = 16,
     ) -> None:
         super().__init__()
         check_choice(DivergenceError, "VID: law", law, ObservationLaw)
@@ -160,7 +161,8 @@ class VID(ObservationModel):
         """
         self.check_sized()
         theirs, own = feature_values("VID", p, q)
-        grid = Grid.drawn(theirs.shape[2:], self.positions if self.training else None)
+        positions = self.positions if self.training and self.network.positionwise else None
+        grid = Grid.drawn(theirs.shape[2:], positions)
         target = precise(grid.of(theirs))
         losses = self.observation.negative_log_density(target, self.network(own, grid).to(target.dtype))
         rows = losses.sum(1) * grid.share
