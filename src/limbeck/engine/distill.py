@@ -19,6 +19,7 @@ from limbeck.core.objective import Objective
 from limbeck.engine.caching.teacher_cache import TeacherCache
 from limbeck.engine.experiments.training_stage import HISTORY, TrainingStage
 from limbeck.engine.pairs.pair_options import Pairs
+from limbeck.engine.settings.checks import check_batches
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.terminal_progress import TerminalProgress
@@ -109,6 +110,7 @@ def distill(
         The student with its history.
 
     Raises:
+        DataError: the rows are no ``Batch`` of tensors.
         RecipeError: there is no place for the pairs or outputs, or the student cannot be validated.
         LimbeckError: see :func:`limbeck.engine.fit`, :func:`limbeck.engine.record` and
             :func:`limbeck.engine.cached`.
@@ -120,6 +122,7 @@ def distill(
             student = limbeck.models.LadderVAE(**{**teacher.config, "width": 8})
             limbeck.distill(teacher, student, steps=2000).student.save_pretrained("student")
     """
+    check_batches("distilling", data=data, validation=validation)
     objective = surrogate() if objective is None else copy.deepcopy(objective)
     training = training or Training(steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     folder = None if directory is None else Path(directory)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck import methods
+from limbeck import Batch, methods
 from limbeck.engine.distill import distill
 from limbeck.engine.settings.options import TrainerOptions
 from limbeck.engine.training.fit import fit
@@ -123,6 +123,20 @@ class TestOptions:
     def test_rows_that_are_no_batch_are_refused(self) -> None:
         with pytest.raises(DataError, match=r"data must be a limbeck\.Batch, such as .*, not Tensor"):
             distilled(objective=methods.scratch(), data=torch.rand(24, 1, 8, 8))
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (rows().y, r"data must be a limbeck\.Batch, such as .*, not Tensor"),
+            (Batch(rows().y.numpy()), r"of tensors, not of ndarray; .* torch\.from_numpy"),  # type: ignore[arg-type]
+        ],
+        ids=["tensor", "array"],
+    )
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_a_distillation_refuses_them_too(self, data: Any, message: str, kept: bool, tmp_path: Path) -> None:
+        """Before it describes them for a key, or prepares the teacher with them."""
+        with pytest.raises(DataError, match=message):
+            distill(built(), built(), data=data, directory=tmp_path if kept else None, progress=False)
 
     @pytest.mark.parametrize("objective", [methods.surrogate, "surrogate"])
     def test_what_is_no_objective_is_refused(self, objective: Any) -> None:

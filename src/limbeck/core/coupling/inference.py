@@ -149,7 +149,8 @@ class SharedObservations:
     def _taught(self, teacher: DGM, request: Request) -> Tensor:
         """Rows that the teacher generates."""
         if self._rows is not None:
-            self._rows = self._rows.to(first_parameter(teacher).device)
+            like = first_parameter(teacher)  # the precision of a training may be another than that of its preparation
+            self._rows = self._rows.to(like.device, like.dtype if self._rows.is_floating_point() else None)
             count = request.batch_size or 0
             device = None if request.generator is None else request.generator.device
             rows = torch.randint(len(self._rows), (count,), generator=request.generator, device=device)

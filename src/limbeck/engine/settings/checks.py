@@ -5,11 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-from limbeck.core.divergence import ObservationModel
-from limbeck.core.objective import Objective
-from limbeck.errors import RecipeError
+from torch import Tensor
 
-__all__ = ["check_numbers", "check_objective", "check_snapshots", "check_whole", "learns_observations"]
+from limbeck.core.divergence import ObservationModel
+from limbeck.core.loss import Batch
+from limbeck.core.objective import Objective
+from limbeck.errors import DataError, RecipeError
+
+__all__ = [
+    "check_batches",
+    "check_numbers",
+    "check_objective",
+    "check_snapshots",
+    "check_whole",
+    "learns_observations",
+]
+
+
+def check_batches(label: str, **batches: object) -> None:
+    """Refuse rows of data that are no ``Batch`` of tensors.
+
+    Args:
+        label: what is being done with them.
+        batches: rows by the name of their argument.
+
+    Raises:
+        DataError: names the argument and what it is.
+    """
+    for name, rows in batches.items():
+        if rows is not None and not isinstance(rows, Batch):
+            raise DataError(
+                f"{label}: {name} must be a limbeck.Batch, such as Batch(y=images), not {type(rows).__name__}"
+            )
+        for part in () if rows is None else (rows.y, rows.x):
+            if part is not None and not isinstance(part, Tensor):
+                raise DataError(
+                    f"{label}: {name} must be a limbeck.Batch of tensors, not of {type(part).__name__}; arrays become "
+                    "tensors by torch.from_numpy(array)"
+                )
 
 
 def check_numbers(where: str = "", **numbers: object) -> None:

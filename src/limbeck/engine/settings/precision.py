@@ -6,8 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["TRUE_PRECISION", "autocast"]
+from limbeck.core.first_parameter import first_parameter
+
+__all__ = ["TRUE_PRECISION", "autocast", "like_weights"]
 
 TRUE_PRECISION = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 """Type of all weights and numbers; the default type where a precision is not listed."""
@@ -24,3 +27,15 @@ def autocast(precision: str, device: torch.device) -> Iterator[None]:
     else:
         with torch.autocast(device.type, dtype):
             yield
+
+
+def like_weights(model: nn.Module, rows: Tensor, device: torch.device | None = None) -> Tensor:
+    """Rows as a model's weights are: in their precision, unless the rows are labels.
+
+    Args:
+        model: any.
+        rows: any shape.
+        device: where to put them; by default they stay where they are.
+    """
+    dtype = first_parameter(model, rows).dtype if rows.is_floating_point() else None
+    return rows.to(device, dtype)

@@ -17,7 +17,7 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.stand_in import StandIn
 from limbeck.engine.settings.batches import Batches
-from limbeck.engine.settings.checks import check_objective
+from limbeck.engine.settings.checks import check_batches, check_objective
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.seeding import derive_seed, seeded
@@ -32,7 +32,7 @@ from limbeck.engine.training.preparation import prepared
 from limbeck.engine.training.snapshots import SNAPSHOTS, Snapshots, shown_images
 from limbeck.engine.training.stopping import check_stopping, validated_on
 from limbeck.engine.training.validation import Validation
-from limbeck.errors import DataError, RecipeError
+from limbeck.errors import RecipeError
 
 __all__ = ["Fitted", "fit"]
 
@@ -106,7 +106,7 @@ def fit(
     trainer, progress = trainer or TrainerOptions(), progress or Progress()
     directory = None if directory is None else Path(directory)
     check_objective(objective)
-    _check_rows(label, data=data, validation=validation)
+    check_batches(label, data=data, validation=validation)
     kept_back = teacher.held_out_rows if isinstance(teacher, StandIn) else None
     check_stopping(options, student, objective, label, validation=validation is not None, held_out=kept_back)
     on = validated_on(options, objective, validation=validation is not None, held_out=kept_back)
@@ -140,15 +140,6 @@ def fit(
         return Fitted(history, resumed_at, taken, taken)
     _tell(watching, taken, progress, label)
     return Fitted(history, resumed_at, taken, watching.best_step, watching.best)
-
-
-def _check_rows(label: str, **batches: Batch | None) -> None:
-    """Refuse rows of data, by the name of their argument, that are no ``Batch``."""
-    for name, rows in batches.items():
-        if not isinstance(rows, Batch | None):
-            raise DataError(
-                f"{label}: {name} must be a limbeck.Batch, such as Batch(y=images), not {type(rows).__name__}"
-            )
 
 
 def _loss_of(options: Training, progress: Progress, label: str) -> LossOfStep:

@@ -12,13 +12,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
 
-from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.objective import Objective
 from limbeck.core.stand_in import StandIn, real_model
 from limbeck.engine.settings.batches import Batches
 from limbeck.engine.settings.options import Training
+from limbeck.engine.settings.precision import like_weights
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.training.compiling import LossOfStep, plain_loss
 from limbeck.engine.training.finiteness import explained, first_bad_site, first_bad_weight, stop_at_loss
@@ -132,8 +132,7 @@ class StudentModule(lightning.LightningModule):
 
     def _placed(self, rows: Tensor) -> Tensor:
         """Rows on the student's device and, unless they are labels, in its precision."""
-        like = first_parameter(self.student, rows)
-        return rows.to(self.device, like.dtype if rows.is_floating_point() else None)
+        return like_weights(self.student, rows, self.device)
 
     def check_finite(self, total: float, terms: Mapping[str, float | Tensor], step: int) -> None:
         """Stop when the loss is NaN or infinite.

@@ -12,7 +12,7 @@ from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
 from limbeck.core.stand_in import StandIn, real_model
 from limbeck.engine.settings.batches import Batches
-from limbeck.engine.settings.precision import TRUE_PRECISION
+from limbeck.engine.settings.precision import TRUE_PRECISION, like_weights
 from limbeck.engine.stages.seeding import derive_seed, seeded
 from limbeck.engine.training.module import Companions
 
@@ -37,14 +37,14 @@ def prepared(
         adapted: whether the student gets its constants from a checkpoint.
     """
     teacher, batches = companions.teacher, companions.batches
+    if TRUE_PRECISION.get(precision) is torch.float64:
+        student.double()  # now: what is prepared in less precision than the training has would stay as rough as it is
     with seeded(derive_seed(seed, "prepare")):
-        source = None if teacher is None else real_model(teacher)
-        if source is not teacher:
-            # What is behind a stand-in may be in the precision of the training already; the student is not yet.
-            source = _in_precision_of(student, source)
-        objective.prepare(source, student, _example(companions))
+        source = None if teacher is None else _in_precision_of(student, real_model(teacher))
+        objective.prepare(source, student, _example(student, companions))
         if not adapted:
-            adapt(student, teacher, _example(companions), None if batches is None else batches.rows)
+            found = _in_precision_of(student, teacher)
+            adapt(student, found, _example(student, companions), None if batches is None else batches.rows)
     # Lightning would do it too, but only after the copy for the moving average is made, and not for the teacher.
     for trained in (student, objective):
         trained.to(TRUE_PRECISION.get(precision))
@@ -64,21 +64,24 @@ def adapt(student: DGM, teacher: DGM | None, x: Tensor | None, data: Batch | Non
     if type(student).adapt is DGM.adapt:
         return
     if data is not None:
-        student.adapt(Batches(data, min(len(data), _ADAPTING), 0)(0))
+        rows = Batches(data, min(len(data), _ADAPTING), 0)(0)
+        student.adapt(Batch(like_weights(student, rows.y), None if rows.x is None else like_weights(student, rows.x)))
     elif teacher is not None:
         with frozen(teacher):
             targets = teacher.trace(_SAMPLES if x is None else None, x).targets
         student.adapt(Batch(teacher.join_targets(targets), x))
 
 
-def _example(companions: Companions) -> Tensor | None:
-    """Conditioning inputs as a training has them, shape (rows, ...)."""
+def _example(student: DGM, companions: Companions) -> Tensor | None:
+    """Conditioning inputs as a training has them, shape (rows, ...), in the student's precision."""
     teacher = companions.teacher
     if isinstance(teacher, StandIn) and teacher.chooses_inputs:
-        return teacher.choose(_SAMPLES)
-    if companions.teacher_inputs is not None:
-        return companions.teacher_inputs
-    return None if companions.batches is None else companions.batches(0).x
+        x: Tensor | None = teacher.choose(_SAMPLES)
+    elif companions.teacher_inputs is not None:
+        x = companions.teacher_inputs
+    else:
+        x = None if companions.batches is None else companions.batches(0).x
+    return None if x is None else like_weights(student, x)
 
 
 def _in_precision_of(student: nn.Module, teacher: DGM | None) -> DGM | None:
