@@ -146,6 +146,31 @@ def test_conditions_are_handed_on() -> None:
     assert flow.log_prob(y, x).shape == (6,)
 
 
+class Insisting(nn.Module):
+    """Methods that cannot be called without a conditioning input: a permutation, which does not use it, or a shift."""
+
+    def __init__(self, shift: bool = False) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        return h + x[:, :1] if self.shift else h.roll(1, 1), h.new_zeros(len(h))
+
+    def inverse(self, h: Tensor, x: Tensor) -> Tensor:
+        return h - x[:, :1] if self.shift else h.roll(-1, 1)
+
+
+def test_permutations_that_are_given_conditions_disappear() -> None:
+    y, x = torch.randn(6, 4), torch.randn(6, 2)
+    first, second = Told(), Told()
+    flow = StepFlow([first, Insisting(), second, Insisting(shift=True)], 4)
+    middle = first(y, x)[0]
+    assert flow.step_counts == (2,)
+    latents = flow.encode(y, x)[0]
+    torch.testing.assert_close(latents, second(middle.roll(1, 1), x)[0].roll(-1, 1) + x[:, :1])
+    torch.testing.assert_close(flow.decode([latents], x), y)
+
+
 def test_a_subclass_can_be_saved_and_a_bare_one_not(tmp_path) -> None:
     Bent(4).save_pretrained(tmp_path / "bent")
     with pytest.raises(ModelError, match="plain JSON"):

@@ -150,6 +150,25 @@ def test_a_flow_that_was_built_outside_is_wrapped(tmp_path) -> None:
         ZukoFlow.wrap(torch.nn.Linear(2, 2))
 
 
+class Told(zuko.lazy.LazyDistribution):
+    """A base law that depends on the conditioning input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.distributions.Distribution:
+        return zuko.distributions.DiagNormal(self.mean(x), torch.ones(len(x), 3))
+
+
+def test_a_wrapped_flow_whose_base_is_conditional_needs_its_columns() -> None:
+    bare = zuko.flows.Flow(zuko.flows.MAF(3, 2, transforms=1, **SMALL).transform, Told())
+    with pytest.raises(ModelError, match=r"depends on the conditioning input, .* features=NUMBER"):
+        ZukoFlow.wrap(bare)
+    y, x = rows(), torch.randn(len(rows()), 2)
+    assert torch.equal(ZukoFlow.wrap(bare, features=3).log_prob(y, x), bare(x).log_prob(y))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

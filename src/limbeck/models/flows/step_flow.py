@@ -198,10 +198,15 @@ def _moves(step: ForeignStep, shape: tuple[int, ...]) -> Tensor | None:
     like = next((buffer for buffer in step.buffers() if buffer.is_floating_point()), torch.empty(0))
     ramp = torch.arange(1, count + 1).to(like)
     probe = torch.stack([ramp, -ramp / count]).view(2, *shape)
-    try:
-        result, _ = step.forward(probe)
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return None  # it needs a conditioning input or another dtype: no plain permutation
+    # In a conditional flow a permutation may insist on an input that it does not use, whatever the numbers in it.
+    for x in (None, probe.new_full((2, 1), torch.nan)):
+        try:
+            result, _ = step.forward(probe, x)
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            continue
+        break
+    else:
+        return None  # it uses a conditioning input, or needs another dtype: no plain permutation
     if result.numel() != probe.numel():
         return None
     flat, source = result.reshape(2, -1), probe.view(2, -1)

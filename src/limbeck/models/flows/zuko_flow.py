@@ -109,7 +109,15 @@ class ZukoFlow(Flow):
             raise ModelError(f"a {type(flow).__name__} is no flow of zuko's: it has no transform and base")
         model = cls.__new__(cls, flow)
         Flow.__init__(model)
-        model._hold(flow, features or flow.base(None).event_shape[0], standardize)
+        if features is None:
+            try:
+                features = flow.base(None).event_shape[0]
+            except (TypeError, AttributeError, RuntimeError):
+                raise ModelError(
+                    f"the base law of this {type(flow).__name__} depends on the conditioning input, so it does not "
+                    "tell the number of columns; give ZukoFlow.wrap(flow, features=NUMBER)"
+                ) from None
+        model._hold(flow, features, standardize)
         return model
 
     def _hold(self, flow: Any, features: int, standardize: bool) -> None:
