@@ -70,6 +70,13 @@ class TestReading:
         expected = [rows(2)["x[3]"][PAGE:], rows(0)["x[3]"][:PAGE], rows(2)["x[3]"][PAGE:]]
         assert torch.equal(found, torch.cat(expected))
 
+    def test_half_precision_is_read_in_mixed_precision(self, tmp_path: Path) -> None:
+        """As a step of a training with ``bf16-mixed`` reads it."""
+        found = store(tmp_path)
+        with torch.autocast("cpu", torch.bfloat16):
+            read = found.read("x[3]", [3, 0])
+        assert torch.equal(read, torch.cat([rows(1)["x[3]"][PAGE:], rows(0)["x[3]"][:PAGE]]))
+
     def test_opened_again(self, tmp_path: Path) -> None:
         store(tmp_path)
         again = PairStore.find(tmp_path)

@@ -154,7 +154,8 @@ class PairStore:
         for page in pages:
             shard, offset = divmod(page, of_shard)
             parts.append(self._slices(shard)[name][offset * size : (offset + 1) * size])
-        return torch.cat(parts)
+        with torch.autocast("cpu", enabled=False):  # in which torch refuses to join tensors of float16
+            return torch.cat(parts)
 
     def _slices(self, shard: int) -> dict[str, Any]:
         """The arrays of a shard as slices of a memory map. An open shard takes address space, no file descriptor."""
