@@ -7,9 +7,11 @@ import importlib
 import pytest
 import torch
 
+from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import describe_model, model_key
 from limbeck.errors import ModelError
 from tests.tiny import Tiny, built
+from tests.zoo import ZOO, Entry
 
 
 def test_model() -> None:
@@ -22,6 +24,23 @@ def test_finished_model() -> None:
     models = [built(), built(seed=1), built(width=5), built(latents=3)]
     assert len({model_key(model) for model in models}) == len(models)
     assert model_key(built()) == model_key(built())
+
+
+def test_an_attribute_that_was_changed_counts() -> None:
+    """A sampler's ``model.steps = 4``: what was stored of it with other steps is not its own."""
+    model = built()
+    as_built = model_key(model)
+    model.size = 4
+    changed = model_key(model)
+    model.size = built().size
+    assert changed != model_key(model) == as_built
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+def test_models_as_they_were_built_have_changed_nothing(entry: Entry) -> None:
+    """The keys of finished work stay."""
+    model = entry.teacher()
+    assert model_key(model) == fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
 
 
 def test_arguments_that_are_no_plain_values() -> None:

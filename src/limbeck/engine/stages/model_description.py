@@ -9,7 +9,7 @@ from typing import Any
 import limbeck
 from limbeck.core.graph import DGM
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
-from limbeck.engine.stages.objective_description import describe_value
+from limbeck.engine.stages.objective_description import PLAIN, describe_value, plain_attributes
 from limbeck.engine.stages.script_code import SCRIPT, sources_behind
 from limbeck.engine.stages.source_code import code_hash, is_own, source_text, sources_of
 from limbeck.errors import ModelError
@@ -35,13 +35,25 @@ def model_key(model: DGM) -> str:
     Raises:
         ModelError: it has constructor arguments that have no fingerprint.
     """
+    changed = _changed_arguments(model)
     try:
-        return fingerprint(model=describe_model(model), weights=weights_fingerprint(model))
+        return fingerprint(
+            model=describe_model(model), weights=weights_fingerprint(model), **({"changed": changed} if changed else {})
+        )
     except TypeError as error:
         raise ModelError(
             f"{type(model).__name__} has no fingerprint: of its constructor arguments, {error}; pass numbers, texts, "
             "lists, tensors or modules"
         ) from None
+
+
+def _changed_arguments(model: DGM) -> dict[str, Any]:
+    """Attributes that had the name and value of a constructor argument: ``model.steps = 4`` after ``Model(steps=8)``.
+
+    An argument "auto" leaves the value to the model.
+    """
+    given = {name: value for name, value in model.config.items() if isinstance(value, PLAIN) and value != "auto"}
+    return {name: own for name, own in plain_attributes(model).items() if name in given and own != given[name]}
 
 
 def _sources(model: DGM) -> list[str]:

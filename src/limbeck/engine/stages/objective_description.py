@@ -19,9 +19,10 @@ from limbeck.engine.stages.fingerprints import describe_tensor, weights_fingerpr
 from limbeck.engine.stages.script_code import code_values, own_code
 from limbeck.names import public_name
 
-__all__ = ["describe_objective", "describe_value"]
+__all__ = ["PLAIN", "describe_objective", "describe_value", "plain_attributes"]
 
-_PLAIN = (bool, int, float, str)
+PLAIN = (bool, int, float, str)
+"""Types of values that are written down as they are."""
 
 
 def describe_objective(objective: Objective) -> Any:
@@ -37,7 +38,7 @@ def describe_objective(objective: Objective) -> Any:
         "replay": [objective.replay_weight, objective.replay],
     }
     if type(objective) is not Objective:  # a subclass with its own loss and settings
-        own = _plain(objective)
+        own = plain_attributes(objective)
         plain = {name: value for name, value in own.items() if not name.startswith("_")}
         found |= {"class": public_name(type(objective)), "settings": plain, **_own(objective)}
     return found
@@ -106,14 +107,14 @@ def _settings(part: nn.Module) -> dict[str, Any]:
     kept = part.state_dict()
     unsaved = {name: buffer for name, buffer in part.named_buffers(recurse=False) if name not in kept}
     functions = {name: told for name, item in vars(part).items() if (told := _function(item))}
-    return _plain(part) | {name: describe_tensor(buffer) for name, buffer in unsaved.items()} | functions
+    return plain_attributes(part) | {name: describe_tensor(buffer) for name, buffer in unsaved.items()} | functions
 
 
 def _function(value: Any) -> list[Any]:
     """A function by its name and code; nothing of what is none. What it encloses may be the module that has it."""
     if isinstance(value, functools.partial):
         given = [*value.args, *(item for pair in sorted(value.keywords.items()) for item in pair)]
-        return [*_function(value.func), *(item for item in given if isinstance(item, _PLAIN))]
+        return [*_function(value.func), *(item for item in given if isinstance(item, PLAIN))]
     if isinstance(value, BuiltinFunctionType):
         return [value.__name__]
     return [public_name(value), _code_hash(value)] if isinstance(value, FunctionType) else []
@@ -123,7 +124,7 @@ def _code_hash(function: FunctionType) -> str:
     return hashlib.sha256(repr(code_values(function.__code__)).encode()).hexdigest()[:16]
 
 
-def _plain(value: Any) -> dict[str, Any]:
+def plain_attributes(value: Any) -> dict[str, Any]:
     """The attributes of an object that are plain values, but for whether it is in training mode."""
-    found = {name: item for name, item in vars(value).items() if isinstance(item, _PLAIN)}
+    found = {name: item for name, item in vars(value).items() if isinstance(item, PLAIN)}
     return {name: item for name, item in found.items() if name != "training"}
