@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from limbeck import methods
+from limbeck.core.loss import Batch
 from limbeck.engine.stages.fingerprints import weights_fingerprint
 from limbeck.engine.training.checkpoints import (
     LAST,
@@ -15,6 +17,7 @@ from limbeck.engine.training.checkpoints import (
 )
 from limbeck.engine.training.fit import fit
 from limbeck.errors import NonFiniteLossError
+from limbeck.models import MLPClassifier, ZukoFlow
 from tests.engine.training.short_trainings import Stumbling, distilled, options
 from tests.tiny import NotANumber, built, rows
 
@@ -36,6 +39,35 @@ class TestNonFinite:
             NonFiniteLossError, match=r"The teacher's site 'y' has 512 of 512 non-finite values in its loc"
         ):
             distilled(teacher=built(NotANumber, width=8))
+
+    def test_a_point_mass_is_named(self) -> None:
+        """The inverse of a flow can leave the number format: the rows are points, whose laws have no parameters."""
+        teacher = ZukoFlow("MAF", features=3, transforms=2, hidden_features=[4])
+        with torch.no_grad():
+            for parameter in teacher.parameters():
+                parameter.fill_(3e37)
+        student = ZukoFlow("MAF", features=3, transforms=1, hidden_features=[4])
+        with pytest.raises(
+            NonFiniteLossError, match=r"The teacher's site 'h\[0\]\[1\]' has \d+ of 24 non-finite values"
+        ):
+            fit(student, methods.density(align=False), options(), teacher=teacher, data=None)
+
+    @pytest.mark.parametrize("given", ["data", "teacher_inputs"])
+    def test_rows_of_the_data_are_named(self, given: str) -> None:
+        x, labels = torch.rand(8, 3), torch.randint(2, (8,))
+        x[5, 1] = float("nan")
+        teacher, student = (MLPClassifier(3, 2, [width]) for width in (5, 4))
+        told: dict[str, Any] = {"teacher_inputs": x} if given == "teacher_inputs" else {"data": Batch(labels, x)}
+        objective = methods.surrogate() if given == "teacher_inputs" else methods.scratch()
+        with pytest.raises(NonFiniteLossError, match=r"NaN or infinite values in \d of the 8 rows of x of this step"):
+            fit(student, objective, options(), teacher=teacher, **told)
+
+    def test_a_site_is_found_with_the_teachers_own_inputs(self) -> None:
+        teacher, student = (MLPClassifier(3, 2, [width]) for width in (5, 4))
+        with torch.no_grad():
+            next(teacher.parameters()).fill_(float("nan"))
+        with pytest.raises(NonFiniteLossError, match=r"The teacher's site .* non-finite values"):
+            fit(student, methods.surrogate(), options(), teacher=teacher, teacher_inputs=torch.rand(8, 3))
 
     def test_the_weight_is_named(self) -> None:
         student = built(seed=1, width=3)

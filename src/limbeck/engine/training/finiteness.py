@@ -10,11 +10,12 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from limbeck.core.delta import Delta
 from limbeck.core.graph import DGM
 from limbeck.core.trace import KEEP_DISTRIBUTION, keep_fields
 from limbeck.errors import NonFiniteLossError
 
-__all__ = ["check_weights", "explained", "first_bad_site", "first_bad_weight", "stop_at_loss"]
+__all__ = ["check_weights", "explained", "first_bad_rows", "first_bad_site", "first_bad_weight", "stop_at_loss"]
 
 
 def check_weights(module: nn.Module, step: int) -> None:
@@ -83,6 +84,19 @@ def first_bad_weight(module: nn.Module) -> str:
     return ""
 
 
+def first_bad_rows(parts: Mapping[str, Tensor | None]) -> str:
+    """A sentence on the first part of a batch that is not finite; empty if all of it is.
+
+    Args:
+        parts: name to rows, shape (batch, ...).
+    """
+    for name, rows in parts.items():
+        bad = 0 if rows is None else int((~torch.isfinite(rows)).reshape(len(rows), -1).any(1).sum())
+        if bad and rows is not None:
+            return f" The data have NaN or infinite values in {bad} of the {len(rows)} rows of {name} of this step."
+    return ""
+
+
 @torch.no_grad()
 def first_bad_site(models: Mapping[str, DGM], batch_size: int | None, x: Tensor | None) -> str:
     """A sentence on the first site whose law has a parameter that is not finite, found by running the models.
@@ -98,8 +112,9 @@ def first_bad_site(models: Mapping[str, DGM], batch_size: int | None, x: Tensor 
         except ValueError as error:
             return f" The {who}: {str(error).splitlines()[0]}."
         for name, site in trace.items():
-            for key in getattr(site.distribution, "arg_constraints", {}):
-                value = getattr(site.distribution, key, None)
+            law = site.distribution
+            for key in ("value",) if isinstance(law, Delta) else getattr(law, "arg_constraints", {}):
+                value = getattr(law, key, None)
                 if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
                     bad = int((~torch.isfinite(value)).sum())
                     return f" The {who}'s site {name!r} has {bad} of {value.numel()} non-finite values in its {key}."

@@ -21,7 +21,13 @@ from limbeck.engine.settings.options import Training
 from limbeck.engine.settings.precision import like_weights
 from limbeck.engine.stages.seeding import derive_seed
 from limbeck.engine.training.compiling import LossOfStep, plain_loss
-from limbeck.engine.training.finiteness import explained, first_bad_site, first_bad_weight, stop_at_loss
+from limbeck.engine.training.finiteness import (
+    explained,
+    first_bad_rows,
+    first_bad_site,
+    first_bad_weight,
+    stop_at_loss,
+)
 from limbeck.errors import ModelError
 
 __all__ = ["Companions", "StudentModule"]
@@ -149,13 +155,18 @@ class StudentModule(lightning.LightningModule):
             stop_at_loss(terms, step, first_bad_weight(self) or self._first_bad_site())
 
     def _first_bad_site(self) -> str:
-        companions = self.companions
-        rows = None if companions.batches is None else companions.batches(self.global_step)
-        x = None if rows is None or rows.x is None else self._placed(rows.x)
+        """What is not finite in rows or sites, looked for in the same rows and with the noise of the step."""
+        companions, step, size = self.companions, self.global_step, self.options.batch_size
+        self.reseed("step", step, self.global_rank)
+        rows = None if companions.batches is None else self.placed(companions.batches(step))
+        x = self.teacher_inputs(size)
+        if x is None and rows is not None:
+            x = rows.x
         models = {"student": self.student}
         if companions.teacher is not None:
             models = {"teacher": real_model(companions.teacher), **models}
-        return first_bad_site(models, self.options.batch_size if x is None else None, x)
+        found = first_bad_rows({"y": None if rows is None else rows.y, "x": x})
+        return found or first_bad_site(models, size if x is None else None, x)
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
