@@ -234,6 +234,9 @@ def test_labels_are_matched_by_the_names_of_classes(
     right = (found == test.labels + 1).double().mean()
     assert f"test accuracy {100 * right:.2f} %" in told(capsys)
 
+    assert call(*again, "--data=fewer", "--out=dkd", "--match=logits:dkd", "--task_weight=0") == 0, told(capsys)
+    assert json.loads(Path("dkd/classes.json").read_text()) == ["dark", "grey", "light"]
+
     Path("fewer/train/light").rename("fewer/train/bright")
     Path("fewer/test/light").rename("fewer/test/bright")
     assert call(*again, "--data=fewer", "--out=third") == 2
@@ -245,6 +248,10 @@ def test_labels_are_matched_by_the_names_of_classes(
     assert call(*own, "--data=fewer") == 2
     assert "so its labels may be of other classes than the outputs" in told(capsys)
     assert call(*own, "--data=fewer", "--task_weight=0") == 0, told(capsys)
+    two = [word.replace("classes=3", "classes=2") for word in own]
+    assert call(*two, "--data=more", "--task_weight=0", "--match=logits:dkd") == 2
+    assert "the student has 2 classes, but the labels of more go up to 2" in told(capsys)
+    assert call(*two, "--data=more", "--task_weight=0") == 0, told(capsys)
 
 
 def test_pictures_that_are_not_square_need_a_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

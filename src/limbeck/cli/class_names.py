@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from limbeck.core.objective import Match
     from limbeck.data import ImageDataset
 
-__all__ = ["CLASSES", "check_labels", "compares_outputs", "keep_classes", "kept_classes", "with_labels_of"]
+__all__ = ["CLASSES", "check_labels", "compares_outputs", "keep_classes", "kept_classes", "uses_labels",
+           "with_labels_of"]  # fmt: skip
 
 CLASSES = "classes.json"
 """Where the names are written, in the order of the outputs."""
@@ -72,29 +73,34 @@ def with_labels_of(names: Sequence[str] | None, dataset: ImageDataset, who: str)
 
 def compares_outputs(matches: Sequence[Match]) -> bool:
     """Whether a match compares the predictions of two classifiers, so that their classes must be the same."""
-    return any(
-        match.teacher in _OUTPUTS and (match.teacher if match.student is None else match.student) in _OUTPUTS
-        for match in matches
-    )
+    for match in matches:
+        teacher = str(match.teacher).partition("&")[0]  # beside it are labels, for dkd
+        if teacher in _OUTPUTS and (teacher if match.student is None else match.student) in _OUTPUTS:
+            return True
+    return False
 
 
-def check_labels(outputs: int | None, dataset: ImageDataset, task_weight: float) -> None:
+def uses_labels(matches: Sequence[Match], task_weight: float) -> bool:
+    """Whether a student learns from labels: by the cross-entropy, or beside the teacher's predictions (``dkd``)."""
+    return bool(task_weight) or any("|" in str(match.teacher) for match in matches)
+
+
+def check_labels(outputs: int | None, dataset: ImageDataset) -> None:
     """Check that the labels a student learns from number the same classes as its outputs.
 
     Args:
         outputs: number of the student's classes.
         dataset: what it learns from.
-        task_weight: weight of the labels.
 
     Raises:
         RecipeError: the student has more outputs than there are classes, so that a label may mean another output.
     """
     count = len(dataset.classes)
-    if task_weight and outputs is not None and outputs > count:
+    if outputs is not None and outputs > count:
         raise RecipeError(
             f"the student has {outputs} classes, but {dataset.name} has {count} ({_listed(dataset.classes)}), so its "
             "labels may be of other classes than the outputs; add the folders of the missing classes, give the "
-            f"student {count} classes, or leave out the labels with --task_weight=0"
+            f"student {count} classes, or learn without labels: --task_weight=0 and no dkd"
         )
 
 

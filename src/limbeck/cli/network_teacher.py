@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.class_names import check_labels, compares_outputs, keep_classes, kept_classes, with_labels_of
+from limbeck.cli.class_names import (
+    check_labels,
+    compares_outputs,
+    keep_classes,
+    kept_classes,
+    uses_labels,
+    with_labels_of,
+)
 from limbeck.cli.distilling import add_training_options, training_rows
 from limbeck.cli.image_folder import folder_words
 from limbeck.cli.layer_matches import DEFAULT_MATCH, LayerMatches
@@ -61,8 +68,8 @@ def run(words: Sequence[str]) -> None:
         raise RecipeError("which images? Give --data=FOLDER, with a folder for each class")
     built = instantiate(parser, found)
     names = kept_classes(taught) if compares_outputs(matches.matches) and not is_builder(taught) else None
-    dataset = built.data.load()
-    if found.task_weight:
+    dataset, labelled = built.data.load(), uses_labels(matches.matches, found.task_weight)
+    if labelled:
         dataset = with_labels_of(names, dataset, "the teacher")
     constants = _constants(found.mean, found.std)
     for role, given in (named := {"teacher": taught, "student": learned}).items():
@@ -74,7 +81,7 @@ def run(words: Sequence[str]) -> None:
     _distil(teacher, student, matches.matches, dataset, found, built)
     if is_main_process():
         _keep(student, Path(found.out))
-        if names is not None or found.task_weight:
+        if names is not None or labelled:
             keep_classes(names or dataset.classes, Path(found.out))
         _tell(teacher, student, dataset, Path(found.out))
 
@@ -165,8 +172,10 @@ def _distil(
 
     objective = transfer(matches, found.task_weight)
     check_runs(teacher, dataset, "images", "the teacher")
-    check_classes(student, dataset, "images", "the student")
-    check_labels(check_runs(student, dataset, "images", "the student"), dataset, found.task_weight)
+    outputs = check_runs(student, dataset, "images", "the student")
+    if uses_labels(matches, found.task_weight):
+        check_classes(student, dataset, "images", "the student")
+        check_labels(outputs, dataset)
     check_method(objective, teacher, student, dataset, "images", "--match")
     rows, validation = training_rows(dataset, built.training, "labels", "images")
     distill(

@@ -218,8 +218,8 @@ def networks() -> tuple[NetworkClassifier, NetworkClassifier, torch.Tensor, Batc
 
 TEXTS = [
     "h[*]:vid", "h[1]:vid-student-t", "h[1]:vid-mixture", "logits->penultimate:vid-lp", "logits->penultimate:lwf",
-    "h[*]:fitnet", "h[0]->h[1]:fitnet", "penultimate:crd", "h[*]:at", "h[*]:nst", "y:kd", "y:dkd", "y:standardized-kd",
-    "logits:logits",
+    "h[*]:fitnet", "h[0]->h[1]:fitnet", "penultimate:crd", "h[*]:at", "h[*]:nst", "y:kd", "y:dkd", "logits:dkd",
+    "y:standardized-kd", "logits:logits",
 ]  # fmt: skip
 
 

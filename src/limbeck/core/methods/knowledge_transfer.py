@@ -77,6 +77,8 @@ NAMED: dict[str, Named] = {
 }
 """Short names of divergences."""
 
+_LABELLED = {"logits": "y"}  # a classifier's logits are compared beside the labels of its class
+
 _TEXT = re.compile(
     r"(?P<teacher>(?:(?!->)[^:@])+)(?:->(?P<student>[^:@]+))?"
     r":(?P<name>[\w-]+)(?:\((?P<settings>[^()]*)\))?(?:@(?P<weight>[^@]+))?"
@@ -144,7 +146,7 @@ def matched(text: str) -> Match:
     check_weights(**{f"{text!r}: the weight": weight})
     student = teacher if student is None and named.labelled else student and student.strip()
     if named.labelled:
-        teacher = f"{teacher}&{data_site(teacher)}"
+        teacher = f"{teacher}&{data_site(_LABELLED.get(teacher, teacher))}"
     try:
         divergence = named.divergence(**_settings(found["settings"] or ""))
     except (TypeError, DivergenceError) as error:
