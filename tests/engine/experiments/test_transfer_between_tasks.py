@@ -255,6 +255,23 @@ class TestBadInput:
         with pytest.raises(RecipeError, match=told):
             recipe(**changes)
 
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"h": Baseline(transfer(["h[7]:vid"]))}, r"'h': no teacher site fits the match 'h\[7\]'"),
+            ({"five": Baseline(transfer(["h[1]:vid"]), start="source")}, "'five' starts from .*source.* cannot start"),
+        ],
+        ids=["a layer that the loaded teacher lacks", "another architecture"],
+    )
+    def test_models_that_were_trained_before(self, changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+        network(widths=(6, 6)).save_pretrained(tmp_path / "teacher")
+        network(widths=(4, 6)).save_pretrained(tmp_path / "source")
+        elsewhere = {"teacher_from": str(tmp_path / "teacher"), "source_from": str(tmp_path / "source")}
+        deeper = network(widths=(4,) * 8)
+        with pytest.raises(RecipeError, match=told):
+            run(recipe(teacher=deeper, baselines=changes, **elsewhere), tmp_path / "run")
+        assert not (tmp_path / "run" / "students").exists()
+
     def test_rehearsal_changes_nothing(self, tmp_path: Path) -> None:
         of = recipe(baselines={})
         models = of.teacher, of.student
@@ -269,9 +286,10 @@ def test_distilling_writes_what_was_learned_beside_the_student(tmp_path: Path) -
     rows = Batch(data.train.labels, data.train.images)
     objective = transfer(["h[*]:vid", "y:kd"])
     settings = {"data": rows, "training": FEW, "progress": False}
-    trained = limbeck.distill(
-        network(widths=(6, 6)), network(), objective, directory=tmp_path, **settings
-    ).objective.state_dict()
+    found = limbeck.distill(network(widths=(6, 6)), network(), objective, directory=tmp_path, **settings)
+    trained = found.objective.state_dict()
+    assert found.metrics["parameters_objective"] == sum(p.numel() for p in found.objective.parameters()) > 0
+    assert "parameters_objective" not in limbeck.distill(network(), network(), transfer(["y:kd"]), **settings).metrics
     kept = load_file(tmp_path / "objective.safetensors")
     assert kept.keys() == trained.keys()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in kept.items())

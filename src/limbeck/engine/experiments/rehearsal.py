@@ -83,11 +83,12 @@ def check_runs(model: DGM, dataset: Dataset, condition: str, who: str) -> int | 
 
 
 def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset | None) -> None:
-    """Check models and machine, and run one step of each method on a few rows with untrained models.
+    """Check models and machine, and run one step of each method on a few rows with untrained students.
 
-    Training a teacher may take hours. A user should not learn after them that a method names a layer which its student
-    lacks, or that the machine has no such device or, if steps are to be compiled, no compiler. Steps are run where they
-    take a moment: for classifiers, and for small models of anything else.
+    Training may take hours. A user should not learn after them that a method names a layer which its student lacks,
+    that a saved model does not fit those that start from it, or that the machine has no such device or, if steps are to
+    be compiled, no compiler. Steps are run where they take a moment: for classifiers, and for small models of anything
+    else.
 
     Args:
         recipe: the experiment.
@@ -103,6 +104,7 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
         raise RecipeError(f"choice_share has no effect: no method has choices; leave it at {Recipe.choice_share}")
     with quiet():
         make_loop(recipe.training, recipe.trainer, [])
+    _check_starts(recipe)
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
         check_compiler(running_device(recipe.trainer.accelerator))
     if dataset is None or teacher_dataset is None or recipe.target != "labels" or recipe.condition == "none":
@@ -112,12 +114,32 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
         check_classes(recipe.teacher, teacher_dataset, recipe.condition, "the teacher")
     for method in recipe.methods:
         check_classes(recipe.student_of(method), dataset, recipe.condition, f"the student of {method!r}")
-    if not recipe.fits_teacher or recipe.tasks is not None:
+    if recipe.tasks is not None:
         return
+    given = recipe.teacher_from  # its layers and classes may be others than the recipe's
+    teacher = recipe.teacher if given is None else recipe.teacher.reloaded(given)
     for method, baseline in recipe.methods.items():
         if baseline.objective.needs_teacher and not wants_network(baseline.objective):
             student = recipe.student_of(method)
-            check_method(baseline.objective, recipe.teacher, student, dataset, recipe.condition, repr(method))
+            check_method(baseline.objective, teacher, student, dataset, recipe.condition, repr(method))
+
+
+def _check_starts(recipe: Recipe) -> None:
+    """Check that students can start from the saved model that the recipe names.
+
+    Raises:
+        RecipeError: names the method, and why its students cannot.
+    """
+    if recipe.source_from is None:
+        return
+    for method in recipe.methods:
+        if recipe.start_of(method) != "source":
+            continue
+        student = recipe.student_of(method)
+        try:
+            copied(student).start_from(student.reloaded(recipe.source_from))
+        except LimbeckError as error:
+            raise RecipeError(f"{method!r} starts from {recipe.source_from} (source_from): {error}") from None
 
 
 def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Dataset, condition: str, who: str) -> None:
