@@ -203,6 +203,7 @@ def test_reduced_run(name: str, images: dict[str, Path], tmp_path: Path, monkeyp
         assert all(abs(value) < float("inf") for value in result.values.values())
         learned = tmp_path / name / result.directory / "objective.safetensors"
         assert learned.is_file() == any(kind in result.method for kind in ("vid", "fitnet", "lwf", "crd"))
+        assert ("parameters_objective" in result.values) == learned.is_file()
     assert results.teacher_elsewhere == (recipe.teacher_data is not None)
     assert recipe.per_class in (2, None)
 

@@ -149,9 +149,9 @@ class _Distillation(TrainingStage):
 
     @override
     def values(self, fitted: Fitted) -> dict[str, float]:
-        """Loss and terms, and seconds."""
-        last = fitted.history.rows[-1]
-        return {name: value for name, value in last.items() if name not in ("step", "learning_rate")}
+        """Loss and terms, seconds, and the number of parameters that were learned beside the student."""
+        last = {name: value for name, value in fitted.history.rows[-1].items() if name not in ("step", "learning_rate")}
+        return {**last, **self.learned_beside()}
 
     def result(self, folder: Path | None, progress: Progress) -> tuple[dict[str, float], History]:
         """Train the student, in place, or give it the weights that it was trained to before.

@@ -21,6 +21,7 @@ from limbeck.metrics import Measure, PictureKind, parameter_count
 
 __all__ = [
     "INFERENCE_PARAMETERS",
+    "LEARNED_PARAMETERS",
     "PARAMETERS",
     "TRAIN_SECONDS",
     "Evaluation",
@@ -34,6 +35,9 @@ _SCORED = 256  # rows at a time
 
 PARAMETERS = Measure("parameters_generative", "generative parameters", "lower", 0, kind="cost")
 INFERENCE_PARAMETERS = Measure("parameters_inference", "inference parameters", "neither", 0, kind="cost")
+
+LEARNED_PARAMETERS = Measure("parameters_objective", "parameters learned beside", "neither", 0, kind="cost")
+"""Those of the objective, which only the training needs; counted by the training itself."""
 
 TRAIN_SECONDS = Measure("train_seconds", "training time", "lower", 0, "s", kind="cost")
 """Measured by the training itself, not by a :class:`Judge`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch
 from limbeck.core.objective import Objective
+from limbeck.engine.evaluations.evaluation import LEARNED_PARAMETERS
 from limbeck.engine.settings.options import TrainerOptions, Training
 from limbeck.engine.stages.progress import Progress
 from limbeck.engine.stages.ranks import is_main_process
@@ -21,6 +22,7 @@ from limbeck.engine.training.checkpoints import CHECKPOINTS, remove_checkpoints
 from limbeck.engine.training.fit import Fitted, fit
 from limbeck.engine.training.objective_files import save_objective
 from limbeck.errors import ModelError, RecipeError
+from limbeck.metrics import parameter_count
 
 __all__ = ["HISTORY", "TrainingStage"]
 
@@ -144,10 +146,15 @@ class TrainingStage:
 
     def values(self, fitted: Fitted) -> dict[str, Any]:
         """What the record of a training says."""
-        values: dict[str, Any] = {"train_seconds": fitted.history.seconds}
+        values: dict[str, Any] = {"train_seconds": fitted.history.seconds, **self.learned_beside()}
         if self.training.validate_every is not None:
             values |= {"steps_taken": fitted.steps_taken, "best_step": fitted.best_step}
         return values
+
+    def learned_beside(self) -> dict[str, float]:
+        """The number of parameters that the objective learned beside the model, if any."""
+        count = parameter_count(parameter for parameter in self.objective.parameters() if parameter.requires_grad)
+        return {LEARNED_PARAMETERS.key: float(count)} if count else {}
 
 
 def _start(model: DGM, source: DGM, label: str) -> None:

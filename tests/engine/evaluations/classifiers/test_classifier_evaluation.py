@@ -164,7 +164,7 @@ def test_every_number(tmp_path) -> None:
     assert values["parameters_generative"] == sum(parameter.numel() for parameter in model.parameters())
     assert values["samples_per_second"] > 0
     measures = {measure.key for measure in ClassifierEvaluation().measures(dataset())}
-    assert set(values) | {"train_seconds"} == measures
+    assert set(values) | {"parameters_objective", "train_seconds"} == measures
 
 
 def test_the_teacher_against_itself(tmp_path) -> None:

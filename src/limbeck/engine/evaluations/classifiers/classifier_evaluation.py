@@ -17,6 +17,7 @@ from limbeck.data import Dataset, ImageDataset, as_float
 from limbeck.engine.evaluations.classifiers.predictive import has_latents, predict
 from limbeck.engine.evaluations.classifiers.reliability_figure import reliability_figure
 from limbeck.engine.evaluations.evaluation import (
+    LEARNED_PARAMETERS,
     PARAMETERS,
     TRAIN_SECONDS,
     Evaluation,
@@ -111,6 +112,7 @@ class ClassifierEvaluation(Evaluation):
             Measure("kl_teacher", "KL from the teacher", "lower", 4, "nats"),
             Measure("agreement", "same class as the teacher", "higher", 2, "%"),
             PARAMETERS,
+            LEARNED_PARAMETERS,
             throughput_measure("images", self._drawing(", {} draws")),
             TRAIN_SECONDS,
         ]
