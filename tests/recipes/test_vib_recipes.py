@@ -83,7 +83,8 @@ def test_reduced_run(name: str, photographs, tmp_path, capsys) -> None:
     assert [result["method"] for result in record["results"]] == ["teacher", *ROWS]
     for result in record["results"]:
         values = result["values"]
-        assert set(values) == {measure["key"] for measure in record["measures"]}
+        # No objective here learns anything beside the student.
+        assert set(values) == {measure["key"] for measure in record["measures"]} - {"parameters_objective"}
         assert all(abs(value) < float("inf") for value in values.values())
         with Image.open(directory / result["directory"] / "samples.png") as image:
             assert min(image.size) > 300
