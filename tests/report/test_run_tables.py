@@ -191,6 +191,17 @@ def test_renderers_escape_and_emphasise():
     assert "2 (1 of 2 seeds)" in text
 
 
+def test_measures_that_no_model_has_are_left_out():
+    absent = [Measure("kid", "KID", "lower", 3), Measure("memory", "Memory", "lower", 0, "MiB", kind="cost")]
+    run = results(measures=[*MEASURES, *absent])
+    for table in (results_table([run]), size_table([run]), seeds_table(run)):
+        labels = [column.label for column in table.columns]
+        assert not {"KID", "Memory (MiB)"} & set(labels)
+        assert all(len(row.cells) == len(labels) - 1 for row in table.rows)
+    shown = [column.label for column in seeds_table(run).columns]
+    assert shown == ["Model", "Seed", "FID to data", "ELBO (nats)", "Parameters", "Speed", "learning rate"]
+
+
 def test_no_models_is_an_empty_table():
     empty = results({})
     assert [r.label for r in results_table([empty]).rows] == ["real vs real"]

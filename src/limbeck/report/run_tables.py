@@ -141,12 +141,13 @@ def size_table(runs: Sequence[RunResults]) -> Table | None:
 def seeds_table(results: RunResults) -> Table:
     """Every number as measured, one row for each model and seed, with its settings."""
     names = list(dict.fromkeys(name for result in results.results for name in result.settings))
-    columns = [Column("Model"), Column("Seed"), *(_column(m) for m in results.measures)]
+    measures = _measures([results], lambda measure: True)
+    columns = [Column("Model"), Column("Seed"), *(_column(m) for m in measures)]
     columns += [Column(name.replace("_", " ")) for name in names]
     rows = []
     for result in results.results:
         cells = [Cell(NOTHING if result.seed is None else str(result.seed))]
-        cells += [_single(result, measure) for measure in results.measures]
+        cells += [_single(result, measure) for measure in measures]
         cells += [Cell(str(result.settings.get(name, NOTHING))) for name in names]
         rows.append(Row(result.method, cells, _kind(results, result.method)))
     return Table(columns, rows)

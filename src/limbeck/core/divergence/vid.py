@@ -92,7 +92,7 @@ class VID(ObservationModel):
         components: int = 3,
         initial_degrees: float = 10.0,
         normalize: bool = True,
-        positions: int | None = 16,
+        positions: int | None = 12,
     ) -> None:
         super().__init__()
         check_choice(DivergenceError, "VID: law", law, ObservationLaw)
