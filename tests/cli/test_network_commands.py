@@ -67,6 +67,7 @@ def test_the_readmes_command_distils_and_the_student_is_measured(capsys: pytest.
     out = told(capsys)
     assert "Teacher: 524 parameters" in out
     assert re.search(r"Student: 182 parameters, [\d.]+ % of 8 test images right", out)
+    assert re.search(r"[1-9]\d* parameters were learned beside the student: objective\.safetensors", out)
     assert {"vid/layer1", "kd/logits"} <= set(History.read("small/history.csv").columns)
     # The teacher is the user's, and stays so; the student is both ours and theirs.
     import nets

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from limbeck.engine.settings.options import Training
     from limbeck.models import DDIM
 
-__all__ = ["add_training_options", "keep_pipeline", "keep_weights", "tell", "training_rows"]
+__all__ = [
+    "add_training_options",
+    "keep_pipeline",
+    "keep_weights",
+    "tell",
+    "tell_what_was_learned_beside",
+    "training_rows",
+]
 
 
 def add_training_options(parser: ArgumentParser) -> None:
@@ -58,7 +65,7 @@ def training_rows(
 
 
 def tell(metrics: dict[str, float], folder: Path) -> None:
-    """Say how large both models are, how long the training took and where the student is.
+    """Say how large both models are, what was learned beside, how long the training took and where the student is.
 
     Args:
         metrics: of :class:`limbeck.Distilled`.
@@ -69,7 +76,21 @@ def tell(metrics: dict[str, float], folder: Path) -> None:
         f"{teacher:,.0f} generative parameters distilled into {student:,.0f} "
         f"({teacher / student:.1f} times fewer) in {metrics['seconds']:.0f} s; last loss {metrics['total']:.4g}."
     )
+    tell_what_was_learned_beside(metrics)
     say(f"Student: {folder}")
+
+
+def tell_what_was_learned_beside(metrics: dict[str, float]) -> None:
+    """Say how many parameters of divergences and couplings were learned with the student; nothing if there were none.
+
+    Args:
+        metrics: of :class:`limbeck.Distilled`.
+    """
+    from limbeck.engine.evaluations.evaluation import LEARNED_PARAMETERS
+    from limbeck.engine.training.objective_files import OBJECTIVE
+
+    if beside := metrics.get(LEARNED_PARAMETERS.key):
+        say(f"{beside:,.0f} parameters were learned beside the student: {OBJECTIVE}.")
 
 
 def keep_weights(student: DGM, path: Path) -> None:

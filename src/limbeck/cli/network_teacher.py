@@ -14,7 +14,7 @@ from limbeck.cli.class_names import (
     uses_labels,
     with_labels_of,
 )
-from limbeck.cli.distilling import add_training_options, training_rows
+from limbeck.cli.distilling import add_training_options, tell_what_was_learned_beside, training_rows
 from limbeck.cli.image_folder import folder_words
 from limbeck.cli.layer_matches import DEFAULT_MATCH, LayerMatches
 from limbeck.cli.own_network import OwnNetwork, import_builder, is_builder
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from limbeck.core.objective import Match
     from limbeck.data import ImageDataset
+    from limbeck.engine.distill import Distilled
     from limbeck.models import NetworkClassifier
 
 __all__ = ["WEIGHTS", "is_network_command", "run"]
@@ -78,11 +79,12 @@ def run(words: Sequence[str]) -> None:
     networks = [_network(role, given, settings[role], texts[role], found.seed) for role, given in named.items()]
     teacher, constants = _classifier(networks[0], matches, constants)
     student, _ = _classifier(networks[1], matches, constants)
-    _distil(teacher, student, matches.matches, dataset, found, built)
+    result = _distil(teacher, student, matches.matches, dataset, found, built)
     if is_main_process():
         _keep(student, Path(found.out))
         if names is not None or labelled:
             keep_classes(names or dataset.classes, Path(found.out))
+        tell_what_was_learned_beside(result.metrics)
         _tell(teacher, student, dataset, Path(found.out))
 
 
@@ -163,7 +165,7 @@ def _distil(
     dataset: ImageDataset,
     found: Namespace,
     built: Namespace,
-) -> None:
+) -> Distilled:
     """Train the student on images and labels, once all checks of the two networks have passed."""
     from limbeck.core.methods import transfer
     from limbeck.engine.distill import distill
@@ -178,7 +180,7 @@ def _distil(
         check_labels(outputs, dataset)
     check_method(objective, teacher, student, dataset, "images", "--match")
     rows, validation = training_rows(dataset, built.training, "labels", "images")
-    distill(
+    return distill(
         teacher, student, objective, data=rows, validation=validation, training=built.training, trainer=built.trainer,
         seed=found.seed, directory=found.out, progress=is_main_process(), teacher_cache=built.teacher_cache,
     )  # fmt: skip

@@ -241,6 +241,11 @@ class TestPlan:
 
 
 class TestRefused:
+    def test_a_learning_rate_that_is_none_names_its_method(self) -> None:
+        baseline = dataclasses.replace(recipe().baselines["kd"], learning_rate=-1.0)
+        with pytest.raises(RecipeError, match=r"baselines\.kd: learning_rate must be positive, not -1"):
+            recipe(baselines={"kd": baseline})
+
     @pytest.mark.parametrize(
         ("choices", "words"),
         [

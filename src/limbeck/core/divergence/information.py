@@ -233,5 +233,6 @@ def _sample(p: D.Distribution, generator: torch.Generator | None) -> Tensor:
 def _delta_error(p: D.Distribution, q: D.Distribution) -> DivergenceError:
     return DivergenceError(
         f"KL({describe(p)} || {describe(q)}) involves a point mass, for which it is 0 or infinite: use "
-        "limbeck.divergence.lp between deterministic sites, nll for a deterministic teacher and a random student"
+        "limbeck.divergence.lp between deterministic sites, nll for a deterministic teacher and a random "
+        "student; between flows limbeck.methods.lkd(), ilkd(), skd() or density()"
     )

@@ -198,9 +198,16 @@ class Recipe:
         return self.pairs if baseline.pairs and baseline.objective.needs_teacher else None
 
     def training_of(self, method: str) -> Training:
-        """The method's optimisation: the common budget with its own learning rate."""
+        """The method's optimisation: the common budget with its own learning rate.
+
+        Raises:
+            RecipeError: names the method whose learning rate is none.
+        """
         rate = self.methods[method].learning_rate
-        return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
+        try:
+            return self.training if rate is None else dataclasses.replace(self.training, learning_rate=rate)
+        except RecipeError as error:
+            raise RecipeError(f"baselines.{method}: {error}") from None
 
     def dry(self) -> Recipe:
         """The same experiment with few steps of few rows in each stage, one seed, few samples and candidates."""
