@@ -31,6 +31,7 @@ import torch
 from timing import Row, Step, add_options, finished, measure, take_turns, training_step
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck import methods
 from limbeck.core.loss import Batch
@@ -98,7 +99,7 @@ class Setting:
         )
         return cls(teacher.to(device), student.to(device), x.to(device), y.to(device))
 
-    def plain(self) -> tuple[nn.Module, nn.Module]:
+    def plain(self) -> tuple[Any, Any]:
         """The two networks alone, the student a copy."""
         return self.teacher.network, copy.deepcopy(self.student.network)
 
@@ -187,6 +188,7 @@ class PlainRegressor(nn.Module):
         self.mean = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), convolutions[2])
         self.alpha = nn.Parameter(torch.full((width, 1, 1), 5.0))
 
+    @override
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, own, height, width) to two that can be broadcast."""
         return self.mean(x), F.softplus(self.alpha) + 1e-5

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Size:
     """Sizes of everything that is measured; one object for the real thing, one for a quick look."""
 
     image: int
-    glow: dict[str, int]
+    glow: dict[str, Any]
     images: int
     image_turns: int
     features: int
@@ -139,21 +140,31 @@ def zuko(size: Size, device: str) -> Iterator[Row]:
     import zuko.flows
 
     y = torch.randn(size.rows, size.features, device=device)
+
+    def our_loss(flow: ZukoFlow) -> Tensor:
+        return flow.loss(Batch(y)).total
+
+    def bare_loss(flow: Any) -> Tensor:
+        return -flow().log_prob(y).mean()  # type: ignore[no-any-return]
+
+    def bare_sample(flow: Any) -> Tensor:
+        return flow().sample((size.rows,))  # type: ignore[no-any-return]
+
     for name, settings in WRAPPED_FLOWS:
         bare = getattr(zuko.flows, name)(size.features, **settings).to(device)
         ours = ZukoFlow(name, size.features, **settings).to(device)
         yield from pair(
             f"zuko {name}, {size.rows} rows: training",
-            training_step(lambda ours=ours: ours.loss(Batch(y)).total, adam(ours)),
-            training_step(lambda bare=bare: -bare().log_prob(y).mean(), adam(bare)),
+            training_step(partial(our_loss, ours), adam(ours)),
+            training_step(partial(bare_loss, bare), adam(bare)),
             WRAPPED,
             size.zuko_turns,
             device,
         )
         yield from pair(
             f"zuko {name}, {size.rows} rows: sampling",
-            without_gradients(lambda ours=ours: ours.sample(size.rows)),
-            without_gradients(lambda bare=bare: bare().sample((size.rows,))),
+            without_gradients(partial(ours.sample, size.rows)),
+            without_gradients(partial(bare_sample, bare)),
             WRAPPED,
             size.zuko_turns,
             device,
@@ -223,7 +234,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    measure([lambda case=CASES[name]: case(size, options.device) for name in options.only], options)
+    measure([partial(CASES[name], size, options.device) for name in options.only], options)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from timing import Row, Step, add_options, measure, take_turns, training_step
@@ -42,7 +43,8 @@ def hand_loss(teacher: HelmholtzMachine, student: HelmholtzMachine) -> Loss:
     """By hand: a chain, so one input a network; the root's loss needs no batch, and nothing reads a draw of ``y1``."""
     inner = [(teacher.generator[name], student.generator[name], name in teacher.target_names)
              for name in list(teacher.graph)[1:]]  # fmt: skip
-    root, learned_root = teacher.generator["z4"].bias, student.generator["z4"].bias
+    root: Any = teacher.generator["z4"].bias
+    learned_root: Any = student.generator["z4"].bias
     factor = 0.5 / (teacher.target_scale**2 * BATCH)
     bits, last = teacher.latent_size, len(inner) - 1
 
@@ -51,7 +53,8 @@ def hand_loss(teacher: HelmholtzMachine, student: HelmholtzMachine) -> Loss:
 
     def loss() -> Tensor:
         noise = torch.rand(BATCH, bits)
-        p, taught = torch.sigmoid(root.detach()), []
+        p = torch.sigmoid(root.detach())
+        taught: list[Any] = []
         with torch.no_grad():
             z = (noise < p).float()
             for index, (network, _, target) in enumerate(inner):

@@ -16,13 +16,16 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import Row, Step, add_options, measure, take_turns, training_step
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn import functional as F
+from typing_extensions import override
 
 from limbeck.core import methods
 from limbeck.core.graph import DGM
@@ -38,12 +41,12 @@ LEARNING_RATE = 1e-3
 class Size:
     """Sizes of everything that is measured; one object for the real thing, one for a quick look."""
 
-    image: dict[str, int]
+    image: dict[str, Any]
     student_widths: tuple[int, ...]
     batch: int
     turns: int
     tiny_turns: int
-    digits: dict[str, int]
+    digits: dict[str, Any]
     digits_student: int
     fit_steps: int
     fit_turns: int
@@ -148,6 +151,7 @@ class Conditional(nn.Module):
         self.hidden = nn.Linear(2, 2)
         self.head = nn.Linear(2, 4)
 
+    @override
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 2) to mean and scale of the same shape."""
         mean, raw = self.head(z + torch.tanh(self.hidden(z))).chunk(2, 1)
@@ -161,6 +165,7 @@ class Chain(DGM):
         super().__init__()
         self.layers = nn.ModuleList(Conditional() for _ in range(depth))
 
+    @override
     def generate(self, sites: Sites, x: Tensor | None = None) -> None:
         """Draw z5, ..., z1, y."""
         z = sites.latent(f"z{len(self.layers)}", sites.standard_normal(2))
@@ -257,7 +262,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    measure([lambda case=CASES[name]: case(size) for name in options.only], options)
+    measure([partial(CASES[name], size) for name in options.only], options)
 
 
 if __name__ == "__main__":

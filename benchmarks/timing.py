@@ -8,7 +8,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def training_step(loss: Callable[[], torch.Tensor], optimizer: torch.optim.Optim
 
     def step() -> None:
         optimizer.zero_grad()
-        loss().backward()
+        loss().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -61,7 +61,7 @@ def finished(step: Step, device: str) -> Step:
     return whole
 
 
-def take_turns(sides: dict[str, tuple[Step, float]], yardstick: Step, turns: int, *, per: int = 1) -> list[Row]:
+def take_turns(sides: Mapping[str, tuple[Step, float]], yardstick: Step, turns: int, *, per: int = 1) -> list[Row]:
     """Time every side and the yardstick once a turn.
 
     Args:

@@ -89,8 +89,11 @@ def hand_step(teacher: VRNN, student: VRNN, batch: int, method: str) -> Step:
                 y = mean_y[:, 1] + lower * e[:, 0] + diagonal[:, 1] * e[:, 1]
                 drawn = torch.stack([x, y, (torch.rand(batch) < torch.sigmoid(pen[:, 0])).to(x.dtype)], 1)
                 state = teacher.lstm.step(teacher.embed(drawn), features, state)
-                noises.append(noise), latents.append(z), steps.append(drawn)
-                priors.append((mean, scale)), outputs.append(parameters)
+                noises.append(noise)
+                latents.append(z)
+                steps.append(drawn)
+                priors.append((mean, scale))
+                outputs.append(parameters)
         seen = student.embed(torch.stack(steps))
         taught_mean, taught_scale = (torch.stack(part) for part in zip(*priors, strict=True))
         if method == "local":
@@ -107,14 +110,16 @@ def hand_step(teacher: VRNN, student: VRNN, batch: int, method: str) -> Step:
             for index, known in enumerate(seen.unbind()):
                 mean, scale = split(student.prior(state[0]))
                 features = student.embed_z(torch.addcmul(mean, scale, noises[index]))
-                means.append(mean), scales.append(scale)
-                all_states.append(state[0]), all_features.append(features)
+                means.append(mean)
+                scales.append(scale)
+                all_states.append(state[0])
+                all_features.append(features)
                 state = student.lstm.step(known, features, state)
             states, features = torch.stack(all_states), torch.stack(all_features)
             away, wider = taught_mean - torch.stack(means), taught_scale - torch.stack(scales)
             latent = LATENT_WEIGHT * (away**2 + wider**2).mean(2).sum(0).mean()
         learned = student.decoder(torch.cat([features, states], 2))
-        (target_kl(teacher, student, torch.stack(outputs), learned) + latent).backward()
+        (target_kl(teacher, student, torch.stack(outputs), learned) + latent).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
