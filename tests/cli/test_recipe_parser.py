@@ -48,10 +48,12 @@ RECIPES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["(1, 16, 16)", "(1, 8, 8)", "image_size"],
     ),
     "sites that the student lacks": (
-        {"teacher": ladder(levels=3), "student": ladder(levels=2), "data": DIGITS}, ["the student has no site 'z3'"]
+        {"teacher": ladder(levels=3), "student": ladder(levels=2), "data": DIGITS},
+        ["the student has no site 'z3'", "limbeck.methods.mapped"],
     ),
     "shape of the latents": (
-        {"teacher": ladder(), "student": ladder(latent_channels=3), "data": DIGITS}, ["z2", "2, 2, 2", "3, 2, 2"]
+        {"teacher": ladder(), "student": ladder(latent_channels=3), "data": DIGITS},
+        ["z2", "2, 2, 2", "3, 2, 2", "limbeck.methods.mapped"],
     ),
     "size of the student's images": (
         {"teacher": ladder(), "student": ladder(image_size=4), "data": DIGITS}, ["z2", "must agree"]

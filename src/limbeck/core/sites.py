@@ -265,7 +265,8 @@ class Sites:
             if not fits and noise.shape != (needed := _noise_shape(distribution, site_law, noise)):
                 raise SiteError(
                     f"its noise has shape {tuple(noise.shape)} but its distribution needs shape {tuple(needed)}; "
-                    "teacher and student must agree on the shape of latents that share noise"
+                    "teacher and student must agree on the shape of latents that share noise; limbeck.methods.mapped "
+                    "is for latents that do not correspond"
                 )
         if self._temperature != 1.0 and kind is Kind.LATENT:
             noise = temper(noise, site_law, self._temperature)

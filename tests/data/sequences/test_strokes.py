@@ -173,6 +173,8 @@ def test_simplify_is_an_option(tmp_path: Path) -> None:
         ({"path": "broken.ndjson"}, r"cannot be read as drawings \(ValueError: a stroke has 2 x but 1 y"),
         ({"path": "no-train.npz"}, r"neither train_points"),
         ({"path": "empty"}, r"no XML file with a StrokeSet"),
+        ({"path": "empty.npz"}, r"a drawing without points, 1 of train; repair"),
+        ({"path": "two.npz"}, r"too few drawings to cut off a validation split: give at least three"),
         ({"path": "good.npz", "max_length": 0}, r"max_length \(0\)"),
         ({"path": "good.npz", "limit": 0}, r"limit \(0\)"),
         ({"path": "good.npz", "longer": "keep"}, r"'keep'\) is drop or cut"),
@@ -183,6 +185,8 @@ def test_simplify_is_an_option(tmp_path: Path) -> None:
 def test_refusals(options: dict, message: str, tmp_path: Path) -> None:
     flat(tmp_path / "good.npz", **SPLITS)
     flat(tmp_path / "no-train.npz", test=[drawing(2)])
+    flat(tmp_path / "empty.npz", train=[drawing(2), drawing(1)[:0]])
+    flat(tmp_path / "two.npz", train=[drawing(2), drawing(1)])
     (tmp_path / "words.txt").write_text("hello")
     (tmp_path / "broken.npz").write_bytes(b"PK but no archive")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:200])

@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck.core.divergence import kl
 from limbeck.core.methods import transfer
 from limbeck.core.objective import Match, Objective
 from limbeck.core.schedule import Ramp
 from limbeck.data import Digits
+from limbeck.engine.evaluations.images.continual_evaluation import ContinualEvaluation
 from limbeck.engine.experiments.rehearsal import check_method, check_runs
 from limbeck.errors import RecipeError
 from limbeck.models import NetworkClassifier
+from tests.engine.experiments.test_tasks import recipe, run
 
 
 class Raising(nn.Module):
@@ -50,3 +53,15 @@ def test_a_method_without_a_weight() -> None:
         check_method(transfer(["y:kd@0"], 0.0), *rest)
     check_method(transfer(["y:kd@0"], 0.1), *rest)
     check_method(Objective([Match("y", weight=Ramp(0.0, 1.0, 0.5))]), *rest)
+
+
+def test_a_method_of_tasks_that_cannot_train_is_told_before_anything_is_trained(tmp_path) -> None:
+    with pytest.raises(RecipeError, match=r"'ours': .*nowhere"):
+        run(tmp_path, recipe(objective=Objective([Match("nowhere", divergence=kl)])))
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_data_that_cannot_be_measured_are_told_before_anything_is_trained(tmp_path) -> None:
+    with pytest.raises(RecipeError, match=r"use limbeck\.data\.Domains"):
+        run(tmp_path, recipe(evaluation=ContinualEvaluation()))
+    assert not (tmp_path / "teacher").exists()

@@ -196,11 +196,17 @@ def test_recipes_whose_tasks_make_no_sense() -> None:
         recipe(condition="raw")
     with pytest.raises(RecipeError, match="the recipe names no data"):
         recipe(data=None, condition="none", baselines={})
+    with pytest.raises(RecipeError, match="start has no effect: with tasks"):
+        recipe(baselines={"fresh": Baseline(scratch(), start="random")})
 
 
 def test_a_student_that_starts_from_a_teacher_of_another_size_is_told(tmp_path) -> None:
-    with pytest.raises(RecipeError, match=r"ours, seed 0.*cannot start from the weights.*start: random"):
+    told = "cannot start from the weights.*start: random"
+    with pytest.raises(RecipeError, match=rf"'ours' starts from the teacher: .*{told}"):
         run(tmp_path, recipe(tasks=None, start="teacher", student=Table(tasks=4)))
+    with pytest.raises(RecipeError, match=rf"'ours' starts from the teacher, as always with tasks: .*{told}"):
+        run(tmp_path, recipe(student=Table(tasks=4)))
+    assert not (tmp_path / "teacher").exists()  # told before hours of training
 
 
 def test_starting_from_the_teacher_without_tasks(tmp_path) -> None:

@@ -12,7 +12,7 @@ from limbeck.core import methods
 from limbeck.core.bounds import importance_weighted_bound
 from limbeck.core.loss import Batch
 from limbeck.core.trace import Kind, Trace
-from limbeck.errors import ModelError
+from limbeck.errors import ModelError, SiteError
 from limbeck.models import VRNN, stroke_kl
 from tests.models.vrnn.small_vrnns import built, drawings
 
@@ -203,3 +203,20 @@ def test_what_does_not_fit_is_refused() -> None:
     for wrong in (drawings(steps=4), drawings()[..., :3], drawings()[0]):
         with pytest.raises(ModelError, match=r"up to 3, 4\) but got"):
             built().loss(Batch(wrong))
+
+
+@pytest.mark.parametrize(("theirs", "site"), [({"latent_size": 3}, r"z\[0\]"), ({"ends": False}, r"y\[0\]")])
+def test_a_teacher_of_other_shapes_is_refused_by_name(theirs: dict, site: str) -> None:
+    """Where everything is given no site is declared before its value is used."""
+    teacher, student = (VRNN(**{"steps": 3, "width": 4, "features": 4, "latent_size": 2, **o}) for o in (theirs, {}))
+    with pytest.raises(SiteError, match=rf"site '{site}': its value has shape .* its distribution is over"):
+        methods.local()(teacher, student, batch_size=8)
+
+
+def test_means_are_no_drawings() -> None:
+    """The mean of an end is a probability: taken for an end, it would leave every drawing its first point alone."""
+    teacher, student = built(0), built(1)
+    with pytest.raises(ModelError, match=r"means are no drawing; use draws, as with replay='sample'"):
+        methods.own_bound(replay="mean")(teacher, student, batch_size=4)
+    fixed = [built(seed, ends=False) for seed in range(2)]  # their means are drawings
+    assert methods.own_bound(replay="mean")(*fixed, batch_size=4).total.isfinite()

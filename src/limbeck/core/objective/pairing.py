@@ -17,7 +17,7 @@ from limbeck.core.frozen import frozen
 from limbeck.core.graph import DGM
 from limbeck.core.joint import Joint
 from limbeck.core.objective.match import Match
-from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Trace, keep_fields
+from limbeck.core.trace import KEEP_DISTRIBUTION, KEEP_NOTHING, Keep, Kind, Site, Trace, keep_fields
 from limbeck.errors import MatchError
 
 __all__ = ["Matching", "Pairing"]
@@ -151,7 +151,7 @@ class Matching:
                 else:
                     parts, own = (name,), (match.student_name(name),)
                 if absent := [part for part in own if part not in learned]:
-                    raise MatchError(_missing(name, absent[0], learned))
+                    raise MatchError(_missing(site, absent[0], learned))
                 used.add(position)
                 yield Pairing(
                     position, match, "&".join(parts), _law(taught, parts), _law(learned, own), _mask(taught, parts)
@@ -191,10 +191,12 @@ def _refuse(match: Match, taught: Trace) -> NoReturn:
     raise MatchError(f"no teacher {kind} fits {asked} {match.teacher!r}; the teacher's sites: {names}")
 
 
-def _missing(teacher_name: str, student_name: str, learned: Trace) -> str:
+def _missing(site: Site, student_name: str, learned: Trace) -> str:
     near = difflib.get_close_matches(student_name, list(learned.declared), n=3)
     hint = f"near: {', '.join(near)}" if near else f"it has: {', '.join(learned.declared) or 'none'}"
+    latent = site.kind is Kind.LATENT
+    other = "use limbeck.methods.mapped, which needs no latents in common" if latent else "match fewer sites"
     return (
-        f"the student has no site {student_name!r} to compare with the teacher's {teacher_name!r} ({hint}); give the "
-        "match an explicit teacher-to-student mapping, or match fewer sites"
+        f"the student has no site {student_name!r} to compare with the teacher's {site.name!r} ({hint}); give the "
+        f"match an explicit teacher-to-student mapping, or {other}"
     )

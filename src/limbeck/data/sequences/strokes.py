@@ -74,10 +74,14 @@ class Strokes(DataSource):
             raise DataError(f"Strokes: longer ({self.longer!r}) is drop or cut, simplify ({self.simplify}) positive.")
         place = self._place()
         found = read_drawings(place, allow_pickle=self.allow_pickle)
+        for split, part in found.items():
+            empty = next((name for name, drawing in part if not len(drawing)), None)
+            if empty is not None:
+                raise DataError(f"{place} has a drawing without points, {empty} of {split}; repair the file.")
         drawings = {split: [self._shaped(drawing) for drawing in part] for split, part in self._splits(found).items()}
         lengths = [len(drawing) for part in drawings.values() for drawing in part]
-        if not lengths or min(lengths) < 1:
-            raise DataError(f"{place} has {'a drawing without points' if lengths else 'no drawings'}; repair the file.")
+        if not lengths:
+            raise DataError(f"{place} has no drawings; repair the file.")
         length = self.max_length or max(lengths)
         padded = {split: pad_drawings(part, length, self.longer) for split, part in drawings.items()}
         parts = {
@@ -107,7 +111,10 @@ class Strokes(DataSource):
                 continue
             groups = sorted({group for group, _ in pool["train"]})
             if len(groups) < 2:
-                raise DataError(f"there is a single group of drawings, which cannot be cut into train and {split}.")
+                raise DataError(
+                    f"there are too few drawings to cut off a {split} split: give at least three, or of a directory of "
+                    "XML files drawings in three folders, since those of one folder have one writer and stay together."
+                )
             count = max(1, round(_SHARE * len(groups)))
             chosen = {groups[index] for index in torch.randperm(len(groups), generator=generator)[:count].tolist()}
             pool[split] = [pair for pair in pool["train"] if pair[0] in chosen]
@@ -118,4 +125,4 @@ class Strokes(DataSource):
         }
 
     def _shaped(self, drawing: Drawing) -> Drawing:
-        return drawing if self.simplify is None or not len(drawing) else simplify_drawing(drawing, self.simplify)
+        return drawing if self.simplify is None else simplify_drawing(drawing, self.simplify)

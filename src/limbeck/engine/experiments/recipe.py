@@ -130,6 +130,9 @@ class Recipe:
         check_snapshots(self.training.snapshots, (baseline.objective for baseline in self.methods.values()))
         if self.training.snapshots and self.tasks is not None:
             raise RecipeError("training.snapshots has no effect: with tasks none are drawn; leave it out")
+        starts = [self.start == "random", *(baseline.start is None for baseline in self.baselines.values())]
+        if self.tasks is not None and not all(starts):
+            raise RecipeError("start has no effect: with tasks each model starts from the one before; leave it out")
         check_axes(self.sweep)
 
     def _check_without_data(self) -> None:

@@ -104,6 +104,7 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
         raise RecipeError(f"choice_share has no effect: no method has choices; leave it at {Recipe.choice_share}")
     with quiet():
         make_loop(recipe.training, recipe.trainer, [])
+    recipe.evaluation.measures(dataset)  # which refuses data that it cannot measure anything on
     _check_starts(recipe)
     if any(training is not None and training.compile for training in (recipe.teacher_training, recipe.training)):
         check_compiler(running_device(recipe.trainer.accelerator))
@@ -125,21 +126,22 @@ def rehearse(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dataset |
 
 
 def _check_starts(recipe: Recipe) -> None:
-    """Check that students can start from the saved model that the recipe names.
+    """Check that students can start from the teacher of the run, or from the saved model that the recipe names.
 
     Raises:
         RecipeError: names the method, and why its students cannot.
     """
-    if recipe.source_from is None:
-        return
     for method in recipe.methods:
-        if recipe.start_of(method) != "source":
-            continue
-        student = recipe.student_of(method)
+        start, student = recipe.start_of(method), recipe.student_of(method)
         try:
-            copied(student).start_from(student.reloaded(recipe.source_from))
+            if start == "teacher" and recipe.fits_teacher:
+                where = "the teacher, as always with tasks" if recipe.tasks is not None else "the teacher"
+                copied(student).start_from(recipe.teacher)
+            elif start == "source" and recipe.source_from is not None:
+                where = f"{recipe.source_from} (source_from)"
+                copied(student).start_from(student.reloaded(recipe.source_from))
         except LimbeckError as error:
-            raise RecipeError(f"{method!r} starts from {recipe.source_from} (source_from): {error}") from None
+            raise RecipeError(f"{method!r} starts from {where}: {error}") from None
 
 
 def check_method(objective: Objective, teacher: DGM, student: DGM, dataset: Dataset, condition: str, who: str) -> None:

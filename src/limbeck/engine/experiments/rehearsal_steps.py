@@ -35,16 +35,13 @@ def rehearse_steps(recipe: Recipe, dataset: Dataset | None, teacher_dataset: Dat
     well with others.
 
     Args:
-        recipe: one without tasks; of a recipe with recorded pairs, whose teacher's runs are long, only the steps that
-            need no teacher are run.
+        recipe: of one with recorded pairs, whose teacher's runs are long, only the steps that need no teacher are run.
         dataset: what the students learn from.
         teacher_dataset: what the teacher learns from.
 
     Raises:
         RecipeError: names the method and why it cannot train.
     """
-    if recipe.tasks is not None:
-        return
     if recipe.fits_teacher and teacher_dataset is not None:
         _step(scratch(), None, recipe.teacher, _few(recipe, teacher_dataset), "the teacher")
     began = time.monotonic()

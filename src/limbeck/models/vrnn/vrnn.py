@@ -14,6 +14,7 @@ from limbeck.core.graph import DGM
 from limbeck.core.loss import Batch, Loss
 from limbeck.core.sites import Sites
 from limbeck.core.trace import KEEP_NOTHING
+from limbeck.errors import ModelError
 from limbeck.models.gaussians import gaussian, precision_weighted
 from limbeck.models.inputs import check_numbers
 from limbeck.models.sizes import check_positive, check_warm_up
@@ -92,6 +93,7 @@ class VRNN(DGM):
         check_warm_up(self, warm_up)
         self.steps = steps
         self.width = width
+        self.latent_size = latent_size
         self.components = components
         self.ends = ends
         self.floor = floor
@@ -115,13 +117,14 @@ class VRNN(DGM):
         given where no step can follow, or if they come from :meth:`split_targets`.
         """
         y, told = given_steps(sites, "y", self.steps), sites.given(_ALIVE)
-        if y is None or (told is None and not self._complete(y)):
+        # Values of other shapes are declared one by one, too: then the site itself says what does not fit.
+        if y is None or y.shape[2:] != (3 + self.ends,) or (told is None and not self._complete(y)):
             self._draw(sites)
             return
         alive = alive_steps(y) if told is None else told.T
         masks, seen = [None] * len(y) if alive is None else [*alive], self.embed(y)
         z, priors = given_steps(sites, "z", self.steps), list[Tensor]()
-        if z is not None and len(z) == len(y):
+        if z is not None and len(z) == len(y) and z.shape[2:] == (self.latent_size,):
             features = self.embed_z(z)
             states = self.lstm.states(seen, features, self.truncate)
             priors = [*self.prior(states)]
@@ -176,10 +179,19 @@ class VRNN(DGM):
 
     @override
     def join_targets(self, targets: Mapping[str, Tensor]) -> Tensor:
-        """Steps of a run as drawings of shape (batch, steps, 3 or 4); zero after a drawing's end."""
+        """Steps of a run as drawings of shape (batch, steps, 3 or 4); zero after a drawing's end.
+
+        Raises:
+            ModelError: they are means of laws, whose ends are probabilities and tell no length.
+        """
         y = torch.stack([targets[f"y[{step}]"] for step in range(len(targets.keys() - {_ALIVE}))])
         alive = alive_steps(y)
         if alive is not None:
+            if bool(((y[..., 3] != 0) & (y[..., 3] != 1)).any()):
+                raise ModelError(
+                    "VRNN: the mean of a step has a probability in place of the drawing's end, so means are no "
+                    "drawing; use draws, as with replay='sample', inferred_from='sample' or output='sample'"
+                )
             y = torch.where(alive.unsqueeze(2), y, 0.0)
         return F.pad(y, (0, 0, 0, 0, 0, self.steps - len(y))).transpose(0, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -193,6 +194,9 @@ def test_a_ladder_vae_with_batch_statistics_is_measured(tmp_path: Path) -> None:
     ]
     assert values[0] == values[1]
     assert all(abs(value) < float("inf") for value in values[0].values())
+    double = copy.deepcopy(history[0]).double()  # a teacher of another precision, as loaded by teacher_from
+    loaded = ContinualJudge(settings, dataset(), double, Brightness(), seed=0)
+    assert loaded.measure(Subject(history[-1], tmp_path, True, history)) == values[0]
 
 
 def test_the_extractor_is_the_datas_own_classifier(tmp_path: Path) -> None:

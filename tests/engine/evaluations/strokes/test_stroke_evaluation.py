@@ -131,6 +131,18 @@ def test_models_of_fixed_length(tmp_path: Path) -> None:
     assert values["kl_teacher"] > 0.0
 
 
+def test_a_model_of_more_steps_than_the_data(tmp_path: Path) -> None:
+    teacher = VRNN(steps=6, width=5, features=4, latent_size=2).eval()
+    judge = judged(teacher, tmp_path)
+    assert judge.measure(Subject(teacher, tmp_path, True))["kl_teacher"] == 0.0
+    assert "z[5]" in judge.noise
+
+
+def test_a_teacher_of_another_precision(tmp_path: Path) -> None:
+    judged(built(0).double(), tmp_path).measure(Subject(built(1), tmp_path, True))
+    assert (tmp_path / "samples.png").is_file()
+
+
 def test_the_dry_run_is_small() -> None:
     dry = StrokeEvaluation().dry()
     assert (dry.samples, dry.particles, dry.bound_drawings, dry.encoder_steps, dry.steps) == (60, 2, 4, 2, 2)
@@ -139,6 +151,9 @@ def test_the_dry_run_is_small() -> None:
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"needs drawings"):
         StrokeEvaluation().judge(Digits().load(), built(0), tmp_path, 0, Progress())
+    few = StrokeDataset("few", *(StrokeSplit(drawings(rows, 0)) for rows in (8, 1, 1)))
+    with pytest.raises(RecipeError, match=r"the test split of 'few' has a single one"):  # before anything is trained
+        StrokeEvaluation().measures(few)
     with pytest.raises(RecipeError, match=r"evaluation\.particles must be at least 1, not 0"):
         StrokeEvaluation(particles=0)
     with pytest.raises(ModelError, match=r"LinearGaussian draws \(60, 2\)"):

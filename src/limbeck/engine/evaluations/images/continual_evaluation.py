@@ -23,6 +23,7 @@ from limbeck.engine.evaluations.images.extractor import (
 )
 from limbeck.engine.evaluations.images.image_samples import drawn_images, image_targets, latent_noise
 from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.settings.precision import like_weights
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
@@ -206,7 +207,8 @@ class ContinualJudge(Judge):
         """The first images of a draw, full rows of the picture."""
         x = self.domains[domain].to(first_parameter(model).dtype).expand(_ROWS, -1)
         shown = self.grid_noise[domain]
-        drawn = image_targets(model.sample(x=x, noise=shown.noise, laws=shown.laws, output="mean"))
+        noise = {name: like_weights(model, eps) for name, eps in shown.noise.items()}
+        drawn = image_targets(model.sample(x=x, noise=noise, laws=shown.laws, output="mean"))
         return drawn[: -(-self.settings.grid // _COLUMNS) * _COLUMNS]
 
     def _notes(self, dataset: DomainDataset, everything: bool) -> list[str]:

@@ -38,6 +38,7 @@ from limbeck.engine.evaluations.images.extractor import (
 from limbeck.engine.evaluations.images.image_samples import drawn_images, image_targets, images_of, latent_noise
 from limbeck.engine.evaluations.picture_kinds import RECONSTRUCTIONS
 from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.settings.precision import like_weights
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
@@ -214,7 +215,8 @@ class ImageJudge(Judge):
     def _on_grid(self, model: DGM, temperature: float = 1.0) -> dict[str, Tensor]:
         """Targets of the draw that is shown of every model."""
         try:
-            noise, laws = self.grid_noise.noise, self.grid_noise.laws
+            noise = {name: like_weights(model, eps) for name, eps in self.grid_noise.noise.items()}
+            laws = self.grid_noise.laws
             return model.sample(noise=noise, laws=laws, output="mean", temperature=temperature)
         except (SiteError, ReparameterizationError):  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
+from limbeck.core.precision import precise
 from limbeck.core.trace import KEEP_NOISE, Kind, Trace, keep_fields
 from limbeck.data import Dataset, ImageDataset
 from limbeck.errors import ModelError, RecipeError
@@ -33,7 +34,7 @@ def images_of(dataset: Dataset | None) -> ImageDataset:
 
 
 def image_targets(targets: dict[str, Tensor]) -> Tensor:
-    """The one image among a model's targets, clamped to [0, 1].
+    """The one image among a model's targets, clamped to [0, 1], in single precision or better.
 
     Raises:
         ModelError: there is not exactly one target of shape (batch, 1 or 3, height, width), or it is not finite.
@@ -44,7 +45,7 @@ def image_targets(targets: dict[str, Tensor]) -> Tensor:
         raise ModelError(f"expected one target that is an image (batch, 1 or 3, height, width), but found: {shapes}")
     if not bool(torch.isfinite(images[0]).all()):
         raise ModelError("the model draws images with NaN or infinite pixels; its weights are broken")
-    return images[0].clamp(0, 1)
+    return precise(images[0]).clamp(0, 1)
 
 
 def drawn_images(model: DGM, samples: int, seed: int, x: Tensor | None = None) -> Iterator[Tensor]:

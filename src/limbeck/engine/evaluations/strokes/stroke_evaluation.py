@@ -34,6 +34,7 @@ from limbeck.engine.evaluations.strokes.stroke_extractor import (
 from limbeck.engine.evaluations.strokes.stroke_figure import save_drawings
 from limbeck.engine.evaluations.strokes.stroke_models import HasLogLikelihood, draw, drawings_of
 from limbeck.engine.settings.checks import check_whole
+from limbeck.engine.settings.precision import like_weights
 from limbeck.engine.stages.fingerprints import fingerprint, weights_fingerprint
 from limbeck.engine.stages.model_description import model_key
 from limbeck.engine.stages.progress import Progress
@@ -92,6 +93,12 @@ class StrokeEvaluation(Evaluation):
 
     @override
     def measures(self, dataset: Dataset | None) -> list[Measure]:
+        """See :class:`Evaluation`.
+
+        Raises:
+            RecipeError: the data are not drawings, or too few to be compared.
+        """
+        _strokes_of(dataset)
         return [
             Measure("bound", f"test log-likelihood bound, K = {self.particles}", "higher", 3, "nats per point"),
             Measure("kl_teacher", "KL from the teacher", "lower", 3, "nats per point"),
@@ -111,13 +118,7 @@ class StrokeEvaluation(Evaluation):
 
     @override
     def judge(self, dataset: Dataset | None, teacher: DGM, cache: Path, seed: int, progress: Progress) -> StrokeJudge:
-        """See :class:`Evaluation`.
-
-        Raises:
-            RecipeError: the data are not drawings.
-        """
-        if not isinstance(dataset, StrokeDataset):
-            raise RecipeError("StrokeEvaluation needs drawings: give the recipe data of strokes and target: strokes")
+        dataset = _strokes_of(dataset)
         training = dataclasses.replace(PREDICTOR_TRAINING, steps=self.predictor_steps)
         predictor = trained_predictor(dataset, cache / "predictors", progress, training)
         return StrokeJudge(self, dataset, teacher, predictor, seed)
@@ -143,7 +144,11 @@ class StrokeJudge(Judge):
         self.test_features = drawing_features(self.test)
         self.teacher_drawings = self._draw(teacher, settings.samples, "teacher samples")
         self.divergence_drawings = self._draw(teacher, settings.bound_drawings, "drawings for the divergence")
-        self.encoder_drawings = torch.cat([dataset.train.strokes[: settings.samples], self.teacher_drawings])
+        # As many steps of both: the model's number and that of the data may differ. Cut, since steps that are added to
+        # a drawing without an end would count.
+        length = min(dataset.train.strokes.shape[1], self.teacher_drawings.shape[1])
+        both = (dataset.train.strokes[: settings.samples], self.teacher_drawings)
+        self.encoder_drawings = torch.cat([drawings[:, :length] for drawings in both])
         self.teacher_bound = self._bound(self._encoding(teacher), self.divergence_drawings)
         self.noise = self._noise(teacher)
         rows = min(len(dataset.train), settings.samples)
@@ -235,7 +240,7 @@ class StrokeJudge(Judge):
         """Noise for the picture, for every step that any model could take."""
         generator = self._generator("grid")
         first = teacher.trace(self.settings.grid, keep=keep_fields(KEEP_NOISE), generator=generator).noise
-        steps = self.test.shape[1]
+        steps = max(self.test.shape[1], self.teacher_drawings.shape[1])
         shapes = {name.removesuffix("[0]"): value for name, value in first.items() if name.endswith("[0]")}
         return {
             f"{family}[{step}]": torch.randn(value.shape, generator=generator, dtype=value.dtype)
@@ -245,11 +250,24 @@ class StrokeJudge(Judge):
 
     def _grid(self, model: DGM) -> Tensor:
         try:
-            laws = dict.fromkeys(self.noise, Law.NORMAL)
-            return drawings_of(model, model.sample(self.settings.grid, noise=self.noise, laws=laws))
+            noise = {name: like_weights(model, eps) for name, eps in self.noise.items()}
+            laws = dict.fromkeys(noise, Law.NORMAL)
+            return drawings_of(model, model.sample(self.settings.grid, noise=noise, laws=laws))
         except (SiteError, ReparameterizationError):  # other latents: the picture is drawn from other noise
             with seeded(derive_seed(self.seed, "grid")):
                 return drawings_of(model, model.sample(self.settings.grid))
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+
+
+def _strokes_of(dataset: Dataset | None) -> StrokeDataset:
+    if not isinstance(dataset, StrokeDataset):
+        raise RecipeError("StrokeEvaluation needs drawings: give the recipe data of strokes and target: strokes")
+    few = next((name for name, part in dataset.splits.items() if name != "validation" and len(part) < 2), None)
+    if few is not None:
+        raise RecipeError(
+            f"StrokeEvaluation compares sets of drawings, but the {few} split of {dataset.name!r} has a single one; "
+            "give it more"
+        )
+    return dataset
