@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
 from limbeck.core.loss import Batch
-from limbeck.data import Dataset, Digits, Domains
+from limbeck.data import Dataset, Digits, Domains, StrokeDataset, StrokeSplit
 from limbeck.engine import (
     ChainEvaluation,
     ClassifierEvaluation,
@@ -70,14 +71,17 @@ def test_dry(kind: type[Evaluation]) -> None:
 
 
 @pytest.fixture(scope="module")
-def images() -> Dataset:
-    return Domains(Digits(), [[0, 1], [2, 3]]).load()
+def data() -> Mapping[type[Evaluation], Dataset]:
+    """For the kinds that need data to say what they measure."""
+    images = Domains(Digits(), [[0, 1], [2, 3]]).load()
+    drawings = StrokeDataset("dots", *(StrokeSplit(torch.zeros(2, 4, 3)) for _ in range(3)))
+    return {**dict.fromkeys(OF_IMAGES, images), StrokeEvaluation: drawings}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_measures(kind: type[Evaluation], images: Dataset, tmp_path: Path) -> None:
+def test_kinds_of_measures(kind: type[Evaluation], data: Mapping[type[Evaluation], Dataset], tmp_path: Path) -> None:
     """They are those that the keys tell, so that records with kinds and older ones, without them, are shown alike."""
-    measures = kind().measures(images if kind in OF_IMAGES else None)
+    measures = kind().measures(data.get(kind))
     raw = json.loads(RunResults("recipe", "name", "", "", "", measures, []).to_json())
     for measure in raw["measures"]:
         del measure["kind"]
@@ -86,9 +90,9 @@ def test_kinds_of_measures(kind: type[Evaluation], images: Dataset, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shared_measures(kind: type[Evaluation], images: Dataset) -> None:
+def test_shared_measures(kind: type[Evaluation], data: Mapping[type[Evaluation], Dataset]) -> None:
     """What several evaluations measure is printed alike."""
-    found = {measure.key: measure for measure in kind().measures(images if kind in OF_IMAGES else None)}
+    found = {measure.key: measure for measure in kind().measures(data.get(kind))}
     assert found["train_seconds"] == TRAIN_SECONDS
     assert found.get("parameters_generative", PARAMETERS) == PARAMETERS
     speed = found.get("samples_per_second")
