@@ -55,6 +55,16 @@ class TestDistill:
         assert {"y", "z1", "z2"} <= set(History.read("local/history.csv").columns)
         assert LadderVAE.from_pretrained("local").config["width"] == 3
 
+    def test_a_chosen_method_has_its_own_defaults(self, teacher: LadderVAE) -> None:
+        """Surrogate and local both have a latent_weight and a latent, with other defaults."""
+        words = (*self.WORDS, "--teacher=teacher", "--objective=limbeck.methods.local")
+        explicit = ("--objective.latent_weight=1", "--objective.latent=limbeck.divergence.kl")
+        assert call(*words, "--out=short") == 0
+        assert call(*words, *explicit, "--out=long") == 0
+        assert call(*self.WORDS, "--teacher=teacher", *explicit, words[-1], "--out=long-first") == 0
+        found = [weights_fingerprint(LadderVAE.from_pretrained(name)) for name in ("short", "long", "long-first")]
+        assert found[0] == found[1] == found[2]
+
     def test_a_method_may_learn_from_data_too(self, teacher: LadderVAE) -> None:
         status = call(
             *self.WORDS, "--teacher=teacher", "--student.width=4", "--objective=limbeck.methods.joint",

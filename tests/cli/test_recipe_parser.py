@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from limbeck.cli.recipe_parser import RecipeCommand
+from limbeck.cli.sweep import planned
 from limbeck.models import LadderVAE
 from tests.cli.refusals import refused
 from tests.tiny import call, write_recipe
@@ -142,3 +144,42 @@ def test_a_folder_without_images_is_named(capsys: pytest.CaptureFixture[str]) ->
     Path("images").mkdir()
     data = {"class_path": "limbeck.data.Images", "init_args": {"path": "images"}}
     refused(capsys, ["run", write_recipe(Path(), data=data)], "images")
+
+
+def test_classes_on_an_axis_stay_as_typed() -> None:
+    """The parser resolves what a class_path names, and functions among its defaults are no values of a record."""
+    local = {"class_path": "limbeck.methods.local"}
+    other = {"class_path": "limbeck.methods.surrogate", "init_args": {"latent_weight": 2}}
+    own = write_recipe(Path(), "own", sweep=[{"keys": ["objective"], "values": [local, other]}])
+    for words in ([own], [write_recipe(Path()), f"--over=objective={json.dumps(local)},{json.dumps(other)}"]):
+        command = RecipeCommand.of("sweep", [str(word) for word in words])
+        axes, points = planned(command, command.parsed())
+        assert axes[0].values == [local, other]
+        assert [len(point.recipe.objective.matches) for point in points] == [2, 2]
+        assert [point.recipe.objective.matches[1].weight for point in points] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "weight"),
+    [
+        ((), 0.5),
+        (("--objective=limbeck.methods.surrogate",), 0.5),
+        (("--objective=limbeck.methods.local",), 1.0),
+        (("--objective", "{class_path: limbeck.methods.local}"), 1.0),
+        (("--objective.latent_weight=2", "--objective=limbeck.methods.local"), 2.0),
+    ],
+)
+def test_another_method_has_its_own_defaults(words: tuple[str, ...], weight: float) -> None:
+    """A weight that was chosen for one method means something else in another."""
+    chosen = {"class_path": "limbeck.methods.surrogate", "init_args": {"latent_weight": 0.5}}
+    joint = {"class_path": "limbeck.methods.joint", "init_args": {"alpha": 0.5, "distillation": chosen}}
+    path = write_recipe(Path(), objective=chosen, baselines={"both": {"objective": joint}})
+    command = RecipeCommand.of("run", [str(path), *words])
+    assert command.built(command.parsed())[0].objective.matches[1].weight == weight
+    further = Path("further.yaml")
+    further.write_text("objective: {class_path: limbeck.methods.local}")
+    command = RecipeCommand.of("run", [str(path), f"--config={further}"])
+    assert command.built(command.parsed())[0].objective.matches[1].weight == 1.0
+    inner = [word.replace("--objective", "--baselines.both.objective.distillation") for word in words]
+    command = RecipeCommand.of("run", [str(path), *inner])
+    assert command.built(command.parsed())[0].baselines["both"].objective.matches[1].weight == weight

@@ -47,3 +47,8 @@ class TestReport:
         (tmp_path / "sweep/sweep.json").write_text("{}")
         assert call("report", dry, tmp_path / "sweep") == 2
         assert f"{tmp_path / 'sweep'} is a sweep, and a page compares runs" in capsys.readouterr().err
+
+    def test_a_sweep_that_was_interrupted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "sweep" / "stages").mkdir(parents=True)
+        assert call("report", tmp_path / "sweep") == 1
+        assert "is this a finished sweep? Run `limbeck sweep` first" in capsys.readouterr().err

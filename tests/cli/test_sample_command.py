@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from limbeck.models import VRNN, LadderVAE
+from limbeck.models import VRNN, HelmholtzMachine, LadderVAE, MLPClassifier
 from tests.tiny import call
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -48,6 +48,23 @@ class TestSample:
             assert call("sample", dry / "teacher", "--n=50", f"--output={output}", f"--out={output}.safetensors") == 0
         mean, sample = (load_file(f"{output}.safetensors")["y"].std().item() for output in ("mean", "sample"))
         assert sample > mean
+
+
+def test_targets_that_are_columns_of_one_table() -> None:
+    """In the order of the data, which is not that in which they are drawn; also those of a model in bfloat16."""
+    HelmholtzMachine().to(torch.bfloat16).save_pretrained("machine")
+    assert call("sample", "machine", "--n=5") == 0
+    assert call("sample", "machine", "--n=5", "--out=apart.safetensors") == 0
+    columns = load_file("apart.safetensors")
+    rows = np.loadtxt("samples.csv", delimiter=",", skiprows=1)
+    expected = torch.cat([columns["y1"], columns["y2"]], dim=1).float()
+    assert np.array_equal(rows.astype(np.float32), expected.numpy())
+
+
+def test_inputs_take_the_precision_of_the_model() -> None:
+    MLPClassifier(4, 3, [2]).save_pretrained("classifier")
+    save_file({"x": torch.rand(2, 4, dtype=torch.float64)}, "x.safetensors")
+    assert call("sample", "classifier", "--n=2", "--x=x.safetensors") == 0
 
 
 def test_pictures_show_what_the_model_draws(dry: Path) -> None:

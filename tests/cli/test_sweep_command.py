@@ -84,7 +84,7 @@ def test_run_of_a_recipe_with_a_sweep(capsys: pytest.CaptureFixture[str]) -> Non
     assert call("sweep", path, "--name=default", "--jobs=1") == 2
     assert "runs/spots/default is a single run; give the sweep another name" in capsys.readouterr().err
     assert Path("runs/spots/default/metrics.json").exists()
-    assert call("sweep", path, "--over=teacher.width,student.width=3,5", "--jobs=1") == 0
+    assert call("sweep", path, "--over=student.width,teacher.width=3,5", "--jobs=1") == 0
     assert [point.values for point in record().points] == [[3], [5]]
     assert record().axes[0].label == "width of both"
     after = hashes(Path())
@@ -118,6 +118,7 @@ def test_failed_point(capsys: pytest.CaptureFixture[str]) -> None:
     found = capsys.readouterr()
     assert found.err.count("limbeck: error:") == 1
     assert "1 of 2 points failed, first training.learning_rate=1e+30" in found.err
+    assert "; the others are finished; the report has all" in found.err
     assert "Traceback" not in found.err
     assert "non-finite" in found.out
     assert "failed" in found.out
@@ -148,6 +149,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "type": (["spots.yaml", "--over=student.width=2,wide"], ["student.width", "int", "wide"]),
     "value": (["spots.yaml", "--over=training.steps=5,0"], ["training.steps=0", "at least 1, not 0"]),
+    "value of a method": (["spots.yaml", "--over=objective.latent_weight=1,-1"], ["at objective.latent_weight=-1: "]),
     "no values": (["spots.yaml", "--over=student.width="], ["student.width", "no values"]),
     "no equals sign": (["spots.yaml", "--over", "student.width"], ["--over student.width", "KEY=VALUE,VALUE"]),
     "no YAML": (["spots.yaml", "--over=student.width=[2,3"], ["student.width=[2,3", "YAML"]),
@@ -188,7 +190,8 @@ def test_bad_lines(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         ([{"keys": ["student.widht"], "values": [1, 2]}], [], ["student.widht", "did you mean width"]),
         ([{"keys": ["seed"], "values": []}], [], ["the axis seed", "no values"]),
         ([{"key": ["seed"], "values": [1]}], [], ["sweep", "key", "did you mean keys"]),
-        ([{"keys": ["seed"], "values": [1]}], ["--over=seed,student.width=1,2"], ["seed twice"]),
+        ([{"keys": ["seed"], "values": [1]}], ["--over=seed,student.width=1,2"],
+         ["seed, which is on an axis of the recipe", "--over seed=VALUES", "--sweep=[]"]),
     ],
 )  # fmt: skip
 def test_bad_sweeps_of_recipes(

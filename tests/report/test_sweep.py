@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,10 @@ import pytest
 from rich.console import Console
 
 from limbeck.errors import DataError
-from limbeck.metrics.sweep_results import SweepAxis, SweepPoint, SweepResults
+from limbeck.metrics.sweep_results import SweepAxis, SweepResults
 from limbeck.report.sweep import print_sweep, render_sweep_report, write_sweep_report
 from limbeck.report.sweep_figures import axis_figures
 from limbeck.report.sweep_lines import (
-    SIZE,
     Line,
     Panel,
     axis_panels,
@@ -29,39 +26,8 @@ from limbeck.report.sweep_lines import (
     straight_line,
 )
 from limbeck.report.sweep_tables import EVERYWHERE, _fits, fit_table, sweep_size_table, sweep_table
-from tests.report.conftest import MEASURES, results
-
-WIDTH = SweepAxis("width", ["student.width"], [4, 8, 16])
-WEIGHT = SweepAxis("weight", ["objective.latent_weight"], [0, 0.001, 1.0])
-
-
-def made(folder: Path, axes: Sequence[SweepAxis] = (WIDTH, WEIGHT), failed: Sequence[int] = (), **changes: Any) -> Path:
-    """A sweep in which FID falls with the width and rises with the weight, along lines; the teacher is one."""
-    grids = np.stack(np.meshgrid(*(np.arange(len(axis.values)) for axis in axes), indexing="ij"), -1)
-    points = []
-    for number, places in enumerate(grids.reshape(-1, len(axes))):
-        values = [axis.values[place] for axis, place in zip(axes, places)]
-        name = ",".join(f"{axis.label}={value}" for axis, value in zip(axes, values))
-        error = "the loss became non-finite at step 3 & <stopped>." if number in failed else ""
-        points.append(SweepPoint(name, values, error))
-        if error:
-            continue
-        known = dict(zip((axis.label for axis in axes), values))
-        width, weight = known.get("width", 8), known.get("weight", 0)
-        fid = {"teacher": [5.0], "surrogate": [40.0 - 2.0 * width + weight + shift for shift in (-1.0, 0.0, 1.0)],
-               "scratch": [50.0 - 2.0 * width] * 3}  # fmt: skip
-        record = results(fid)
-        models = [
-            r if r.method == "teacher" else dataclasses.replace(r, values=r.values | {SIZE: 100.0 * width})
-            for r in record.results
-        ]
-        (folder / name).mkdir(parents=True)
-        (folder / name / "metrics.json").write_text(dataclasses.replace(record, results=models, name=name).to_json())
-    texts = ("digits", "grid", "Digits <swept>", "About & more", "limbeck sweep digits")
-    record = SweepResults(*texts, axes=list(axes), points=points, notes=["Two at once."])
-    folder.mkdir(exist_ok=True)
-    (folder / "sweep.json").write_text(dataclasses.replace(record, **changes).to_json())
-    return folder
+from tests.report.conftest import MEASURES
+from tests.report.made_sweeps import WEIGHT, WIDTH, made
 
 
 def test_record_is_read_back(tmp_path: Path) -> None:
@@ -114,6 +80,14 @@ class TestTable:
         table = sweep_table(read_sweep(tmp_path))
         assert [row.run for row in table.rows if row.label == "teacher"] == ["width = 4", "width = 8", "width = 16"]
 
+    def test_a_reference_stands_under_what_changes_it(self, tmp_path: Path) -> None:
+        for metrics in made(tmp_path).glob("*/metrics.json"):
+            width = metrics.parent.name.partition(",")[0].removeprefix("width=")
+            metrics.write_text(metrics.read_text().replace('"real vs real": 4.1', f'"real vs real": {width}'))
+        table = sweep_table(read_sweep(tmp_path))
+        runs = [row.run for row in table.rows if row.label == "real vs real"]
+        assert runs == ["width = 4", "width = 8", "width = 16"]
+
     def test_failed_point_stands_in_its_place(self, tmp_path: Path) -> None:
         table = sweep_table(read_sweep(made(tmp_path, [WIDTH], failed=[1])))
         runs = list(dict.fromkeys(row.run for row in table.rows if row.run))
@@ -135,6 +109,7 @@ class TestTable:
             (["mine.one.build", "mine.two.build"], ["mine.one.build", "mine.two.build"]),
             (["limbeck.methods.local", "a.csv"], ["local", "a.csv"]),
             ([0.12345678, 0.12345679], ["0.12345678", "0.12345679"]),
+            ([{"class_path": "mine.A"}, {"class_path": "mine.B", "init_args": {"n": 2}}], ["A", "B(n=2)"]),
         ],
     )
     def test_no_point_hides_another(self, tmp_path: Path, values: list[Any], shown: list[str]) -> None:

@@ -15,7 +15,7 @@ from limbeck.cli.network_teacher import is_network_command
 from limbeck.cli.network_teacher import run as distil_networks
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse_unless_help
 from limbeck.cli.teacher_kinds import teacher_kind
-from limbeck.cli.words import help_wanted, import_modules, option
+from limbeck.cli.words import class_named, help_wanted, import_modules, option, take
 from limbeck.errors import RecipeError
 from limbeck.names import public_name
 
@@ -65,7 +65,8 @@ def run(words: Sequence[str]) -> None:
     kind = teacher_kind(given)
     teacher, words = kind.load(words)
     _add_options(parser, teacher, words)
-    found = parse_unless_help(parser, words)
+    methods, others = take(words, "--objective".__eq__)  # first: its settings may be typed before it
+    found = parse_unless_help(parser, [*(f"--objective={value}" for _, value in methods), *others])
     if found is None:
         return
     folder = Path(found.out)
@@ -101,12 +102,14 @@ def _add_options(parser: ArgumentParser, teacher: DGM | None, words: Sequence[st
         "teacher's for diffusion models and random for others",
     )  # fmt: skip
     objective = {"class_path": "limbeck.methods.surrogate"} if teacher is None else family_of(teacher).objective(words)
-    _add_method_options(parser, objective)
+    replaced = class_named(option(words, "--objective") or "") not in (None, objective["class_path"])
+    # Without a default: the parser would hand its arguments on to another method that has some of the same name.
+    _add_method_options(parser, None if replaced else objective)
     add_training_options(parser)
 
 
-def _add_method_options(parser: ArgumentParser, objective: dict[str, Any]) -> None:
-    """Add the options of what the student learns from. ``objective`` is the default one."""
+def _add_method_options(parser: ArgumentParser, objective: dict[str, Any] | None) -> None:
+    """Add the options of what the student learns from. ``objective`` is the default one, where none is given."""
     from limbeck.core.objective import Objective
     from limbeck.data import DataSource
     from limbeck.engine.pairs.pair_options import Pairs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Any
 
 import yaml
 
+from limbeck.cli.words import class_named, take
 from limbeck.errors import RecipeError
 
-__all__ = ["RecipeFile", "find_recipe", "shipped_recipes"]
+__all__ = ["RecipeFile", "find_recipe", "shipped_recipes", "with_new_objectives"]
+
+_OBJECTIVES = ("objective", "distillation")  # fields that hold one
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,27 @@ def find_recipe(name: str) -> RecipeFile:
     raise RecipeError(
         f"there is no recipe {name!r}{hint} `limbeck recipes` lists them, or give the path of a .yaml file"
     )
+
+
+def with_new_objectives(recipe: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """A recipe in which an objective that a command line replaces has no arguments of the former left.
+
+    The parser hands arguments on to another class that has some of the same name. For an image size that is right, but
+    a weight or a temperature of one method means something else in another.
+
+    Args:
+        recipe: as read; it stays as it is.
+        words: the command line, without the recipe's name.
+    """
+    changed = copy.deepcopy(recipe)
+    for name, value in take(words, lambda name: name.rpartition(".")[2].removeprefix("--") in _OBJECTIVES)[0]:
+        chosen, part = class_named(value), changed
+        for key in name.removeprefix("--").replace(".init_args.", ".").split("."):
+            part = part.get(key) or (part.get("init_args") or {}).get(key) or {}
+            if not isinstance(part, dict):
+                break
+        else:
+            if chosen is not None and part.get("class_path", chosen) != chosen:
+                part.clear()
+                part["class_path"] = chosen
+    return changed

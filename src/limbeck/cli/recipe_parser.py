@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import shlex
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.cli.known_classes import print_help_of_recipe
 from limbeck.cli.parsing import import_classes, instantiate, new_parser, parse, to_yaml
-from limbeck.cli.recipe_files import RecipeFile, find_recipe
+from limbeck.cli.recipe_files import RecipeFile, find_recipe, with_new_objectives
 from limbeck.cli.words import help_wanted, take
 from limbeck.errors import RecipeError
 
@@ -128,11 +129,17 @@ class RecipeCommand:
             RecipeError: an option is unknown or has a wrong value.
         """
         words = [*self.words, *more]
+        methods = []
         for _, path in take(self.words, "--config".__eq__)[0]:
             if path:
-                RecipeFile(Path(path).stem, Path(path)).read()
+                further = RecipeFile(Path(path).stem, Path(path)).read()
+                if "objective" in further:
+                    methods.append(f"--objective={json.dumps(further['objective'])}")
+        recipe = self.file.read()
+        changed = with_new_objectives(recipe, [*methods, *words])
+        config = str(self.file.path) if changed == recipe else json.dumps(changed)
         try:
-            found = parse(self.parser, ["--config", str(self.file.path), *words])
+            found = parse(self.parser, ["--config", config, *words])
         except RecipeError as error:
             raise RecipeError(f"{error}{self._stray_baseline(words)}") from None
         if found.method is None:

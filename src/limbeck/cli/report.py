@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limbeck.cli.parsing import new_parser, parse_unless_help
 from limbeck.cli.printing import print_runs, print_sweep
+from limbeck.cli.sweep import is_sweep
 from limbeck.errors import RecipeError
 
 __all__ = ["run"]
@@ -40,7 +41,7 @@ def run(words: Sequence[str]) -> None:
     if file is not None:
         raise RecipeError(f"{file} is a file; give the directory of a run, such as runs/ladder-vae-digits/default")
     first = directories[0]
-    sweeps = [directory for directory in directories if (directory / "sweep.json").exists()]
+    sweeps = [directory for directory in directories if is_sweep(directory)]
     if sweeps and len(directories) > 1:
         raise RecipeError(
             f"{sweeps[0]} is a sweep, and a page compares runs; give the sweep alone, or those directories inside it "

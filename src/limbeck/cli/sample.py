@@ -13,11 +13,13 @@ from limbeck.cli.families import Family, family_of
 from limbeck.cli.parsing import new_parser, parse_unless_help
 from limbeck.cli.printing import say
 from limbeck.cli.words import import_modules
-from limbeck.errors import RecipeError, lacks_memory
+from limbeck.errors import ModelError, RecipeError, lacks_memory
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
     from torch import Generator, Tensor
+
+    from limbeck.core.graph import DGM
 
 __all__ = ["run"]
 
@@ -40,12 +42,15 @@ def run(words: Sequence[str]) -> None:
         return
     if found.out is not None and Path(found.out).suffix not in (_PICTURE, _TENSORS, *_TABLES):
         raise RecipeError(f"--out must end in .png or .safetensors, .csv or .npz, not {Path(found.out).name!r}")
+    from limbeck.core.first_parameter import first_parameter
     from limbeck.core.graph import DGM
 
     family = family_of(DGM.from_pretrained(found.directory))
     model = family.at_steps(found.steps)
     generator = _generator(found.seed)
     x = _condition(family, found)
+    if x is not None and x.is_floating_point():
+        x = x.to(first_parameter(model, x).dtype)
     try:
         draws = family.makes_drawings(x)
         # The mean of a pen that is down or up is neither.
@@ -55,17 +60,20 @@ def run(words: Sequence[str]) -> None:
         if lacks_memory(error):
             raise
         raise RecipeError(_unfit(family, x, found.x, error)) from error
-    out = Path(found.out or ("samples.png" if _table_of(targets) is None else "samples.csv"))
+    table = None if draws else _table_of(model, targets)
+    out = Path(found.out or ("samples.png" if table is None else "samples.csv"))
     if found.columns is not None and out.suffix != _PICTURE:
         raise RecipeError(f"--columns is the number of images in a row of a .png, but --out is {out}; leave it out")
     columns = found.columns or _COLUMNS
     if out.suffix in _TABLES:
-        _write_table(targets, out, family)
+        if table is None:
+            raise RecipeError(f"--out={out}: {type(model).__name__} makes no table; write .png or .safetensors")
+        _write_table(table, out)
     elif out.suffix == _TENSORS:
         _write_tensors(targets, out)
     elif draws:
         _write_drawings(targets, out, family, columns)
-    elif _table_of(targets) is not None:
+    elif table is not None:
         raise RecipeError(f"--out={out}: {type(model).__name__} makes rows of a table, no images; write .csv or .npz")
     else:
         _write_grid(targets, out, columns)
@@ -152,23 +160,25 @@ def _unfit(family: Family, x: Tensor | None, file: str | None, error: Exception)
     return f"the {kind} cannot be sampled given {given}: {told}"
 
 
-def _table_of(targets: Mapping[str, Tensor]) -> Tensor | None:
-    """The only target if it is rows of a table, shape (rows, columns); ``None`` for other models."""
-    only = next(iter(targets.values())) if len(targets) == 1 else None
-    return only if only is not None and only.ndim == 2 else None
+def _table_of(model: DGM, targets: Mapping[str, Tensor]) -> Tensor | None:
+    """The targets if together they are rows of a table, shape (rows, columns); ``None`` for other models."""
+    try:
+        joined = model.join_targets(targets)
+    except ModelError:
+        return None
+    return joined if joined.ndim == 2 else None
 
 
-def _write_table(targets: Mapping[str, Tensor], out: Path, family: Family) -> None:
+def _write_table(rows: Tensor, out: Path) -> None:
     """Rows as text, one a line with all digits, or as the array ``samples`` of a NumPy archive."""
     import io
 
     import numpy as np
 
+    from limbeck.core.precision import precise
     from limbeck.files import atomic_write_bytes
 
-    rows = _table_of(targets)
-    if rows is None:
-        raise RecipeError(f"--out={out}: {type(family.model).__name__} makes no table; write .png or .safetensors")
+    rows = precise(rows) if rows.is_floating_point() else rows  # numpy has no bfloat16
     text = io.BytesIO()
     if out.suffix == ".npz":
         np.savez(text, samples=rows.numpy())

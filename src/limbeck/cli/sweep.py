@@ -86,7 +86,8 @@ def run_sweep(command: RecipeCommand, found: Namespace) -> None:
     print_sweep(directory, write_sweep_report(directory, directory / "report.html"))
     if record.failed:
         first, share = record.failed[0], f"{len(record.failed)} of {len(record.points)} points failed"
-        raise LimbeckError(f"{share}, first {first.name}: {first.error} The others are finished; the report has all.")
+        others = "the others are finished; " if len(record.failed) < len(record.points) else ""
+        raise LimbeckError(f"{share}, first {first.name}: {first.error.rstrip('.')}; {others}the report has all")
 
 
 def write_page(directory: Path) -> None:
@@ -102,11 +103,16 @@ def _axes(command: RecipeCommand, found: Namespace) -> list[Axis]:
 
     typed = [_typed_axis(word) for word in found.over]
     check_axes(typed)
-    by_keys = {tuple(axis.keys): axis for axis in typed}
+    by_keys = {frozenset(axis.keys): axis for axis in typed}
     axes = []
     for raw in found.sweep:
         values, keys = raw["values"], raw["keys"]
-        instead = by_keys.pop(tuple(keys), None)
+        instead = by_keys.pop(frozenset(keys), None)
+        if clash := next((key for own in by_keys for key in keys if key in own), None):
+            raise RecipeError(
+                f"--over has {clash}, which is on an axis of the recipe; give --over {','.join(keys)}=VALUES to "
+                "replace that axis, or --sweep=[] to leave it out"
+            )
         axes.append(Axis(keys, values if instead is None else instead.values, raw["label"]))
     axes += by_keys.values()
     if not axes:
@@ -125,7 +131,7 @@ def _typed_axis(word: str) -> Axis:
     if not equals or not keys:
         raise RecipeError(f"--over {word}: {_FORM}")
     parser = new_parser("", "")
-    parser.add_argument("--values", type=list[Any])
+    parser.add_argument("--values", type=list)
     try:
         found = parse(parser, [f"--values=[{values}]"])["values"]
     except RecipeError:
@@ -164,7 +170,7 @@ def _point(command: RecipeCommand, point: GridPoint, sweep: str) -> Point:
     words = [f"--{key}={_word(value)}" for key, value in point.overrides.items()]
     try:
         recipe, resolved = command.built(command.parsed("--sweep=[]", *words))
-    except RecipeError as error:
+    except LimbeckError as error:
         raise RecipeError(f"at {point.name}: {_culprit(command, words) or error}") from None
     once = ["--sweep=[]"] if command.file.read().get("sweep") else []
     alone = ["limbeck", "run", command.recipe, *_overrides(command.words), *once, *words]

@@ -13,7 +13,8 @@ from limbeck.errors import RecipeError
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-__all__ = ["argument", "help_wanted", "import_modules", "option", "settings_texts", "take", "take_settings"]
+__all__ = ["argument", "class_named", "help_wanted", "import_modules", "option", "settings_texts", "take",
+           "take_settings"]  # fmt: skip
 
 
 def option(words: Sequence[str], name: str) -> str | None:
@@ -100,6 +101,20 @@ def settings_texts(words: Sequence[str], role: str) -> dict[str, str]:
     """
     prefix = f"--{role}."
     return {name.removeprefix(prefix): text for name, text in take(words, lambda name: name.startswith(prefix))[0]}
+
+
+def class_named(value: str) -> str | None:
+    """The class or function that the value of an option names, by its path or in a mapping; ``None`` if it names none.
+
+    >>> class_named("limbeck.methods.local"), class_named("{class_path: mine.Model}"), class_named("3")
+    ('limbeck.methods.local', 'mine.Model', None)
+    """
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return None
+    found = found.get("class_path") if isinstance(found, dict) else found
+    return found if isinstance(found, str) else None
 
 
 def import_modules(parser: ArgumentParser, words: Sequence[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import DataError
 
-__all__ = ["SweepAxis", "SweepPoint", "SweepResults"]
+__all__ = ["SweepAxis", "SweepPoint", "SweepResults", "value_text"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,14 @@ class SweepResults:
             raise DataError(f"{path} does not exist: is this a finished sweep? Run `limbeck sweep` first.") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} is not the record of a sweep ({error}); delete it and run again.") from None
+
+
+def value_text(value: Any) -> str:
+    """A value as a person would type it: ``0.001``, ``mean``, ``[1, 2]``."""
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, Mapping) and "class_path" in value:
+        given = ", ".join(f"{key}={value_text(item)}" for key, item in (value.get("init_args") or {}).items())
+        name = str(value["class_path"]).rpartition(".")[2]
+        return f"{name}({given})" if given else name
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from limbeck.files import atomic_write_text
 from limbeck.metrics.results import Measure
+from limbeck.metrics.sweep_results import value_text
 from limbeck.report.html import render
 from limbeck.report.run_tables import main_measure
 from limbeck.report.svg import method_colors
@@ -87,7 +88,7 @@ def render_sweep_report(directory: str | Path) -> str:
     return render(
         "sweep.html.jinja",
         record=record,
-        axes=[(axis.label, axis.keys, plain_list(map(str, axis.values))) for axis in record.axes],
+        axes=[(axis.label, axis.keys, plain_list(map(value_text, axis.values))) for axis in record.axes],
         table=sweep_table(sweep),
         sizes=sweep_size_table(sweep),
         fits=fit_table(sweep, measure) if measure else None,

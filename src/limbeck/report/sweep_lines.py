@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.metrics.results import RunResults
-from limbeck.metrics.sweep_results import SweepAxis, SweepPoint, SweepResults
+from limbeck.metrics.sweep_results import SweepAxis, SweepPoint, SweepResults, value_text
 
 __all__ = ["Finished", "Fit", "Line", "Panel", "Sweep", "axis_panels", "is_constant", "is_logarithmic", "is_numeric",
            "label_of", "read_sweep", "size_panels", "straight_line"]  # fmt: skip
@@ -209,5 +209,7 @@ def _text(axis: SweepAxis, value: Any) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, dict):
+        return value_text(value)
     # Names in a package, such as limbeck.methods.local, by their last part; name.csv is none.
     return value.rpartition(".")[2] if isinstance(value, str) and _DOTTED.fullmatch(value) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from limbeck.metrics.results import Measure, RunResults
@@ -91,12 +91,23 @@ def _arranged(sweep: Sweep, rows: list[Row]) -> list[Row]:
     models = {one.point.name: one.results for one in sweep.finished}
     values = {point.name: point.values for point in sweep.record.points}
     labels = {point.name: label_of(axes, point.values) for point in sweep.record.points}
-    matter = {method: _matter(sweep, method) for record in models.values() for method in record.methods}
+    matter = {
+        method: _matter(sweep, {name: _models(record, method) for name, record in models.items()})
+        for method in {method for record in models.values() for method in record.methods}
+    }
+    references: dict[str, dict[str, object]] = {}
+    for row in rows:
+        if row.kind == "reference":
+            references.setdefault(row.label, {})[row.run] = row.cells
     kept: dict[tuple[str, str], tuple[tuple[int, int], Row, object]] = {}
     for row in rows:
         if row.kind == "reference":
             label = labels.get(row.run, "")  # none where all points share the reference
-            kept[label, row.label] = ((places.get(row.run, len(places)), 0), replace(row, run=label), None)
+            if row.run in models:
+                numbers = _matter(sweep, references[row.label])
+                label = label_of([axes[n] for n in numbers], [values[row.run][n] for n in numbers])
+            order = (places.get(row.run, len(places)), 0)
+            kept.setdefault((label, row.label), (order, replace(row, run=label), None))
             continue
         numbers = matter[row.label]
         own = _models(models[row.run], row.label)
@@ -114,18 +125,21 @@ def _arranged(sweep: Sweep, rows: list[Row]) -> list[Row]:
     return [row for _, row, _ in sorted(kept.values(), key=lambda item: item[0])]
 
 
-def _matter(sweep: Sweep, method: str) -> list[int]:
-    """The axes that change a method's models: exactly the same numbers, times included, are the same models."""
-    found = []
+def _matter(sweep: Sweep, found: Mapping[str, object]) -> list[int]:
+    """The axes that change what was found at the points, by their names.
+
+    Exactly the same numbers, times included, are the same models.
+    """
+    changing = []
     for number in range(len(sweep.record.axes)):
         groups: dict[str, list[object]] = {}
         for one in sweep.finished:
             rest = repr([value for index, value in enumerate(one.point.values) if index != number])
-            groups.setdefault(rest, []).append(_models(one.results, method))
+            groups.setdefault(rest, []).append(found.get(one.point.name))
         compared = [group for group in groups.values() if len(group) > 1]
         if not compared or any(model != group[0] for group in compared for model in group):
-            found.append(number)
-    return found
+            changing.append(number)
+    return changing
 
 
 def _models(results: RunResults, method: str) -> list[tuple[int | None, dict[str, float]]]:

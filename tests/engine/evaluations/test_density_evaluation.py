@@ -99,6 +99,14 @@ def test_pictures_are_on_the_same_axes_and_show_the_model(tmp_path: Path) -> Non
     assert centres[1] > centres[0] + 5
 
 
+def test_points_without_a_density_estimate_have_a_picture() -> None:
+    """A model whose training went astray draws points that differ by less than their rounding."""
+    judge = SETTINGS.judge(Faithful().load(), Cloud(), Path(), 0, Progress())
+    (axes,) = judge._drawn(torch.zeros(60, 2)).axes
+    assert not axes.images
+    assert judge._drawn(torch.randn(60, 2)).axes[0].images
+
+
 def test_one_seed_fixes_every_number_but_the_speed(tmp_path: Path) -> None:
     first, again, other = (measured(Cloud(0.3), tmp_path, Faithful(), seed) for seed in (0, 0, 1))
     for values in (first, again, other):

@@ -74,7 +74,7 @@ def test_dry(kind: type[Evaluation]) -> None:
 def data() -> Mapping[type[Evaluation], Dataset]:
     """For the kinds that need data to say what they measure."""
     images = Domains(Digits(), [[0, 1], [2, 3]]).load()
-    drawings = StrokeDataset("dots", *(StrokeSplit(torch.zeros(2, 4, 3)) for _ in range(3)))
+    drawings = StrokeDataset("dots", *(StrokeSplit(torch.tensor([[[0.0, 0.0, 0.0, 1.0]]] * 2)) for _ in range(3)))
     return {**dict.fromkeys(OF_IMAGES, images), StrokeEvaluation: drawings}
 
 

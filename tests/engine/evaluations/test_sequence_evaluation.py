@@ -83,6 +83,13 @@ def test_the_teacher_against_itself() -> None:
     assert values["agreement"] == 100.0
 
 
+def test_a_student_in_double_precision() -> None:
+    teacher = built(0)
+    values = judged(teacher).measure(Subject(built(0).double(), Path(), True))
+    assert values["kl_teacher"] == pytest.approx(0.0, abs=1e-6)
+    assert judged(built(0).double()).measure(Subject(teacher, Path(), True))["agreement"] == 100.0
+
+
 def test_a_perfect_model_has_the_entropy_of_the_answers() -> None:
     ((label, entropy),) = judged(built(0)).references.items()
     assert next(m.label for m in SequenceEvaluation().measures(None) if m.key == "nll") in label  # stands under it
@@ -131,3 +138,5 @@ def test_refusals() -> None:
     longer = Autoregressive(length=3, tokens=3, inputs=2)
     with pytest.raises(ModelError, match=r"3 targets, but the sequences 2 tokens"):
         judged(longer).measure(Subject(longer, Path(), True))
+    with pytest.raises(ModelError, match=r"has 3 targets, but its teacher 2"):
+        judged(built(0)).measure(Subject(longer, Path(), True))

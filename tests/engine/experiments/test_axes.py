@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.engine.experiments.axes import Axis, grid, short_labels, value_text
+from limbeck.engine.experiments.axes import Axis, grid, short_labels
 from limbeck.errors import RecipeError
+from limbeck.metrics.sweep_results import value_text
 
 VALUES = st.one_of(
     st.integers(), st.floats(allow_nan=False), st.text(max_size=300), st.booleans(), st.none(),

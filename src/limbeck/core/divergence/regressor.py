@@ -120,7 +120,7 @@ class Regressor(Learned):
             if own.shape[1] != self.channels[0]:
                 raise DivergenceError(
                     f"Regressor expects a student's feature of {self.channels[0]} channels in dimension 1, but its "
-                    f"shape is {tuple(own.shape)}"
+                    f"shape is {tuple(own.shape)}; give it the right number, or no numbers to have it find out"
                 )
             predicted, target = self.linear(own.movedim(1, -1)).movedim(-1, 1), theirs
         return lp(

@@ -112,7 +112,7 @@ def feature(
     own = regressors or {}
     if unknown := [name for name in own if name not in names]:
         raise MatchError(
-            f"no feature {unknown[0]!r} is compared, so it needs no regressor; there are: {', '.join(names)}"
+            f"no feature {unknown[0]!r} is compared, so it needs no regressor; there are: {', '.join(names) or 'none'}"
         )
     matches = [] if target is None else [Match(kind=Kind.TARGET, divergence=target)]
     for name, student in names.items():

@@ -185,11 +185,19 @@ class DensityJudge(Judge):
         return math.sqrt(squares / _SPLITS)
 
     def _density(self, points: Tensor) -> Any:
-        """Kernel density estimate from points of shape (points, 2), on the pixels of the picture, row by row."""
+        """Kernel density estimate from points of shape (points, 2), on the pixels of the picture, row by row.
+
+        ``None`` for points on one line, of which there is no such estimate: those of a model that went astray.
+        """
+        from scipy.linalg import LinAlgError
         from scipy.stats import gaussian_kde
 
         canvas = Grid.over(*self.window, _PIXELS).points
-        return gaussian_kde(points.double().T.numpy())(canvas.T.numpy()).reshape(_PIXELS, _PIXELS).T
+        try:
+            estimate = gaussian_kde(points.double().T.numpy())
+        except (LinAlgError, ValueError):
+            return None
+        return estimate(canvas.T.numpy()).reshape(_PIXELS, _PIXELS).T
 
     def _drawn(self, points: Tensor) -> Figure:
         """A picture of points of shape (points, 2), on the same axes for every model."""
@@ -199,10 +207,12 @@ class DensityJudge(Judge):
         extent = (left, right, bottom, top)
         figure = Figure(figsize=(3.2, 3.2), dpi=100, layout="constrained")
         axes = figure.add_subplot()
-        axes.imshow(self._density(points), origin="lower", extent=extent, aspect="auto", cmap="magma")
+        axes.set_facecolor("black")
+        if (density := self._density(points)) is not None:
+            axes.imshow(density, origin="lower", extent=extent, aspect="auto", cmap="magma")
         axes.scatter(points[:, 0].tolist(), points[:, 1].tolist(), s=2, color="white", alpha=0.5, linewidths=0)
-        if self.train is not None:
-            axes.contour(self._density(self.train), 4, extent=extent, colors="deepskyblue", linewidths=0.8)
+        if self.train is not None and (density := self._density(self.train)) is not None:
+            axes.contour(density, 4, extent=extent, colors="deepskyblue", linewidths=0.8)
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
         axes.set_xlabel(self.columns[0])

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from limbeck.core.coupling.beam import beam_search
 from limbeck.core.divergence import kl
+from limbeck.core.first_parameter import first_parameter
 from limbeck.core.graph import DGM
 from limbeck.core.trace import Kind, Trace
 from limbeck.data import Dataset, SequenceDataset
@@ -105,7 +106,7 @@ class SequenceJudge(Judge):
             self.answers[owner].add(tuple(row))
         self.drawn_x = self.x.repeat_interleave(settings.samples, dim=0)
         with torch.no_grad():
-            self.teacher_trace = teacher.trace(x=self.drawn_x, generator=self._generator("teacher"))
+            self.teacher_trace = teacher.trace(x=_for(teacher, self.drawn_x), generator=self._generator("teacher"))
         self.teacher_mode = self._mode(teacher, settings.beam_size)[0]
         answers = sum(map(len, self.answers)) / len(self.answers)
         self.references = {"test NLL of a perfect model: entropy of the answers given the input": self._entropy()}
@@ -120,10 +121,16 @@ class SequenceJudge(Judge):
     def measure(self, subject: Subject) -> dict[str, float]:
         model, settings = subject.model, self.settings
         mode, probability = self._mode(model, settings.beam_size)
+        if mode.shape != self.teacher_mode.shape:
+            raise ModelError(
+                f"{type(model).__name__} has {mode.shape[1]} targets, but its teacher {self.teacher_mode.shape[1]}; "
+                "sequences of both must have one length"
+            )
         greedy, _ = self._mode(model, 1)
         with torch.no_grad():
-            drawn = _tokens(model.trace(x=self.drawn_x, generator=self._generator("samples")))
+            drawn = _tokens(model.trace(x=_for(model, self.drawn_x), generator=self._generator("samples")))
         owner = torch.arange(len(self.x)).repeat_interleave(settings.samples)
+        given = _for(model, self.rows)
         return {
             "kl_teacher": self._divergence(model),
             "nll": self._nll(model),
@@ -133,12 +140,12 @@ class SequenceJudge(Judge):
             "mode_probability": probability.mean().item(),
             "agreement": 100 * (mode == self.teacher_mode).all(1).double().mean().item(),
             **parameter_counts(model),
-            "samples_per_second": throughput(lambda rows: model.sample(x=self.rows[:rows]), min(100, len(self.rows))),
+            "samples_per_second": throughput(lambda rows: model.sample(x=given[:rows]), min(100, len(given))),
         }
 
     @torch.no_grad()
     def _divergence(self, model: DGM) -> float:
-        learned = model.trace(x=self.drawn_x, values=self.teacher_trace.values)
+        learned = model.trace(x=_for(model, self.drawn_x), values=self.teacher_trace.values)
         total = torch.zeros((), dtype=torch.float64)
         for name, site in self.teacher_trace.items():
             if site.kind is Kind.TARGET:
@@ -150,12 +157,12 @@ class SequenceJudge(Judge):
         names = [site.name for site in self.teacher_trace.of_kind(Kind.TARGET)]
         if len(names) != self.tokens.shape[1]:
             raise ModelError(f"the teacher has {len(names)} targets, but the sequences {self.tokens.shape[1]} tokens")
-        trace = model.trace(x=self.rows, values=dict(zip(names, self.tokens.unbind(1), strict=True)))
+        trace = model.trace(x=_for(model, self.rows), values=dict(zip(names, self.tokens.unbind(1), strict=True)))
         mean: float = trace.log_prob(Kind.TARGET).double().mean().item()
         return -mean
 
     def _mode(self, model: DGM, size: int) -> tuple[Tensor, Tensor]:
-        best, score = beam_search(model, size, x=self.x)
+        best, score = beam_search(model, size, x=_for(model, self.x))
         return torch.stack(list(best.values()), dim=1), score.exp()
 
     def _right(self, tokens: Tensor, owner: Tensor) -> float:
@@ -174,6 +181,11 @@ class SequenceJudge(Judge):
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+
+
+def _for(model: DGM, x: Tensor) -> Tensor:
+    """Inputs in a model's precision."""
+    return x.to(first_parameter(model, x).dtype) if x.is_floating_point() else x
 
 
 def _tokens(trace: Trace) -> Tensor:

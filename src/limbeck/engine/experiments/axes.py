@@ -6,13 +6,14 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limbeck.errors import RecipeError
+from limbeck.metrics.sweep_results import value_text
 
-__all__ = ["Axis", "GridPoint", "check_axes", "grid", "short_labels", "value_text"]
+__all__ = ["Axis", "GridPoint", "check_axes", "grid", "short_labels"]
 
 _LONGEST_NAME = 120  # file systems allow 255 bytes, of which replaced folders and temporary files need some
 
@@ -28,7 +29,7 @@ class Axis:
     """
 
     keys: list[str]
-    values: list[Any]
+    values: list  # type: ignore[type-arg]  # of anything; as list[Any] a parser would fill in what a class_path names
     label: str = ""
 
     def __post_init__(self) -> None:
@@ -110,17 +111,6 @@ def short_labels(axes: Sequence[Axis]) -> list[str]:
         if len(set(found)) == len(axes):
             return found
     return [axis.name for axis in axes]
-
-
-def value_text(value: Any) -> str:
-    """A value as a person would type it: ``0.001``, ``mean``, ``[1, 2]``."""
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if isinstance(value, Mapping) and "class_path" in value:
-        given = ", ".join(f"{key}={value_text(item)}" for key, item in (value.get("init_args") or {}).items())
-        name = str(value["class_path"]).rpartition(".")[2]
-        return f"{name}({given})" if given else name
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _name(axes: Sequence[Axis], values: Sequence[Any]) -> str:
